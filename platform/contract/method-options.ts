@@ -1,0 +1,63 @@
+import { type DescMethod, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
+import {
+  type Access,
+  type Cache,
+  type Method,
+  Method_Idempotency,
+  Method_IdempotencySchema,
+  method as methodOption,
+  Rejection_StatusSchema,
+} from "#contracts/polis/options/v1/options_pb.ts";
+import type { Status } from "#platform/rpc/call-error.ts";
+
+/** A method's options, resolved: what `polis.options.v1.method` says, with its defaults. */
+export type MethodOptions = {
+  readonly httpStatus: number;
+  readonly idempotency: "READ" | "KEYED" | "BUSINESS_ID";
+  readonly rejections: ReadonlyMap<string, { readonly status: Status; readonly text: string }>;
+  readonly access: Access;
+  readonly cache: Cache | undefined;
+  readonly sensitive: boolean;
+};
+
+const resolved = new WeakMap<DescMethod, MethodOptions>();
+
+/** Reads a method's options; throws, naming the method, where the contract leaves out what has no default. */
+export function methodOptions(method: DescMethod): MethodOptions {
+  const known = resolved.get(method);
+  if (known !== undefined) return known;
+  const options = resolve(method);
+  resolved.set(method, options);
+  return options;
+}
+
+/** `polis.orders.v1.OrdersService/CreateOrder`: a method's full name, as gRPC has it. */
+export const methodName = (method: DescMethod): string => `${method.parent.typeName}/${method.name}`;
+
+/** `orders`: a service's short name, from its package `polis.orders.v1`. */
+export function serviceName(service: DescService): string {
+  const match = /^polis\.([a-z][a-z0-9]*)\.v\d+$/.exec(service.file.proto.package);
+  if (match?.[1] === undefined) throw new Error(`${service.typeName}: its package must be polis.<service>.v<number>`);
+  return match[1];
+}
+
+function resolve(method: DescMethod): MethodOptions {
+  const name = methodName(method);
+  if (!hasOption(method, methodOption)) throw new Error(`${name}: option (polis.options.v1.method) is missing`);
+  const said: Method = getOption(method, methodOption);
+  if (said.access === undefined) throw new Error(`${name}: \`access\` is missing; say who may call`);
+  const { access } = said;
+  if (!access.public && access.roles.length + access.services.length + access.scopes.length === 0)
+    throw new Error(`${name}: \`access\` lets nobody in; name roles, services or scopes, or say public`);
+  if (said.idempotency === Method_Idempotency.UNSPECIFIED) throw new Error(`${name}: \`idempotency\` is missing`);
+  return {
+    httpStatus: said.status === 0 ? 200 : said.status,
+    idempotency: Method_IdempotencySchema.value[said.idempotency]?.name as MethodOptions["idempotency"],
+    rejections: new Map(
+      said.errors.map(({ code, status, text }) => [code, { status: Rejection_StatusSchema.value[status]?.name as Status, text }]),
+    ),
+    access,
+    cache: said.cache,
+    sensitive: said.sensitive,
+  };
+}
