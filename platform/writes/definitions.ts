@@ -1,0 +1,87 @@
+import type { DescMessage, DescMethodUnary, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Caller } from "#platform/access/caller.ts";
+import type { Transaction } from "#platform/postgres/database.ts";
+import type { Rejection } from "#platform/rejection.ts";
+import type { Peers } from "#platform/rpc/client.ts";
+import type { Ref, Table } from "#platform/writes/table.ts";
+
+/**
+ * What changes state (an operation, a consumer's handler) has three parts:
+ *   prepare  asynchronous, outside any transaction: calls peers;
+ *   lock     names the rows that decide;
+ *   write    synchronous: sees the locked rows, and says what is to be written.
+ * It is written for one item. The platform runs many in one transaction (batch.ts).
+ */
+export type WriteParts<Input, Output, L extends Locks, Prepared> = {
+  readonly prepare?: (input: Input, context: PrepareContext) => Promise<Prepared>;
+  readonly lock?: (input: Input, context: LockContext<Prepared>) => L;
+  readonly write: (tx: Tx, input: Input, context: WriteContext<L, Prepared>) => Output;
+};
+
+/** Rows to lock: one, several, or several by name. */
+export type Locks = Ref<object> | readonly Ref<object>[] | { readonly [name: string]: Ref<object> | readonly Ref<object>[] } | undefined;
+
+/** The locked rows, in the shape in which they were named; undefined where there is none. */
+export type Locked<L> =
+  L extends Ref<infer R>
+    ? R | undefined
+    : L extends readonly Ref<infer R>[]
+      ? readonly (R | undefined)[]
+      : L extends { readonly [name: string]: Ref<object> | readonly Ref<object>[] }
+        ? { readonly [K in keyof L]: Locked<L[K]> }
+        : undefined;
+
+export type ItemContext = {
+  readonly caller: Caller;
+  /** A fresh UUIDv7, for the row that this item makes. */
+  readonly id: string;
+  /** The same for every repeat of this command (caller, method, key), event or task: what ids elsewhere are derived from. */
+  readonly commandId: string;
+  readonly now: Timestamp;
+};
+
+export type PrepareContext = ItemContext & {
+  readonly peer: Peers;
+  readonly signal: AbortSignal;
+};
+
+export type LockContext<Prepared> = ItemContext & { readonly prepared: Prepared };
+
+export type WriteContext<L, Prepared> = LockContext<Prepared> & { readonly locked: Locked<L> };
+
+/** Collects what is to be written; nothing is sent before every item of the batch has run. */
+export type Tx = {
+  insert<R extends object>(table: Table<R>, row: R): void;
+  /** Replaces a row that this item has locked. */
+  update<R extends object>(table: Table<R>, row: R): void;
+  /** Publishes an event with these data; the platform fills its id, type and time. */
+  publish<D extends DescMessage>(event: EventSchema<D>, data: MessageInitShape<D>): void;
+};
+
+/** The schema of a message with the option `event`, whose field `data` is of D. */
+export type EventSchema<D extends DescMessage> = GenMessage<EventMessage<MessageShape<D>>>;
+type EventMessage<D> = Message & { eventId: string; eventType: string; occurredAt?: Timestamp; data?: D };
+
+/** A method that changes state. */
+export type Operation<M extends DescMethodUnary = DescMethodUnary> = {
+  readonly kind: "operation";
+  readonly method: M;
+  // biome-ignore lint/suspicious/noExplicitAny: what is inside is known to the definition alone
+  readonly parts: WriteParts<any, any, any, any>;
+};
+
+/** A method that needs SQL of its own: a transaction to itself. */
+export type RunOperation<M extends DescMethodUnary = DescMethodUnary> = {
+  readonly kind: "run";
+  readonly method: M;
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  readonly run: (sql: Transaction, input: any, context: ItemContext) => Promise<any>;
+};
+
+/** Defines a method that changes state. */
+export const operation = <I extends DescMessage, O extends DescMessage, const L extends Locks = undefined, Prepared = undefined>(
+  method: DescMethodUnary<I, O>,
+  parts: WriteParts<MessageShape<I>, MessageShape<O> | Rejection, L, Prepared>,
+): Operation<DescMethodUnary<I, O>> => ({ kind: "operation", method, parts });
