@@ -1,7 +1,7 @@
 // Lays beside our contracts what they import from others, for buf: .cache/contracts/{google/api,buf/validate}.
 // google.api comes as .proto files in the npm package protobufjs; buf.validate comes in no npm package, so its file is
 // printed from the descriptor that @bufbuild/protovalidate carries.
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import {
@@ -64,3 +64,7 @@ writeFileSync(
 mkdirSync(join(out, "google"), { recursive: true });
 const google = join(dirname(createRequire(import.meta.url).resolve("protobufjs/package.json")), "google", "api");
 cpSync(google, join(out, "google", "api"), { recursive: true, filter: (path) => !path.endsWith(".json") });
+// protobufjs' HttpRule is from before `response_body`; the number is that of googleapis.
+const httpProto = join(out, "google", "api", "http.proto");
+const rule = readFileSync(httpProto, "utf8");
+if (!rule.includes("response_body")) writeFileSync(httpProto, rule.replace(/(string body = 7;)/, "$1\n    string response_body = 12;"));
