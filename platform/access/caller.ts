@@ -53,3 +53,10 @@ export const callerName = (caller: Caller): string => {
   if (caller.kind === "nobody") return "nobody";
   return caller.user === undefined ? `service:${caller.service}` : `service:${caller.service}/user:${caller.user.userId}`;
 };
+
+/** The user who calls or for whom is called; that there is one, the contract's access has made sure of. */
+export function requireUser(caller: Caller): UserCaller {
+  const user = callingUser(caller);
+  if (user === undefined) throw new Error(`${callerName(caller)} calls for no user; the method's access must demand one`);
+  return user;
+}

@@ -2,7 +2,7 @@ import type { DescMessage, DescMethodUnary, Message, MessageInitShape, MessageSh
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
-import type { Transaction } from "#platform/postgres/database.ts";
+import type { Sql, Transaction } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import type { Peers } from "#platform/rpc/client.ts";
 import type { Ref, Table } from "#platform/writes/table.ts";
@@ -21,17 +21,19 @@ export type WriteParts<Input, Output, L extends Locks, Prepared> = {
 };
 
 /** Rows to lock: one, several, or several by name. */
-export type Locks = Ref<object> | readonly Ref<object>[] | { readonly [name: string]: Ref<object> | readonly Ref<object>[] } | undefined;
+export type Locks = SomeRef | readonly SomeRef[] | { readonly [name: string]: SomeRef | readonly SomeRef[] };
+// biome-ignore lint/suspicious/noExplicitAny: a ref of any table
+type SomeRef = Ref<any> | undefined;
 
 /** The locked rows, in the shape in which they were named; undefined where there is none. */
 export type Locked<L> =
   L extends Ref<infer R>
     ? R | undefined
-    : L extends readonly Ref<infer R>[]
-      ? readonly (R | undefined)[]
-      : L extends { readonly [name: string]: Ref<object> | readonly Ref<object>[] }
-        ? { readonly [K in keyof L]: Locked<L[K]> }
-        : undefined;
+    : L extends undefined
+      ? undefined
+      : L extends readonly (infer E)[]
+        ? readonly Locked<E>[]
+        : { readonly [K in keyof L]: Locked<L[K]> };
 
 export type ItemContext = {
   readonly caller: Caller;
@@ -43,6 +45,8 @@ export type ItemContext = {
 };
 
 export type PrepareContext = ItemContext & {
+  /** Reads of the service's own database, outside any transaction. */
+  readonly sql: Sql;
   readonly peer: Peers;
   readonly signal: AbortSignal;
 };
@@ -54,15 +58,17 @@ export type WriteContext<L, Prepared> = LockContext<Prepared> & { readonly locke
 /** Collects what is to be written; nothing is sent before every item of the batch has run. */
 export type Tx = {
   insert<R extends object>(table: Table<R>, row: R): void;
+  /** Inserts a row unless one with its key is there; which of the two is never told. */
+  ensure<R extends object>(table: Table<R>, row: R): void;
   /** Replaces a row that this item has locked. */
   update<R extends object>(table: Table<R>, row: R): void;
   /** Publishes an event with these data; the platform fills its id, type and time. */
-  publish<D extends DescMessage>(event: EventSchema<D>, data: MessageInitShape<D>): void;
+  publish<E extends DescMessage>(event: E, data: EventDataInit<E>): void;
 };
 
-/** The schema of a message with the option `event`, whose field `data` is of D. */
-export type EventSchema<D extends DescMessage> = GenMessage<EventMessage<MessageShape<D>>>;
-type EventMessage<D> = Message & { eventId: string; eventType: string; occurredAt?: Timestamp; data?: D };
+/** The data of an event, by the schema of its message: the type of its field `data`. */
+export type EventData<E extends DescMessage> = MessageShape<E> extends { data?: infer D } ? Extract<D, Message> : never;
+export type EventDataInit<E extends DescMessage> = MessageInitShape<GenMessage<EventData<E>>>;
 
 /** A method that changes state. */
 export type Operation<M extends DescMethodUnary = DescMethodUnary> = {
@@ -81,7 +87,7 @@ export type RunOperation<M extends DescMethodUnary = DescMethodUnary> = {
 };
 
 /** Defines a method that changes state. */
-export const operation = <I extends DescMessage, O extends DescMessage, const L extends Locks = undefined, Prepared = undefined>(
+export const operation = <I extends DescMessage, O extends DescMessage, L extends Locks = undefined, Prepared = undefined>(
   method: DescMethodUnary<I, O>,
   parts: WriteParts<MessageShape<I>, MessageShape<O> | Rejection, L, Prepared>,
 ): Operation<DescMethodUnary<I, O>> => ({ kind: "operation", method, parts });

@@ -1,2 +1,162 @@
-export type Ref<R extends object> = { readonly table: Table<R> };
-export type Table<R extends object> = { readonly name: string; readonly row?: R };
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import type { Rows, Statement } from "#platform/postgres/database.ts";
+import { type Column, type Columns, columnsOf, rowOf } from "#platform/writes/columns.ts";
+
+/** Names a row by its key, or by fields that a unique index holds. */
+export type Ref<R extends object> = {
+  readonly table: Table<R>;
+  /** `key`, or the name of a unique index. */
+  readonly by: string;
+  /** The values as one text: what the picture of a batch finds a row by. */
+  readonly value: string;
+  readonly values: readonly string[];
+};
+
+export type TableOptions<R extends object> = {
+  /** The primary key, a uuid or a text; `id` unless said. */
+  readonly key?: keyof R & string;
+  /** Unique indexes by which a row can be named, with their fields; none of these fields may be null in a row named so. */
+  readonly unique?: { readonly [name: string]: readonly (keyof R & string)[] };
+  /** Constraints of the database whose violation is a rejection with this code. Without a code it's a fault. */
+  readonly conflicts?: { readonly [constraint: string]: string };
+  /** Rows never change, so naming one takes no lock. */
+  readonly immutable?: boolean;
+};
+
+/** A table of a service, as the batch reads and writes it. */
+export type Table<R extends object> = {
+  readonly name: string;
+  readonly key: keyof R & string;
+  readonly unique: { readonly [name: string]: readonly (keyof R & string)[] };
+  readonly conflicts: { readonly [constraint: string]: string };
+  readonly immutable: boolean;
+  readonly columns: ReadonlyMap<keyof R & string, { readonly name: string } & Column<never>>;
+  /** The row of this key. */
+  row(key: string): Ref<R>;
+  /** The row that the unique index `index` has under these values, in the order of its fields. */
+  rowBy(index: string, ...values: readonly string[]): Ref<R>;
+  keyOf(row: R): string;
+  /** The row's value in a unique index, undefined where a field is null. */
+  uniqueValueOf(index: string, row: R): string | undefined;
+  fromRow(raw: Record<string, unknown>): R;
+};
+
+const SEPARATOR = "\u0000";
+export const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+export const KEY = "key";
+
+/** A table whose rows are messages of a contract. */
+export const messageTable = <D extends DescMessage>(name: string, schema: D, options: TableOptions<MessageShape<D>> = {}): Table<MessageShape<D>> =>
+  makeTable(name, columnsOf(schema) as unknown as Columns<MessageShape<D>>, options, rowOf(schema));
+
+/** A table whose rows are plain objects. */
+export const table = <R extends object>(name: string, columns: Columns<R>, options: TableOptions<R> = {}): Table<R> =>
+  makeTable(name, columns, options, (fields) => fields as R);
+
+function makeTable<R extends object>(name: string, columns: Columns<R>, options: TableOptions<R>, make: (fields: object) => R): Table<R> {
+  const entries = Object.entries<Column<never>>(columns as never).map(([field, column]) => ({ field, name: snakeCase(field), column }));
+  const key = options.key ?? ("id" as keyof R & string);
+  const unique = options.unique ?? {};
+  const keyIsUuid = (columns[key] as Column<unknown> | undefined)?.type === "uuid";
+  const made: Table<R> = {
+    name,
+    key,
+    unique,
+    conflicts: options.conflicts ?? {},
+    immutable: options.immutable ?? false,
+    columns: new Map(entries.map(({ field, name, column }) => [field as keyof R & string, { ...column, name }])),
+    row: (value) => {
+      // The database compares uuids whatever their case; the picture compares texts.
+      const text = keyIsUuid ? value.toLowerCase() : value;
+      return { table: made, by: KEY, value: text, values: [text] };
+    },
+    rowBy: (index, ...values) => {
+      const lower = values.map((value) => value.toLowerCase());
+      return { table: made, by: index, value: lower.join(SEPARATOR), values: lower };
+    },
+    keyOf: (row) => row[key] as string,
+    uniqueValueOf: (index, row) => {
+      const values = (unique[index] ?? []).map((field) => row[field]);
+      return values.some((value) => value === undefined) ? undefined : values.join(SEPARATOR).toLowerCase();
+    },
+    fromRow: (raw) => make(Object.fromEntries(entries.map(({ field, name, column }) => [field, column.decode(raw[name])]))),
+  };
+  return made;
+}
+
+const arrayLiteral = <R>(rows: readonly R[], field: keyof R & string, column: Column<never>): string =>
+  `{${rows.map((row) => column.encode(row[field] as never)).join(",")}}`;
+
+const byKey =
+  <R extends object>(table: Table<R>) =>
+  (a: R, b: R): number =>
+    table.keyOf(a) < table.keyOf(b) ? -1 : 1;
+
+/**
+ * One statement that inserts all rows, in the order of their keys: two batches meet at an index in the same order. With
+ * `ifAbsent` rows that are there already stay as they are.
+ */
+export function insertStatement<R extends object>(table: Table<R>, rows: readonly R[], ifAbsent: boolean): Statement {
+  const columns = [...table.columns];
+  const sorted = [...rows].sort(byKey(table));
+  return {
+    name: `${ifAbsent ? "ensure" : "insert"} ${table.name}`,
+    text: `INSERT INTO ${table.name} (${columns.map(([, c]) => c.name).join(", ")}) SELECT * FROM unnest(${columns
+      .map(([, c], i) => `$${i + 1}::${c.type}[]`)
+      .join(", ")})${ifAbsent ? " ON CONFLICT DO NOTHING" : ""}`,
+    values: columns.map(([field, column]) => arrayLiteral(sorted, field, column)),
+  };
+}
+
+/** One statement that replaces all rows by their keys. */
+export function updateStatement<R extends object>(table: Table<R>, rows: readonly R[]): Statement {
+  const columns = [...table.columns];
+  const names = columns.map(([, c]) => c.name);
+  const key = snakeCase(table.key);
+  return {
+    name: `update ${table.name}`,
+    text: `UPDATE ${table.name} SET ${names
+      .filter((name) => name !== key)
+      .map((name) => `${name} = u.${name}`)
+      .join(", ")} FROM unnest(${columns.map(([, c], i) => `$${i + 1}::${c.type}[]`).join(", ")}) u (${names.join(", ")}) WHERE ${table.name}.${key} = u.${key}`,
+    values: columns.map(([field, column]) => arrayLiteral(rows, field, column)),
+  };
+}
+
+const textArray = (values: readonly string[]): string => `{${values.map((v) => `"${v.replace(/["\\]/g, "\\$&")}"`).join(",")}}`;
+
+/** One statement that reads the rows of one table that `refs` name, and with `lock` locks them in the order of their keys. */
+export function selectStatement<R extends object>(table: Table<R>, refs: readonly Ref<R>[], lock: boolean): Statement {
+  const columns = [...table.columns.values()].map((c) => `t.${c.name}`).join(", ");
+  const key = snakeCase(table.key);
+  const groups = new Map<string, Ref<R>[]>();
+  for (const ref of refs) {
+    const group = groups.get(ref.by);
+    if (group === undefined) groups.set(ref.by, [ref]);
+    else group.push(ref);
+  }
+  const values: string[] = [];
+  const param = (texts: readonly string[], type: string): string => `$${values.push(textArray(texts))}::${type}[]`;
+  const typeOf = (field: keyof R & string): string => table.columns.get(field)?.type ?? "text";
+  const keysOf = [...groups].map(([by, group]) => {
+    if (by === KEY) return `SELECT unnest(${param(group.map((ref) => ref.value), typeOf(table.key))}) AS k`;
+    const fields = table.unique[by] ?? [];
+    const arrays = fields.map((field, i) => param(group.map((ref) => ref.values[i] ?? ""), typeOf(field)));
+    const on = fields.map((field) => `x.${snakeCase(field)} = u.${snakeCase(field)}`).join(" AND ");
+    return `SELECT x.${key} AS k FROM unnest(${arrays.join(", ")}) u (${fields.map(snakeCase).join(", ")}) JOIN ${table.name} x ON ${on}`;
+  });
+  const only = [...groups.keys()];
+  const from =
+    only.length === 1 && only[0] === KEY
+      ? `SELECT ${columns} FROM ${table.name} t WHERE t.${key} = ANY(${values.length === 1 ? `$1::${typeOf(table.key)}[]` : ""})`
+      : `SELECT ${columns} FROM ${table.name} t WHERE t.${key} IN (${keysOf.join(" UNION ")})`;
+  const locked = lock && !table.immutable;
+  return {
+    name: `${locked ? "lock" : "read"} ${table.name} ${only.join(" ")}`,
+    text: `${from}${locked ? ` ORDER BY t.${key} FOR NO KEY UPDATE OF t` : ""}`,
+    values,
+  };
+}
+
+/** The rows of an answer of the database. */
+export const rowsOf = <R extends object>(table: Table<R>, answer: Rows<Record<string, unknown>>): R[] => answer.rows.map(table.fromRow);

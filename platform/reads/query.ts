@@ -1,0 +1,32 @@
+import type { DescMessage, DescMethodUnary, Message, MessageShape } from "@bufbuild/protobuf";
+import type { Caller } from "#platform/access/caller.ts";
+import type { Sql } from "#platform/postgres/database.ts";
+import type { Rejection } from "#platform/rejection.ts";
+import type { Peers } from "#platform/rpc/client.ts";
+import { type Ref, rowsOf, selectStatement } from "#platform/writes/table.ts";
+
+export type ReadContext = {
+  readonly sql: Sql;
+  readonly caller: Caller;
+  readonly peer: Peers;
+  readonly signal: AbortSignal;
+};
+
+/** A method that reads. Without an answer there is nothing there: `not_found`. */
+export type Query<M extends DescMethodUnary = DescMethodUnary> = {
+  readonly kind: "query";
+  readonly method: M;
+  // biome-ignore lint/suspicious/noExplicitAny: what is inside is known to the definition alone
+  readonly read: (request: any, context: ReadContext) => Promise<Message | Rejection | undefined>;
+};
+
+/** Defines a method that reads. */
+export const query = <I extends DescMessage, O extends DescMessage>(
+  method: DescMethodUnary<I, O>,
+  read: (request: MessageShape<I>, context: ReadContext) => Promise<MessageShape<O> | Rejection | undefined>,
+): Query<DescMethodUnary<I, O>> => ({ kind: "query", method, read });
+
+/** The row that `ref` names, as it is now. */
+export async function find<R extends object>(sql: Sql, ref: Ref<R>): Promise<R | undefined> {
+  return rowsOf(ref.table, await sql.query(selectStatement(ref.table, [ref], false)))[0];
+}

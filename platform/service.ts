@@ -1,0 +1,47 @@
+import type { DescMessage, DescMethodUnary, DescService } from "@bufbuild/protobuf";
+import { serviceName } from "#platform/contract/method-options.ts";
+import type { Consumer } from "#platform/events/define-consumer.ts";
+import type { Query } from "#platform/reads/query.ts";
+import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
+
+/** What a service says of itself; whoever reads it knows the whole service. */
+export type ServiceDefinition = {
+  /** `orders`, from its contract's package. */
+  readonly name: string;
+  readonly contract: DescService;
+  /** Where it lies; its migrations are in `migrations/`. */
+  readonly folder: string;
+  readonly operations: { readonly [method: string]: Operation | RunOperation | Query };
+  /** By their names; the group of `onPaymentSettled` is `orders.on-payment-settled`. */
+  readonly consumers: { readonly [name: string]: Consumer };
+  /** The events that it publishes. */
+  readonly publishes: readonly DescMessage[];
+  /** The contracts of the services that it calls. */
+  readonly peers: readonly DescService[];
+};
+
+type Operations<S extends DescService> = {
+  readonly [K in keyof S["method"]]: S["method"][K] extends { methodKind: "unary"; input: infer I extends DescMessage; output: infer O extends DescMessage }
+    ? Operation<DescMethodUnary<I, O>> | RunOperation<DescMethodUnary<I, O>> | Query<DescMethodUnary<I, O>>
+    : never;
+};
+
+/** Defines a service. A method of the contract without its operation, or an operation without its method, doesn't compile. */
+export const defineService = <S extends DescService>(
+  contract: S,
+  parts: {
+    readonly folder: string;
+    readonly operations: Operations<S>;
+    readonly consumers?: { readonly [name: string]: Consumer };
+    readonly publishes?: readonly DescMessage[];
+    readonly peers?: readonly DescService[];
+  },
+): ServiceDefinition => ({
+  name: serviceName(contract),
+  contract,
+  folder: parts.folder,
+  operations: parts.operations as unknown as ServiceDefinition["operations"],
+  consumers: parts.consumers ?? {},
+  publishes: parts.publishes ?? [],
+  peers: parts.peers ?? [],
+});

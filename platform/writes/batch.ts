@@ -1,0 +1,196 @@
+import { strict as assert } from "node:assert";
+import type { Message } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { callerName } from "#platform/access/caller.ts";
+import type { ApplyItem, ApplyOutcome, Guards, GuardStatement } from "#platform/events/apply.ts";
+import { newEvent } from "#platform/events/event-types.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { uuidv7 } from "#platform/ids.ts";
+import { outboxInsert } from "#platform/outbox/outbox.ts";
+import type { Statement, Transaction } from "#platform/postgres/database.ts";
+import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
+import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
+import type { Locks, Tx } from "#platform/writes/definitions.ts";
+import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
+import { Picture, refsOf } from "#platform/writes/picture.ts";
+import { type Ref, rowsOf, selectStatement, type Table } from "#platform/writes/table.ts";
+
+export type BatchItem = ApplyItem & { readonly command?: Command | undefined };
+
+export const noGuards: Guards = { first: [], last: () => [] };
+
+/**
+ * Carries out many items in one transaction, in two round trips:
+ *   1. lock the union of the rows they name, in the order of ids, and read what was decided of their commands;
+ *   2. after each item's `write` has run over this one picture: one statement a table, answers, events, COMMIT.
+ * A later item sees what an earlier one left; a rejection or a fault discards its own item alone.
+ */
+export async function runBatch(tx: Transaction, items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
+  const { outcomes, statements, published } = await decide(tx, items, guards.first);
+  await tx.commit([...guards.last(outcomes), ...statements]);
+  return { outcomes, published };
+}
+
+/**
+ * The same for a batch that the database refused for its data: halves behind savepoints, down to the items at fault. A
+ * conflict that a table's definition names becomes that item's rejection.
+ */
+export async function isolateBatch(tx: Transaction, items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
+  await Promise.all(guards.first.map(async (guard) => guard.check?.(await tx.query(guard))));
+  const { outcomes, published } = await runSlice(tx, items, 0);
+  await tx.commit(guards.last(outcomes));
+  return { outcomes, published };
+}
+
+export type BatchResult = { readonly outcomes: ApplyOutcome[]; readonly published: number };
+
+/** How often an item alone is tried when a unique index refuses it: somebody else may be committing the row it should see. */
+const CONFLICT_TRIES = 3;
+
+async function runSlice(tx: Transaction, items: readonly BatchItem[], conflicts: number): Promise<BatchResult> {
+  await tx.query({ text: "SAVEPOINT slice" });
+  try {
+    const { outcomes, statements, published } = await decide(tx, items, []);
+    for (const result of await Promise.allSettled(statements.map((statement) => tx.query(statement))))
+      if (result.status === "rejected") throw result.reason;
+    await tx.query({ text: "RELEASE SAVEPOINT slice" });
+    return { outcomes, published };
+  } catch (error) {
+    if (!isDataError(error)) throw error;
+    await tx.query({ text: "ROLLBACK TO SAVEPOINT slice" });
+    await tx.query({ text: "RELEASE SAVEPOINT slice" });
+    const [only] = items;
+    if (items.length === 1 && only !== undefined) return runAlone(tx, only, error, conflicts);
+    const middle = Math.ceil(items.length / 2);
+    const first = await runSlice(tx, items.slice(0, middle), 0);
+    const second = await runSlice(tx, items.slice(middle), 0);
+    return { outcomes: [...first.outcomes, ...second.outcomes], published: first.published + second.published };
+  }
+}
+
+async function runAlone(tx: Transaction, item: BatchItem, error: unknown, conflicts: number): Promise<BatchResult> {
+  if (!isUniqueViolation(error)) return { outcomes: [{ kind: "failed", error }], published: 0 };
+  if (conflicts + 1 < CONFLICT_TRIES) return runSlice(tx, [item], conflicts + 1);
+  const code = conflictCode(item, error.constraint ?? "");
+  if (code === undefined) return { outcomes: [{ kind: "failed", error }], published: 0 };
+  return runSlice(tx, [{ ...item, parts: { write: () => reject(code) } }], conflicts);
+}
+
+const conflictCode = (item: BatchItem, constraint: string): string | undefined =>
+  refsOf((locksOf(item) as { locks?: Locks }).locks)
+    .map((ref) => ref.table.conflicts[constraint])
+    .find((code) => code !== undefined);
+
+type Decided = { readonly outcomes: ApplyOutcome[]; readonly statements: Statement[]; readonly published: number };
+
+async function decide(tx: Transaction, items: readonly BatchItem[], guards: readonly GuardStatement[]): Promise<Decided> {
+  const locks = items.map(locksOf);
+  const picture = await load(tx, items, locks, guards);
+  const events: EventRecord[] = [];
+  const outcomes = items.map((item, index) => runItem(item, locks[index] as ItemLocks, picture, events));
+  const statements = picture.flush();
+  // Last of all: the outbox takes its place in the order after every lock was got.
+  if (events.length > 0) statements.push(outboxInsert(events));
+  return { outcomes, statements, published: events.length };
+}
+
+type ItemLocks = { readonly locks: Locks; readonly failed?: undefined } | { readonly failed: { readonly error: unknown } };
+
+function locksOf(item: BatchItem): ItemLocks {
+  try {
+    return { locks: item.parts.lock?.(item.input, item) };
+  } catch (error) {
+    return { failed: { error } };
+  }
+}
+
+async function load(tx: Transaction, items: readonly BatchItem[], locks: readonly ItemLocks[], guards: readonly GuardStatement[]): Promise<Picture> {
+  const refs = new Map<Table<object>, Map<string, Ref<object>>>();
+  const name = (ref: Ref<object>): void => {
+    const ofTable = refs.get(ref.table) ?? new Map<string, Ref<object>>();
+    refs.set(ref.table, ofTable.set(`${ref.by} ${ref.value}`, ref));
+  };
+  for (const [index, item] of items.entries()) {
+    const lock = locks[index] as ItemLocks;
+    if (lock.failed === undefined) refsOf(lock.locks).forEach(name);
+    if (item.command !== undefined) name(answers.row(item.command.key) as unknown as Ref<object>);
+  }
+  const guarded = guards.map(async (guard) => guard.check?.(await tx.query(guard)));
+  const tables = [...refs.keys()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const picture = new Picture();
+  const loaded = tables.map(async (table) => {
+    const wanted = [...(refs.get(table)?.values() ?? [])];
+    picture.load(table, rowsOf(table, await tx.query(selectStatement(table, wanted, true))));
+  });
+  // All are awaited even if one fails: nothing may still be on its way when the transaction ends.
+  for (const result of await Promise.allSettled([...guarded, ...loaded])) if (result.status === "rejected") throw result.reason;
+  return picture;
+}
+
+function runItem(item: BatchItem, locks: ItemLocks, picture: Picture, events: EventRecord[]): ApplyOutcome {
+  if (locks.failed !== undefined) return { kind: "failed", error: locks.failed.error };
+  const { command } = item;
+  const stored = command === undefined ? undefined : picture.row(answers.row(command.key));
+  if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
+  const work = new ItemWork(item, locks.locks, picture);
+  try {
+    const answer = item.parts.write(work, item.input, { ...contextOf(item), prepared: item.prepared, locked: picture.locked(locks.locks) }) as Message | Rejection | undefined;
+    if (isRejection(answer)) work.undo();
+    if (command !== undefined) {
+      assert(answer !== undefined, `${command.method.name} answered nothing`);
+      work.insert(answers, storedAnswer(command, answer, item.now));
+    }
+    events.push(...work.events);
+    return { kind: "applied", answer };
+  } catch (error) {
+    work.undo();
+    return { kind: "failed", error };
+  }
+}
+
+const contextOf = ({ caller, id, commandId, now }: ApplyItem) => ({ caller, id, commandId, now });
+
+/** What one item has written so far, and how to take it back. */
+class ItemWork implements Tx {
+  readonly events: EventRecord[] = [];
+  readonly #item: ApplyItem;
+  readonly #locks: Locks;
+  readonly #picture: Picture;
+  readonly #undo: (() => void)[] = [];
+
+  constructor(item: ApplyItem, locks: Locks, picture: Picture) {
+    this.#item = item;
+    this.#locks = locks;
+    this.#picture = picture;
+  }
+
+  insert<R extends object>(table: Table<R>, row: R): void {
+    this.#undo.push(this.#picture.insert(table, row));
+  }
+
+  ensure<R extends object>(table: Table<R>, row: R): void {
+    this.#undo.push(this.#picture.ensure(table, row));
+  }
+
+  update<R extends object>(table: Table<R>, row: R): void {
+    const key = table.keyOf(row);
+    const named = refsOf(this.#locks).some((ref) => {
+      if ((ref.table as unknown) !== table) return false;
+      const locked = this.#picture.row(ref);
+      return locked !== undefined && table.keyOf(locked as R) === key;
+    });
+    assert(named, `${table.name} ${key} wasn't named in \`lock\``);
+    this.#undo.push(this.#picture.update(table, row));
+  }
+
+  publish: Tx["publish"] = (event, data) => {
+    const { caller, now, trace } = this.#item;
+    this.events.push(newEvent(event, data, { eventId: uuidv7(), nowMs: timestampMs(now), actor: callerName(caller), ...trace }));
+  };
+
+  undo(): void {
+    for (const undo of this.#undo.reverse()) undo();
+    this.#undo.length = 0;
+    this.events.length = 0;
+  }
+}

@@ -1,0 +1,110 @@
+import { strict as assert } from "node:assert";
+import type { Statement } from "#platform/postgres/database.ts";
+import type { Locked, Locks } from "#platform/writes/definitions.ts";
+import { insertStatement, KEY, type Ref, type Table, updateStatement } from "#platform/writes/table.ts";
+
+// biome-ignore lint/suspicious/noExplicitAny: a picture holds rows of every table
+type AnyTable = Table<any>;
+type Row = object;
+type State = "loaded" | "inserted" | "ensured" | "updated";
+type Entry = { row: Row; state: State };
+type TablePicture = { readonly rows: Map<string, Entry>; readonly indexes: Map<string, Map<string, string>> };
+
+/**
+ * The rows that a batch works on: loaded and locked once, then changed by one item after the other, so that a later item
+ * sees what an earlier one left. What an item did can be taken back alone.
+ */
+export class Picture {
+  readonly #tables = new Map<AnyTable, TablePicture>();
+
+  load(table: AnyTable, rows: readonly Row[]): void {
+    for (const row of rows) this.#put(table, { row, state: "loaded" });
+  }
+
+  row<R extends object>(ref: Ref<R>): R | undefined {
+    const picture = this.#of(ref.table);
+    const key = ref.by === KEY ? ref.value : picture.indexes.get(ref.by)?.get(ref.value);
+    return key === undefined ? undefined : (picture.rows.get(key)?.row as R | undefined);
+  }
+
+  /** The rows in the shape in which they were named. */
+  locked<L extends Locks>(locks: L): Locked<L> {
+    if (locks === undefined) return undefined as Locked<L>;
+    if (isRef(locks)) return this.row(locks) as Locked<L>;
+    if (Array.isArray(locks)) return locks.map((ref) => (ref === undefined ? undefined : this.row(ref))) as Locked<L>;
+    return Object.fromEntries(Object.entries(locks).map(([name, inner]) => [name, this.locked(inner as Locks)])) as Locked<L>;
+  }
+
+  /** Each change returns how to take it back. */
+  insert(table: AnyTable, row: Row): () => void {
+    const key = table.keyOf(row);
+    assert(!this.#of(table).rows.has(key), `${table.name} ${key} is there already; name it in \`lock\` and decide`);
+    return this.#put(table, { row, state: "inserted" });
+  }
+
+  ensure(table: AnyTable, row: Row): () => void {
+    return this.#of(table).rows.has(table.keyOf(row)) ? () => undefined : this.#put(table, { row, state: "ensured" });
+  }
+
+  update(table: AnyTable, row: Row): () => void {
+    assert(!table.immutable, `rows of ${table.name} never change`);
+    const key = table.keyOf(row);
+    const before = this.#of(table).rows.get(key);
+    assert(before !== undefined, `${table.name} ${key} isn't there; nothing to update`);
+    if (before.row === row) return () => undefined;
+    return this.#put(table, { row, state: before.state === "inserted" ? "inserted" : "updated" });
+  }
+
+  /** What brings the database to this picture: tables by name, rows by key, so that batches meet in one order. */
+  flush(): Statement[] {
+    const statements: Statement[] = [];
+    const tables = [...this.#tables].sort(([a], [b]) => (a.name < b.name ? -1 : 1));
+    for (const [table, { rows }] of tables) {
+      const of = (state: State): Row[] => [...rows.values()].filter((entry) => entry.state === state).map((entry) => entry.row);
+      const [inserted, ensured, updated] = [of("inserted"), of("ensured"), of("updated")];
+      if (inserted.length > 0) statements.push(insertStatement(table, inserted, false));
+      if (ensured.length > 0) statements.push(insertStatement(table, ensured, true));
+      if (updated.length > 0) statements.push(updateStatement(table, updated));
+    }
+    return statements;
+  }
+
+  #of(table: AnyTable): TablePicture {
+    let picture = this.#tables.get(table);
+    if (picture === undefined) {
+      picture = { rows: new Map(), indexes: new Map(Object.keys(table.unique).map((index) => [index, new Map()])) };
+      this.#tables.set(table, picture);
+    }
+    return picture;
+  }
+
+  #put(table: AnyTable, entry: Entry): () => void {
+    const { rows, indexes } = this.#of(table);
+    const key = table.keyOf(entry.row);
+    const before = rows.get(key);
+    rows.set(key, entry);
+    for (const [index, keys] of indexes) {
+      const value = table.uniqueValueOf(index, entry.row);
+      if (value !== undefined) keys.set(value, key);
+    }
+    return () => {
+      for (const [index, keys] of indexes) {
+        const value = table.uniqueValueOf(index, entry.row);
+        if (value !== undefined) keys.delete(value);
+      }
+      rows.delete(key);
+      if (before !== undefined) this.#put(table, before);
+    };
+  }
+}
+
+export const isRef = (value: unknown): value is Ref<object> =>
+  typeof value === "object" && value !== null && "table" in value && "by" in value && "value" in value;
+
+/** All refs that `locks` names, whatever its shape. */
+export function refsOf(locks: Locks): readonly Ref<object>[] {
+  if (locks === undefined) return [];
+  if (isRef(locks)) return [locks];
+  if (Array.isArray(locks)) return locks.filter(isRef);
+  return Object.values(locks).flatMap((inner) => refsOf(inner as Locks));
+}
