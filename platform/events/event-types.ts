@@ -1,0 +1,127 @@
+import { create, type DescField, type DescMessage, fromBinary, getOption, hasOption, type MessageShape, ScalarType, toBinary } from "@bufbuild/protobuf";
+import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { createValidator } from "@bufbuild/protovalidate";
+import { event as eventOption } from "#contracts/polis/options/v1/options_pb.ts";
+import type { EventMessage } from "#platform/events/define-consumer.ts";
+import { LARGEST_PAYLOAD_BYTES, type Topic } from "#platform/events/event-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { uuidv7 } from "#platform/ids.ts";
+
+const DEFAULT_PARTITIONS = 4;
+const DEFAULT_RETENTION_MS = 7 * 24 * 3_600_000;
+
+/** What a contract says of an event, with its defaults. */
+export type EventOptions = {
+  readonly topic: string;
+  readonly keyOf: (event: object) => string;
+  readonly partitions: number;
+  readonly retentionMs: number;
+};
+
+const resolved = new WeakMap<DescMessage, EventOptions>();
+const validator = createValidator();
+
+/** Reads an event's option; throws, naming the message, where the contract breaks the rules that the option's comment gives. */
+export function eventOptions(schema: DescMessage): EventOptions {
+  const known = resolved.get(schema);
+  if (known !== undefined) return known;
+  const options = resolve(schema);
+  resolved.set(schema, options);
+  return options;
+}
+
+/** The topics of these events. Throws where two events of a topic disagree. */
+export function topicsOf(schemas: readonly DescMessage[]): Topic[] {
+  const topics = new Map<string, Topic & { readonly by: string }>();
+  for (const schema of schemas) {
+    const { topic: name, partitions, retentionMs } = eventOptions(schema);
+    const other = topics.get(name);
+    if (other !== undefined && (other.partitions !== partitions || other.retentionMs !== retentionMs))
+      throw new Error(`${schema.typeName} and ${other.by} disagree on partitions or retention of ${name}`);
+    topics.set(name, { name, partitions, retentionMs, by: schema.typeName });
+  }
+  return [...topics.values()].map(({ name, partitions, retentionMs }) => ({ name, partitions, retentionMs }));
+}
+
+/** What the platform knows of an event when it is published. */
+export type EventHeaders = {
+  /** A fresh UUIDv7 unless given. */
+  readonly eventId?: string;
+  readonly nowMs: number;
+  readonly traceparent: string;
+  /** callerName() of who caused it. */
+  readonly actor: string;
+  readonly causationId: string;
+};
+
+/** Makes an event of `data`, validated. Throws where it breaks the contract or is too large: the publisher's fault. */
+export function newEvent(schema: DescMessage, data: object, headers: EventHeaders): EventRecord {
+  const { topic, keyOf } = eventOptions(schema);
+  const eventId = headers.eventId ?? uuidv7(headers.nowMs);
+  const event = create(schema, { eventId, eventType: schema.typeName, occurredAt: timestampFromMs(headers.nowMs), data } as Record<string, unknown>);
+  const result = validator.validate(schema, event);
+  if (result.kind !== "valid") throw new Error(`${schema.typeName} breaks its contract: ${result.error.message}`, { cause: result.error });
+  const { nowMs: occurredAtMs, traceparent, actor, causationId } = headers;
+  const record = { topic, key: keyOf(event), eventId, type: schema.typeName, occurredAtMs, traceparent, actor, causationId, payload: toBinary(schema, event) };
+  assertPublishable(record);
+  return record;
+}
+
+/** Throws where a record is too large for some engine, or has no key. */
+export function assertPublishable({ type, eventId, key, payload }: EventRecord): void {
+  if (payload.length > LARGEST_PAYLOAD_BYTES) throw new Error(`${type} ${eventId} has ${payload.length} bytes; at most ${LARGEST_PAYLOAD_BYTES} are carried`);
+  if (key === "") throw new Error(`${type} ${eventId} has no key`);
+}
+
+/** The event that a record holds, validated. Throws where it can't be decoded or breaks its contract. */
+export function readEvent<E extends EventMessage>(schema: GenMessage<E>, record: EventRecord): E;
+export function readEvent(schema: DescMessage, record: EventRecord): EventMessage;
+export function readEvent(schema: DescMessage, record: EventRecord): EventMessage {
+  const event = fromBinary(schema, record.payload) as MessageShape<DescMessage> & EventMessage;
+  const result = validator.validate(schema, event);
+  if (result.kind !== "valid") throw new Error(`${schema.typeName} breaks its contract: ${result.error.message}`, { cause: result.error });
+  if (event.data === undefined) throw new Error(`${schema.typeName} has no data`);
+  return event;
+}
+
+function resolve(schema: DescMessage): EventOptions {
+  const name = schema.typeName;
+  if (!hasOption(schema, eventOption)) throw new Error(`${name}: option (polis.options.v1.event) is missing`);
+  const said = getOption(schema, eventOption);
+  const shape = ["event_id string", "event_type string", `occurred_at ${TimestampSchema.typeName}`].join(", ");
+  const found = [1, 2, 3].map((n) => fieldText(schema.fields.find((field) => field.number === n))).join(", ");
+  if (found !== shape) throw new Error(`${name}: fields 1 to 3 must be ${shape}, not ${found}`);
+  const data = schema.fields.find((field) => field.number === 4);
+  if (data?.name !== "data" || data.fieldKind !== "message") throw new Error(`${name}: field 4 must be \`data\`, a message`);
+  if (said.topic === "") throw new Error(`${name}: \`topic\` is missing`);
+  const retention = said.retention;
+  return {
+    topic: said.topic,
+    keyOf: keyGetter(schema, said.key),
+    partitions: said.partitions === 0 ? DEFAULT_PARTITIONS : said.partitions,
+    retentionMs: retention === undefined ? DEFAULT_RETENTION_MS : Number(retention.seconds) * 1000 + Math.floor(retention.nanos / 1_000_000),
+  };
+}
+
+const fieldText = (field: DescField | undefined): string =>
+  field === undefined ? "nothing" : `${field.name} ${field.message?.typeName ?? ScalarType[field.scalar ?? 0]?.toLowerCase() ?? "enum"}`;
+
+function keyGetter(schema: DescMessage, path: string): (event: object) => string {
+  const names: string[] = [];
+  let at: DescMessage | undefined = schema;
+  let field: DescField | undefined;
+  for (const part of path.split(".")) {
+    field = at?.fields.find((candidate) => candidate.name === part);
+    if (field === undefined) throw new Error(`${schema.typeName}: the key \`${path}\` names no field`);
+    names.push(field.localName);
+    at = field.fieldKind === "message" ? field.message : undefined;
+  }
+  if (field?.fieldKind !== "scalar" || field.scalar !== ScalarType.STRING) throw new Error(`${schema.typeName}: the key \`${path}\` must be a string`);
+  return (event) => {
+    let value: unknown = event;
+    for (const name of names) value = (value as Record<string, unknown> | undefined)?.[name];
+    if (typeof value !== "string" || value === "") throw new Error(`${schema.typeName}: its key \`${path}\` is empty`);
+    return value;
+  };
+}
