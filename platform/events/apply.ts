@@ -1,36 +1,38 @@
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Message } from "@bufbuild/protobuf";
 import type { QueryResultRow } from "pg";
-import type { Caller } from "#platform/access/caller.ts";
 import type { Rows, Statement } from "#platform/postgres/database.ts";
-import type { WriteParts } from "#platform/writes/definitions.ts";
+import type { Rejection } from "#platform/rejection.ts";
+import type { ItemContext, WriteParts } from "#platform/writes/definitions.ts";
 
-/** One event on its way through a consumer's `lock` and `write`. */
-export type ApplyItem = {
-  // biome-ignore lint/suspicious/noExplicitAny: what is inside is known to the handler alone
-  readonly parts: WriteParts<any, void, any, any>;
+/** What a batch carries out: one command, event or task, after its `prepare`. */
+export type ApplyItem = ItemContext & {
+  // biome-ignore lint/suspicious/noExplicitAny: what is inside is known to the definition alone
+  readonly parts: WriteParts<any, any, any, any>;
   readonly input: unknown;
   readonly prepared: unknown;
-  readonly caller: Caller;
-  readonly id: string;
-  readonly commandId: string;
-  readonly now: Timestamp;
-  readonly trace: { readonly traceparent: string; readonly causationId: string };
+  readonly trace: {
+    readonly traceparent: string;
+    /** The event that the item follows from; empty for a command. */
+    readonly causationId: string;
+  };
 };
 
-export type ApplyOutcome = { readonly kind: "applied" } | { readonly kind: "failed"; readonly error: unknown };
+export type ApplyOutcome =
+  | { readonly kind: "applied"; readonly answer: Message | Rejection | undefined }
+  /** This item alone was discarded. */
+  | { readonly kind: "failed"; readonly error: unknown };
 
-/** A statement whose answer decides whether anything is written at all. */
+/** A statement that goes out with the locks; its check may stop the transaction by throwing. */
 export type GuardStatement = Statement & { readonly check?: (rows: Rows<QueryResultRow>) => void };
 
+/** What must hold and be written with a batch, beside its items. */
 export type Guards = {
-  /** Sent before the rows are locked, in order; a check that throws ends the transaction. */
   readonly first: readonly GuardStatement[];
-  /** Sent with the flush. What it throws ends the transaction. */
   readonly last: (outcomes: readonly ApplyOutcome[]) => readonly Statement[];
 };
 
 /**
- * Runs items in order in one transaction, over one picture of the locked rows. An item that fails is discarded alone. Lost
- * connections and what the guards throw are thrown, and then nothing is written.
+ * Carries out all items in one transaction. An item that fails is discarded alone; what concerns all (the connection, a
+ * guard) throws, and nothing is written.
  */
 export type ApplyItems = (items: readonly ApplyItem[], guards: Guards) => Promise<ApplyOutcome[]>;
