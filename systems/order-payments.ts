@@ -1,0 +1,15 @@
+import type { System } from "#platform/system.ts";
+import { accountsService } from "../services/accounts/service.ts";
+import { gatewayService } from "../services/gateway/service.ts";
+import { ordersService } from "../services/orders/service.ts";
+import { paymentsService } from "../services/payments/service.ts";
+import { orderPaymentsDemo } from "./order-payments-demo.ts";
+
+/** A shop takes orders and charges them to accounts that it keeps for its customers. */
+export const orderPayments: System = {
+  name: "order-payments",
+  title: "Order payments",
+  services: [accountsService, paymentsService, ordersService],
+  edges: [gatewayService],
+  demo: orderPaymentsDemo,
+};
