@@ -1,5 +1,10 @@
 import { DatabaseError } from "pg";
 
+/** The connection was lost at COMMIT, and whether the transaction was committed could not be found out. */
+export class OutcomeUnknown extends Error {
+  override readonly name = "OutcomeUnknown";
+}
+
 /** The SQLSTATE of an error of the server (PostgreSQL, Appendix A), undefined for any other error. */
 export const sqlState = (error: unknown): string | undefined => (error instanceof DatabaseError ? error.code : undefined);
 
@@ -18,15 +23,31 @@ export const isDataError = (error: unknown): boolean => {
   return state !== undefined && (state.startsWith("22") || state.startsWith("23"));
 };
 
+const SOCKET_ERRORS = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "ECONNABORTED",
+  "EPIPE",
+  "ENOENT",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+]);
+
+/** pg has no codes for these: its client was cut off, or gave up waiting. */
+const DRIVER_ERRORS =
+  /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout expired$|timeout exceeded when trying to connect|Query read timeout$)/;
+
 /**
- * The server was not reached, went away, or refuses for now: everything of class 08, 53, 57P and 25006, 55P03, and what the
- * socket says. Nothing is known to be wrong with the statement.
+ * The server was not reached, went away, or refuses for now: everything of class 08, 53, 57P and 25006, 25P03, 55P03, 57014,
+ * and what the socket says. Nothing is known to be wrong with the statement.
  */
 export const isConnectionLost = (error: unknown): boolean => {
   const state = sqlState(error);
-  if (state !== undefined) return /^(08|53|57P)/.test(state) || state === "25006" || state === "25P03" || state === "55P03" || state === "57014";
+  if (state !== undefined) return /^(08|53|57P)/.test(state) || ["25006", "25P03", "55P03", "57014"].includes(state);
   if (!(error instanceof Error)) return false;
   const code = (error as NodeJS.ErrnoException).code;
-  if (code !== undefined && ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ENOENT", "ETIMEDOUT", "EHOSTUNREACH", "ENOTFOUND", "EAI_AGAIN"].includes(code)) return true;
-  return /Connection terminated|connection timeout|Client has encountered a connection error|not queryable|timeout exceeded when trying to connect/i.test(error.message);
+  return (code !== undefined && SOCKET_ERRORS.has(code)) || DRIVER_ERRORS.test(error.message);
 };

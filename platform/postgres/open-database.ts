@@ -1,0 +1,110 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ClientConfig, QueryResultRow } from "pg";
+import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
+import { type ConnectionLimit, processConnectionLimit } from "#platform/postgres/connection-limit.ts";
+import type { Database, Rows, Statement, Transaction } from "#platform/postgres/database.ts";
+import { isRetryable, sqlState } from "#platform/postgres/errors.ts";
+import { Pool } from "#platform/postgres/pool.ts";
+import { makeSend } from "#platform/postgres/statements.ts";
+import { type LostCommit, OpenTransaction } from "#platform/postgres/transaction.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+
+const TRIES_MAX = 10;
+const RETRY_PAUSE_MIN_MS = 4;
+const RETRY_PAUSE_MAX_MS = 500;
+const DEFAULT_CONNECTIONS_MAX = 4;
+
+export type DatabaseOptions = {
+  readonly connection: ClientConfig;
+  /** For logs and metrics: the service's name. */
+  readonly name: string;
+  readonly maxConnections?: number;
+  /** What bounds the connections of all databases together; the process's own unless said. */
+  readonly limit?: ConnectionLimit;
+  /** False behind a pooler that gives each transaction another session and knows no prepared statements. */
+  readonly preparedStatements?: boolean;
+  readonly log: Log;
+  readonly metrics: Metrics;
+};
+
+/**
+ * Opens a database that is there and migrated (`ensureDatabase`, `migrate`).
+ * @throws what `isConnectionLost` knows when the server isn't reached.
+ */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const { name, log } = options;
+  const send = makeSend(options.preparedStatements ?? true);
+  const pool = new Pool({
+    connection: options.connection,
+    name,
+    maxConnections: options.maxConnections ?? DEFAULT_CONNECTIONS_MAX,
+    limit: options.limit ?? processConnectionLimit,
+    log,
+    metrics: options.metrics,
+  });
+
+  async function query<R extends QueryResultRow = QueryResultRow>(statement: Statement): Promise<Rows<R>> {
+    const client = await pool.acquire();
+    try {
+      return await send<R>(client, statement);
+    } finally {
+      pool.release(client, client.getTransactionStatus() === "I");
+    }
+  }
+
+  async function attempt<T>(run: (tx: Transaction) => Promise<T>, durable: boolean): Promise<Attempt<T>> {
+    const client = await pool.acquire();
+    let isHeld = true;
+    const resolveLost = async ({ mark, cause }: LostCommit): Promise<void> => {
+      // Given up first: who holds a connection never waits for another.
+      isHeld = false;
+      pool.release(client, false);
+      log.warn({ err: cause, database: name, xid: mark.xid }, "connection lost at COMMIT; asking what became of the transaction");
+      if (!(await wasCommitted(mark, query))) throw cause;
+    };
+    const tx = new OpenTransaction(client, send, durable, resolveLost);
+    try {
+      const value = await run(tx);
+      if (tx.state === "open") await tx.commit([]);
+      if (tx.state !== "committed") throw new Error("the transaction's COMMIT failed or wasn't waited for");
+      return { kind: "committed", value };
+    } catch (error) {
+      if (tx.state === "open" || tx.state === "committing") await tx.rollback();
+      return { kind: "failed", error, mayRetry: tx.state !== "committed" && isRetryable(error) };
+    } finally {
+      if (isHeld) pool.release(client, tx.isAtRest);
+    }
+  }
+
+  async function transaction<T>(run: (tx: Transaction) => Promise<T>, { durable = true } = {}): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      const outcome = await attempt(run, durable);
+      if (outcome.kind === "committed") return outcome.value;
+      if (!outcome.mayRetry || tries === TRIES_MAX) throw outcome.error;
+      await sleep(Math.random() * Math.min(RETRY_PAUSE_MIN_MS * 2 ** tries, RETRY_PAUSE_MAX_MS));
+    }
+  }
+
+  try {
+    return { name, systemId: await systemIdOf(query, name), query, transaction, close: () => pool.close() };
+  } catch (error) {
+    await pool.close();
+    throw error;
+  }
+}
+
+type Attempt<T> =
+  | { readonly kind: "committed"; readonly value: T }
+  | { readonly kind: "failed"; readonly error: unknown; readonly mayRetry: boolean };
+
+/** A server that doesn't tell (a hosted one may not) shares its log with nobody, as far as we know. */
+async function systemIdOf(query: Database["query"], name: string): Promise<string> {
+  try {
+    const { rows } = await query<{ id: string }>({ text: "SELECT system_identifier::text AS id FROM pg_control_system()" });
+    return rows[0]?.id ?? `unknown ${name}`;
+  } catch (error) {
+    if (sqlState(error) === "42501") return `unknown ${name}`;
+    throw error;
+  }
+}
