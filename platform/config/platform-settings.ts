@@ -1,0 +1,107 @@
+import { addresses, choice, folder, host, port, secretText, text, url } from "./setting-types.ts";
+import { type Setting, type SettingsOf, setting } from "./settings.ts";
+
+/** The settings of a process that may host, or call, these services: what each variable means stands in its text. */
+export const platformSettings = (services: readonly string[]) => ({
+  port: setting({ name: "PORT", flag: "port", type: port, default: 8080, text: "port of HTTP; 0 takes a free one" }),
+  grpcPort: setting({
+    name: "GRPC_PORT",
+    flag: "grpc-port",
+    type: port,
+    default: undefined,
+    text: "port of gRPC; without it, no gRPC is served",
+  }),
+  host: setting({ name: "HOST", flag: "host", type: host, default: "127.0.0.1", text: "address that HTTP and gRPC listen on" }),
+  dataFolder: setting({
+    name: "POLIS_DATA",
+    flag: "data",
+    type: folder,
+    default: ".polis",
+    text: "folder of the embedded PostgreSQL and of keys",
+  }),
+  secret: setting({
+    name: "POLIS_SECRET",
+    type: secretText(32),
+    default: undefined,
+    text: "key that signs callers between processes, the same in all of them; without it, one is made in the data folder",
+  }),
+  postgresUrl: setting({
+    name: "POSTGRES_URL",
+    type: url("postgres", "postgresql"),
+    default: undefined,
+    text: "PostgreSQL in which each service gets a database; without it, the embedded one",
+  }),
+  postgresDirectUrl: setting({
+    name: "POSTGRES_DIRECT_URL",
+    type: url("postgres", "postgresql"),
+    default: undefined,
+    needs: "POSTGRES_URL",
+    text: "the same server around its pooler, for what needs a session of its own",
+  }),
+  postgresUrlOf: ofEach(services, (service) =>
+    setting({
+      name: `POSTGRES_URL_${service.toUpperCase()}`,
+      type: url("postgres", "postgresql"),
+      default: undefined,
+      text: `database of ${service} alone`,
+    }),
+  ),
+  addressesOf: ofEach(services, (service) =>
+    setting({
+      name: `${service.toUpperCase()}_URL`,
+      type: addresses,
+      default: undefined,
+      text: `where ${service} answers gRPC when this process doesn't host it; ${service}:50051 unless set`,
+    }),
+  ),
+  logLevel: setting({
+    name: "LOG_LEVEL",
+    type: choice("trace", "debug", "info", "warn", "error", "fatal", "silent"),
+    default: "info",
+    text: "the least that is logged",
+  }),
+  logFormat: setting({
+    name: "LOG_FORMAT",
+    type: choice("auto", "json", "pretty"),
+    default: "auto",
+    text: "auto: for a reader on a terminal, JSON elsewhere",
+  }),
+  // OpenTelemetry reads these itself; they stand here to be seen.
+  otel: {
+    endpoint: setting({
+      name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+      type: url("http", "https"),
+      default: undefined,
+      text: "collector of traces (OTLP over HTTP); without it, none are sent",
+    }),
+    tracesEndpoint: setting({
+      name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+      type: url("http", "https"),
+      default: undefined,
+      text: "the same, as the whole URL for traces",
+    }),
+    headers: setting({ name: "OTEL_EXPORTER_OTLP_HEADERS", type: secretText(1), default: undefined, text: "headers for the collector" }),
+    serviceName: setting({ name: "OTEL_SERVICE_NAME", type: text, default: undefined, text: "name of this process in traces" }),
+    resource: setting({
+      name: "OTEL_RESOURCE_ATTRIBUTES",
+      type: text,
+      default: undefined,
+      text: "more attributes of this process in traces",
+    }),
+    sampler: setting({ name: "OTEL_TRACES_SAMPLER", type: text, default: undefined, text: "which traces are kept" }),
+    samplerArgument: setting({
+      name: "OTEL_TRACES_SAMPLER_ARG",
+      type: text,
+      default: undefined,
+      text: "the sampler's argument, such as 0.1",
+    }),
+  },
+});
+
+export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
+
+/** Variables that begin so are ours: one that no setting has is reported. */
+export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_"];
+
+const ofEach = <T>(services: readonly string[], make: (service: string) => Setting<T, undefined>): Record<string, Setting<T, undefined>> =>
+  Object.fromEntries(services.map((service) => [service, make(service)]));

@@ -1,0 +1,75 @@
+import { maskUrlPassword } from "#platform/telemetry/mask.ts";
+
+/** How a setting's text is read. */
+export type SettingType<T> = {
+  /** What a value must be, as it follows "must be". */
+  readonly must: string;
+  /** The value, or undefined where the text is none. */
+  parse(text: string): T | undefined;
+  /** The value as a list may show it. */
+  show(value: T): string;
+};
+
+/** 0 takes any free port. */
+export const port: SettingType<number> = {
+  must: "a port, 0 to 65535",
+  parse: (text) => (/^\d{1,5}$/.test(text) && Number(text) <= 65_535 ? Number(text) : undefined),
+  show: String,
+};
+
+export const text: SettingType<string> = { must: "a text", parse: (value) => value, show: String };
+
+/** A host name or an address to listen on. */
+export const host: SettingType<string> = {
+  must: "a host name or an IP address, without a port",
+  parse: (value) => (isHost(value) ? value : undefined),
+  show: String,
+};
+
+export const folder: SettingType<string> = {
+  must: "the path of a folder",
+  parse: (value) => (value.includes("\0") ? undefined : value),
+  show: String,
+};
+
+/** A secret of at least `lengthMin` characters, never shown. */
+export const secretText = (lengthMin: number): SettingType<string> => ({
+  must: `a secret of at least ${lengthMin} characters`,
+  parse: (value) => (value.length >= lengthMin ? value : undefined),
+  show: () => "***",
+});
+
+/** One of the names given. */
+export const choice = <N extends string>(...names: readonly N[]): SettingType<N> => ({
+  must: `one of ${names.join(", ")}`,
+  parse: (value) => names.find((name) => name === value),
+  show: String,
+});
+
+/** A URL of one of these schemes, shown without its password. */
+export const url = (...schemes: readonly string[]): SettingType<string> => ({
+  must: `a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
+  parse: (value) => (URL.canParse(value) && schemes.includes(new URL(value).protocol.slice(0, -1)) ? value : undefined),
+  show: maskUrlPassword,
+});
+
+/** `host:port,host:port`; an IPv6 address stands in brackets. */
+export const addresses: SettingType<readonly string[]> = {
+  must: "host:port, or several with commas between",
+  parse(value) {
+    const list = value.split(",").map((part) => part.trim());
+    return list.every(isAddress) ? list : undefined;
+  },
+  show: (list) => list.join(","),
+};
+
+function isAddress(value: string): boolean {
+  const colon = value.lastIndexOf(":");
+  const name = value.slice(0, colon);
+  const number = port.parse(value.slice(colon + 1));
+  if (colon < 1 || number === undefined || number === 0) return false;
+  return name.startsWith("[") ? name.endsWith("]") && isHost(name.slice(1, -1)) : !name.includes(":") && isHost(name);
+}
+
+const isHost = (value: string): boolean =>
+  /^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?$/.test(value) || /^[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*$/.test(value);

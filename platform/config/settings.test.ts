@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import { platformSettings, settingPrefixes } from "./platform-settings.ts";
+import { describeSettings, readSettings, SettingsError, unknownSettings } from "./settings.ts";
+
+const table = platformSettings(["orders", "payments"]);
+
+const faultsOf = (env: Record<string, string>, flags: Record<string, string> = {}): readonly string[] => {
+  try {
+    readSettings(env, table, flags);
+    return [];
+  } catch (error) {
+    if (error instanceof SettingsError) return error.faults;
+    throw error;
+  }
+};
+
+describe("settings", () => {
+  it("serve a process that is told nothing", () => {
+    expect(readSettings({}, table)).toMatchObject({
+      port: 8080,
+      host: "127.0.0.1",
+      dataFolder: ".polis",
+      grpcPort: undefined,
+      postgresUrl: undefined,
+    });
+  });
+
+  it("come from the environment, and a flag goes before it", () => {
+    const settings = readSettings({ PORT: "9000", ORDERS_URL: "a:1, [::1]:2", POSTGRES_URL_PAYMENTS: "postgres://h/p" }, table, {
+      port: "0",
+    });
+    expect(settings.port).toBe(0);
+    expect(settings.addressesOf.orders).toEqual(["a:1", "[::1]:2"]);
+    expect(settings.postgresUrlOf.payments).toBe("postgres://h/p");
+  });
+
+  it("count as unset where the text is empty", () =>
+    expect(readSettings({ PORT: "", GRPC_PORT: "" }, table)).toMatchObject({ port: 8080 }));
+
+  it("name every fault at once, by variable or flag", () => {
+    const faults = faultsOf(
+      { PORT: "1", GRPC_PORT: "65536", POSTGRES_URL: "mysql://h", POLIS_SECRET: "short", LOG_LEVEL: "loud", ORDERS_URL: "a:1,b" },
+      { port: "http" },
+    );
+    expect(faults).toHaveLength(6);
+    expect(faults.map((fault) => fault.split(" ")[0])).toEqual([
+      "--port",
+      "GRPC_PORT",
+      "POLIS_SECRET",
+      "POSTGRES_URL",
+      "ORDERS_URL",
+      "LOG_LEVEL",
+    ]);
+    expect(faults.join()).not.toContain("short");
+  });
+
+  it.each(["a", "a:", ":1", "a:0", "a:1,", "a b:1", "::1:5", "a:99999", "http://a:1"])("refuse %j as an address", (text) =>
+    expect(faultsOf({ ORDERS_URL: text })).toHaveLength(1),
+  );
+
+  it.each(["orders:50051", "10.0.0.1:1", "[fe80::1]:65535", "a.b-c.example.:80"])("take %j as an address", (text) =>
+    expect(faultsOf({ ORDERS_URL: text })).toEqual([]),
+  );
+
+  it("refuse a direct database beside none", () =>
+    expect(faultsOf({ POSTGRES_DIRECT_URL: "postgres://h/d" })).toEqual(["POSTGRES_DIRECT_URL needs POSTGRES_URL, which is not set"]));
+
+  it("are listed with their values and where these come from, secrets masked", () => {
+    const env = { POLIS_SECRET: "s".repeat(40), POSTGRES_URL: "postgres://me:pa:ss@h:5432/polis?sslmode=require", GRPC_PORT: "x" };
+    const lines = new Map(describeSettings(env, table, { port: "81" }).map((line) => [line.name, line]));
+    expect(lines.get("PORT")).toMatchObject({ default: "8080", value: "81", from: "flag" });
+    expect(lines.get("POLIS_SECRET")).toMatchObject({ value: "***", from: "environment" });
+    expect(lines.get("POSTGRES_URL")?.value).toBe("postgres://me:***@h:5432/polis?sslmode=require");
+    expect(lines.get("GRPC_PORT")?.value).toContain("wrong");
+    expect(lines.get("OTEL_EXPORTER_OTLP_ENDPOINT")).toMatchObject({ value: "-", from: "default" });
+  });
+});
+
+describe("a name in the environment that no setting has", () => {
+  const unknown = (...names: string[]) => unknownSettings(Object.fromEntries(names.map((name) => [name, "1"])), table, settingPrefixes);
+
+  it("is reported with what was likely meant", () =>
+    expect(unknown("POLIS_SECERT", "POSTGRES_URL_ORDRES")).toEqual([
+      "POLIS_SECERT is no setting of Polis; did you mean POLIS_SECRET?",
+      "POSTGRES_URL_ORDRES is no setting of Polis; did you mean POSTGRES_URL_ORDERS?",
+    ]));
+
+  it("is reported without a guess where nothing is near", () =>
+    expect(unknown("POLIS_FROBNICATE")).toEqual(["POLIS_FROBNICATE is no setting of Polis"]));
+
+  it("is left alone where it is another's, or Kubernetes put it there", () =>
+    expect(unknown("PATH", "POLIS_SERVICE_HOST", "POLIS_PORT_8080_TCP_ADDR", "POLIS_SERVICE_PORT_HTTP")).toEqual([]));
+});
