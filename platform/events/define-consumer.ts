@@ -1,7 +1,6 @@
 import type { DescMessage, Message } from "@bufbuild/protobuf";
-import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import type { Locks, WriteParts } from "#platform/writes/definitions.ts";
+import type { EventData, Locks, WriteParts } from "#platform/writes/definitions.ts";
 
 /** What every event has: the platform fills id, type and time. */
 export type EventMessage = Message & { eventId: string; eventType: string; occurredAt?: Timestamp; data?: Message };
@@ -16,10 +15,10 @@ export type EventHandler = {
 export type Consumer = { readonly kind: "consumer"; readonly handlers: readonly EventHandler[] };
 
 /** Handles one type of event; the parts get its `data`. */
-export const on = <E extends EventMessage, const L extends Locks = undefined, Prepared = undefined>(
-  schema: GenMessage<E>,
-  parts: WriteParts<NonNullable<E["data"]>, void, L, Prepared>,
-): EventHandler => ({ schema: schema as DescMessage, parts });
+export const on = <E extends DescMessage, L extends Locks = undefined, Prepared = undefined>(
+  schema: E,
+  parts: WriteParts<EventData<E>, void, L, Prepared>,
+): EventHandler => ({ schema, parts });
 
 /** Defines a consumer. Throws where a type of event is named twice. */
 export function consumer(...handlers: readonly EventHandler[]): Consumer {
@@ -30,9 +29,6 @@ export function consumer(...handlers: readonly EventHandler[]): Consumer {
   return { kind: "consumer", handlers };
 }
 
-/** `orders.payment-settled` for the consumer `onPaymentSettled` of orders: what positions, inbox and dead letters are kept under. */
+/** `orders.on-payment-settled` for the consumer `onPaymentSettled` of orders: what positions, inbox and dead letters are kept under. */
 export const groupName = (service: string, consumerName: string): string =>
-  `${service}.${consumerName
-    .replace(/^on(?=[A-Z])/, "")
-    .replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-    .replace(/^-/, "")}`;
+  `${service}.${consumerName.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -1,4 +1,14 @@
-import { create, type DescField, type DescMessage, fromBinary, getOption, hasOption, type MessageShape, ScalarType, toBinary } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescField,
+  type DescMessage,
+  fromBinary,
+  getOption,
+  hasOption,
+  type MessageShape,
+  ScalarType,
+  toBinary,
+} from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { createValidator } from "@bufbuild/protovalidate";
@@ -59,18 +69,32 @@ export type EventHeaders = {
 export function newEvent(schema: DescMessage, data: object, headers: EventHeaders): EventRecord {
   const { topic, keyOf } = eventOptions(schema);
   const eventId = headers.eventId ?? uuidv7(headers.nowMs);
-  const event = create(schema, { eventId, eventType: schema.typeName, occurredAt: timestampFromMs(headers.nowMs), data } as Record<string, unknown>);
+  const event = create(schema, { eventId, eventType: schema.typeName, occurredAt: timestampFromMs(headers.nowMs), data } as Record<
+    string,
+    unknown
+  >);
   const result = validator.validate(schema, event);
   if (result.kind !== "valid") throw new Error(`${schema.typeName} breaks its contract: ${result.error.message}`, { cause: result.error });
   const { nowMs: occurredAtMs, traceparent, actor, causationId } = headers;
-  const record = { topic, key: keyOf(event), eventId, type: schema.typeName, occurredAtMs, traceparent, actor, causationId, payload: toBinary(schema, event) };
+  const record = {
+    topic,
+    key: keyOf(event),
+    eventId,
+    type: schema.typeName,
+    occurredAtMs,
+    traceparent,
+    actor,
+    causationId,
+    payload: toBinary(schema, event),
+  };
   assertPublishable(record);
   return record;
 }
 
 /** Throws where a record is too large for some engine, or has no key. */
 export function assertPublishable({ type, eventId, key, payload }: EventRecord): void {
-  if (payload.length > LARGEST_PAYLOAD_BYTES) throw new Error(`${type} ${eventId} has ${payload.length} bytes; at most ${LARGEST_PAYLOAD_BYTES} are carried`);
+  if (payload.length > LARGEST_PAYLOAD_BYTES)
+    throw new Error(`${type} ${eventId} has ${payload.length} bytes; at most ${LARGEST_PAYLOAD_BYTES} are carried`);
   if (key === "") throw new Error(`${type} ${eventId} has no key`);
 }
 
@@ -100,7 +124,8 @@ function resolve(schema: DescMessage): EventOptions {
     topic: said.topic,
     keyOf: keyGetter(schema, said.key),
     partitions: said.partitions === 0 ? DEFAULT_PARTITIONS : said.partitions,
-    retentionMs: retention === undefined ? DEFAULT_RETENTION_MS : Number(retention.seconds) * 1000 + Math.floor(retention.nanos / 1_000_000),
+    retentionMs:
+      retention === undefined ? DEFAULT_RETENTION_MS : Number(retention.seconds) * 1000 + Math.floor(retention.nanos / 1_000_000),
   };
 }
 
@@ -117,7 +142,8 @@ function keyGetter(schema: DescMessage, path: string): (event: object) => string
     names.push(field.localName);
     at = field.fieldKind === "message" ? field.message : undefined;
   }
-  if (field?.fieldKind !== "scalar" || field.scalar !== ScalarType.STRING) throw new Error(`${schema.typeName}: the key \`${path}\` must be a string`);
+  if (field?.fieldKind !== "scalar" || field.scalar !== ScalarType.STRING)
+    throw new Error(`${schema.typeName}: the key \`${path}\` must be a string`);
   return (event) => {
     let value: unknown = event;
     for (const name of names) value = (value as Record<string, unknown> | undefined)?.[name];

@@ -12,7 +12,7 @@ export const pause = (ms: number, signal?: AbortSignal): Promise<void> =>
   });
 
 /** Wakes one who waits. A `ring` that comes before `wait` is kept, so that none is missed. */
-export type Bell = { ring(): void; /** Resolves at a ring, or after `timeoutMs`. */ wait(timeoutMs: number): Promise<void> };
+export type Bell = { ring(): void /** Resolves at a ring, or after `timeoutMs`. */; wait(timeoutMs: number): Promise<void> };
 
 export function makeBell(): Bell {
   let rung = false;

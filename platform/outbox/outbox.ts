@@ -16,7 +16,11 @@ import type { Database, Sql, Statement, Transaction } from "#platform/postgres/d
  */
 export function outboxInsert(records: readonly EventRecord[]): Statement {
   records.forEach(assertPublishable);
-  return { name: "outbox insert", text: "INSERT INTO outbox (count, records) VALUES ($1, $2)", values: [records.length, encodeRecordBatch(records)] };
+  return {
+    name: "outbox insert",
+    text: "INSERT INTO outbox (count, records) VALUES ($1, $2)",
+    values: [records.length, encodeRecordBatch(records)],
+  };
 }
 
 export type OutboxRow = { readonly id: bigint; readonly records: EventRecord[] };
@@ -25,7 +29,7 @@ const ROWS_A_ROUND = 256;
 const BYTES_A_ROUND = 4 * 1024 * 1024;
 
 /** The first rows that are visible now, as many as a round takes; at least one, where there is one. */
-export async function readOutbox(sql: Sql): Promise<OutboxRow[]> {
+export async function readRows(sql: Sql): Promise<OutboxRow[]> {
   const { rows } = await sql.query<{ id: bigint; records: Buffer }>({
     name: "outbox read",
     text: `SELECT id, records FROM (
@@ -67,16 +71,25 @@ export class LeaseLostError extends Error {
   override readonly name = "LeaseLostError";
 }
 
-/** Holds the lease until the transaction ends: nobody can take it over while rows are deleted. Throws LeaseLostError. */
+/** Locks the lease until the transaction ends, so that nobody takes it over meanwhile. Throws LeaseLostError. */
 export async function lockLease(tx: Transaction, token: string): Promise<void> {
-  const { rowCount } = await tx.query({ name: "outbox lock", text: "SELECT 1 FROM outbox_lease WHERE token = $1 FOR SHARE", values: [token] });
+  const { rowCount } = await tx.query({
+    name: "outbox lock",
+    text: "SELECT 1 FROM outbox_lease WHERE token = $1 FOR SHARE",
+    values: [token],
+  });
   if (rowCount !== 1) throw new LeaseLostError("the outbox's lease was lost");
 }
 
-export const deleteRows = (ids: readonly bigint[]): Statement => ({
+/**
+ * Deletes these rows, or none if the lease is another's; the lease stays locked until they are gone. Doesn't wait for the disk:
+ * a deletion that is lost in a crash is an event published twice.
+ */
+export const deleteRows = (ids: readonly bigint[], token: string): Statement => ({
   name: "outbox delete",
-  text: "DELETE FROM outbox WHERE id = ANY($1::bigint[])",
-  values: [ids.map(String)],
+  text: `WITH lease AS (SELECT set_config('synchronous_commit', 'off', true) FROM outbox_lease WHERE token = $2 FOR SHARE)
+         DELETE FROM outbox WHERE id = ANY($1::bigint[]) AND EXISTS (SELECT FROM lease)`,
+  values: [ids, token],
 });
 
 /** A record that was refused, with its cause, or one that waits behind it. */
@@ -96,12 +109,17 @@ export async function readParked(sql: Sql): Promise<ParkedRow[]> {
   const { rows } = await sql.query<{ id: bigint; retry: boolean; record: Buffer; cause: string | null }>({
     text: "SELECT id, retry, record, cause FROM outbox_parked ORDER BY id",
   });
-  return rows.map(({ id, retry, record, cause }) => ({ id, retry, record: decodeRecordBatch(record)[0] as EventRecord, cause: cause ?? undefined }));
+  return rows.map(({ id, retry, record, cause }) => ({
+    id,
+    retry,
+    record: decodeRecordBatch(record)[0] as EventRecord,
+    cause: cause ?? undefined,
+  }));
 }
 
 export const deleteParked = (ids: readonly bigint[]): Statement => ({
   text: "DELETE FROM outbox_parked WHERE id = ANY($1::bigint[])",
-  values: [ids.map(String)],
+  values: [ids],
 });
 
 /** Tells the relay to publish what is parked once more, once the log takes it. */

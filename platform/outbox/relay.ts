@@ -1,0 +1,256 @@
+import { type EventLog, RecordRefusedError } from "#platform/events/event-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { makeBell, pause } from "#platform/events/signal.ts";
+import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import type { Wakeups } from "#platform/events/wakeups.ts";
+import {
+  deleteParked,
+  deleteRows,
+  LeaseLostError,
+  lockLease,
+  type OutboxRow,
+  outboxDepth,
+  type Parked,
+  parkRecords,
+  readParked,
+  readRows,
+  releaseLease,
+  renewLease,
+  takeLease,
+} from "#platform/outbox/outbox.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+
+export type RelayOptions = {
+  readonly service: string;
+  /** The service's own database. */
+  readonly database: Database;
+  readonly log: EventLog;
+  readonly logger: Log;
+  readonly metrics: Metrics;
+  readonly timings: EventTimings;
+  /** Without it, a relay in another process learns of events by its slow poll. */
+  readonly wakeups?: Wakeups | undefined;
+};
+
+export type Relay = {
+  /** Called after a commit with events. */
+  wake(): void;
+  /** Ends after what is in flight and releases the lease. */
+  stop(): Promise<void>;
+};
+
+/**
+ * Carries a service's events from its outbox to the log, in order. Of all relays of an outbox one works, the one with the
+ * lease; when it dies or freezes, another takes over once the lease has ended. Publish, then delete: what is in between when
+ * a relay dies is published twice, and inboxes know it.
+ *
+ * The deletion never waits for the disk: one that is lost is a repeat. The append doesn't either where log and outbox share a
+ * server, for then the deletion stands behind it in the same write-ahead log; and a relay that lives through a crash of the
+ * server has lost its lease by it.
+ */
+export function startRelay(options: RelayOptions): Relay {
+  const { service, timings, logger, wakeups } = options;
+  const bell = makeBell();
+  const stopping = new AbortController();
+  let leads = false;
+  const gauges = {
+    events: options.metrics.gauge("polis_outbox_events", "Events that wait in a service's outbox", ["service"]),
+    age: options.metrics.gauge("polis_outbox_age_seconds", "Age of the oldest event in a service's outbox", ["service"]),
+  };
+  wakeups?.on(`outbox ${service}`, bell.ring);
+
+  const run = async (): Promise<void> => {
+    for (let failures = 0; !stopping.signal.aborted; ) {
+      const lease = makeLease(options);
+      try {
+        if (!(await lease.take())) {
+          await pause(timings.outboxHeartbeatMs, stopping.signal);
+          continue;
+        }
+        leads = true;
+        await relayRounds(options, {
+          lease,
+          bell,
+          stopping: stopping.signal,
+          gauges: ({ events, ageSeconds }) => {
+            gauges.events.set({ service }, events);
+            gauges.age.set({ service }, ageSeconds);
+          },
+          succeeded: () => {
+            failures = 0;
+          },
+        });
+      } catch (error) {
+        if (error instanceof LeaseLostError) logger.warn("another relay has taken over the outbox");
+        else {
+          failures += 1;
+          logger.warn({ err: error, failures }, "events wait in the outbox");
+          await pause(growingPauseMs(failures, timings), stopping.signal);
+        }
+      } finally {
+        leads = false;
+        gauges.events.remove({ service });
+        gauges.age.remove({ service });
+        await lease.release();
+      }
+    }
+  };
+  const running = run();
+
+  return {
+    wake() {
+      if (leads) bell.ring();
+      else wakeups?.notify(`outbox ${service}`);
+    },
+    async stop() {
+      stopping.abort();
+      bell.ring();
+      await running;
+    },
+  };
+}
+
+type Lease = {
+  readonly token: string;
+  take(): Promise<boolean>;
+  /** Throws LeaseLostError once the lease may have ended: judged by a clock that doesn't jump, from before the last renewal. */
+  assertHeld(): void;
+  release(): Promise<void>;
+};
+
+function makeLease({ database, timings, logger }: RelayOptions): Lease {
+  const token = crypto.randomUUID();
+  let heldUntil = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const renew = async (): Promise<void> => {
+    const sentAt = performance.now();
+    try {
+      heldUntil = (await renewLease(database, token, timings.outboxLeaseMs)) ? sentAt + timings.outboxLeaseMs : 0;
+    } catch (error) {
+      logger.debug({ err: error }, "the outbox's lease wasn't renewed");
+    }
+  };
+  return {
+    token,
+    async take() {
+      const sentAt = performance.now();
+      if (!(await takeLease(database, token, timings.outboxLeaseMs))) return false;
+      heldUntil = sentAt + timings.outboxLeaseMs;
+      timer = setInterval(() => void renew(), timings.outboxHeartbeatMs);
+      return true;
+    },
+    assertHeld() {
+      if (performance.now() >= heldUntil) throw new LeaseLostError("the outbox's lease has ended");
+    },
+    async release() {
+      if (timer === undefined) return;
+      clearInterval(timer);
+      await releaseLease(database, token).catch((error: unknown) => logger.debug({ err: error }, "the outbox's lease ends by itself"));
+    },
+  };
+}
+
+type Work = {
+  readonly lease: Lease;
+  readonly bell: ReturnType<typeof makeBell>;
+  readonly stopping: AbortSignal;
+  readonly gauges: (depth: { events: number; ageSeconds: number }) => void;
+  readonly succeeded: () => void;
+};
+
+async function relayRounds(options: RelayOptions, work: Work): Promise<void> {
+  const { database, timings } = options;
+  const { lease, bell, stopping } = work;
+  let parkedKeys = await retryParkedRows(options, lease);
+  let lookedAt = performance.now();
+  while (!stopping.aborted) {
+    lease.assertHeld();
+    if (performance.now() - lookedAt >= timings.outboxPollMs) {
+      lookedAt = performance.now();
+      work.gauges(await outboxDepth(database));
+      if (parkedKeys.size > 0) parkedKeys = await retryParkedRows(options, lease);
+    }
+    const rows = await readRows(database);
+    if (rows.length === 0) await bell.wait(timings.outboxPollMs);
+    else await relayRound(options, lease, rows, parkedKeys);
+    work.succeeded();
+  }
+}
+
+const keyOf = ({ topic, key }: EventRecord): string => `${topic} ${key}`;
+
+/** Publishes rows, then deletes them. */
+async function relayRound(options: RelayOptions, lease: Lease, rows: readonly OutboxRow[], parkedKeys: Set<string>): Promise<void> {
+  const { database } = options;
+  const records = rows.flatMap((row) => row.records);
+  const parked = await publishOrPark(options, records, parkedKeys);
+  const ids = rows.map((row) => row.id);
+  const gone = deleteRows(ids, lease.token);
+  if (parked.length === 0) {
+    const { rowCount } = await database.query(gone);
+    if (rowCount !== ids.length) throw new LeaseLostError("the outbox's lease was lost");
+    return;
+  }
+  await database.transaction(async (tx) => {
+    await lockLease(tx, lease.token);
+    // Last, since it says that the transaction needn't wait for the disk; but this one moves events, and must.
+    await tx.commit([...parkRecords(parked), gone, { text: "SET LOCAL synchronous_commit = on" }]);
+  });
+  for (const { record } of parked) parkedKeys.add(keyOf(record));
+}
+
+/** Publishes what the log takes, and returns what is to be parked: what it refuses, and what follows under the same key. */
+async function publishOrPark(
+  { database, log, logger }: RelayOptions,
+  records: readonly EventRecord[],
+  parkedKeys: ReadonlySet<string>,
+): Promise<Parked[]> {
+  const durable = log.systemId !== database.systemId;
+  const causes = new Map<EventRecord, string | undefined>();
+  for (const record of records) if (parkedKeys.has(keyOf(record))) causes.set(record, undefined);
+  for (;;) {
+    const rest = records.filter((record) => !causes.has(record));
+    if (rest.length === 0) break;
+    try {
+      await log.publish(rest, { durable });
+      break;
+    } catch (error) {
+      if (!(error instanceof RecordRefusedError)) throw error;
+      const refused = rest.indexOf(error.record);
+      if (refused < 0) throw error;
+      logger.error({ err: error, eventId: error.record.eventId, topic: error.record.topic }, "the log refused an event; it is parked");
+      for (const record of rest.slice(refused)) if (keyOf(record) === keyOf(error.record)) causes.set(record, undefined);
+      causes.set(error.record, error.message);
+    }
+  }
+  return records.filter((record) => causes.has(record)).map((record) => ({ record, cause: causes.get(record) }));
+}
+
+/** Publishes parked events that somebody has asked for, key by key in order; returns the keys that stay parked. */
+async function retryParkedRows({ database, log, logger }: RelayOptions, lease: Lease): Promise<Set<string>> {
+  const parked = await readParked(database);
+  const stuck = new Set<string>();
+  for (const row of parked) {
+    const key = keyOf(row.record);
+    if (!row.retry || stuck.has(key)) {
+      stuck.add(key);
+      continue;
+    }
+    lease.assertHeld();
+    try {
+      await log.publish([row.record]);
+    } catch (error) {
+      if (!(error instanceof RecordRefusedError)) throw error;
+      logger.error({ err: error, eventId: row.record.eventId }, "the log refused a parked event again");
+      stuck.add(key);
+      continue;
+    }
+    await database.transaction(async (tx) => {
+      await lockLease(tx, lease.token);
+      await tx.commit([deleteParked([row.id])]);
+    });
+  }
+  return stuck;
+}
