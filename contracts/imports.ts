@@ -1,20 +1,31 @@
-// Lays beside our contracts what they import from others, for buf: .cache/contracts/{google/api,buf/validate}.
-// google.api comes as .proto files in the npm package protobufjs; buf.validate comes in no npm package, so its file is
-// printed from the descriptor that @bufbuild/protovalidate carries.
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import {
-  type DescEnum,
-  type DescExtension,
-  type DescField,
-  type DescMessage,
-  type DescOneof,
-  ScalarType,
-} from "@bufbuild/protobuf";
+import { type DescEnum, type DescExtension, type DescField, type DescMessage, type DescOneof, ScalarType } from "@bufbuild/protobuf";
 import { file_buf_validate_validate as validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 
-const out = join(import.meta.dirname, "..", ".cache", "contracts");
+const imports = join(import.meta.dirname, "..", ".cache", "contracts");
+
+/**
+ * Lays beside our contracts what they import from others, for buf: .cache/contracts/{google/api,buf/validate}. google.api comes
+ * as .proto files in the npm package protobufjs; buf.validate comes in no npm package, so its file is printed from the
+ * descriptor that @bufbuild/protovalidate carries.
+ */
+export function layImports(): void {
+  write(join(imports, "buf", "validate", "validate.proto"), printValidate());
+  const google = join(dirname(createRequire(import.meta.url).resolve("protobufjs/package.json")), "google", "api");
+  for (const name of ["annotations.proto", "http.proto"]) {
+    const text = readFileSync(join(google, name), "utf8");
+    // protobufjs' HttpRule is from before `response_body`; the number is that of googleapis.
+    const whole = name !== "http.proto" || text.includes("response_body");
+    write(join(imports, "google", "api", name), whole ? text : text.replace("string body = 7;", "$&\n    string response_body = 12;"));
+  }
+}
+
+function write(path: string, text: string): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
 const pad = (depth: number) => "  ".repeat(depth);
 
 const typeName = (field: DescField | DescExtension): string => {
@@ -38,7 +49,9 @@ const printOneof = (oneof: DescOneof, depth: number): string =>
   `${pad(depth)}oneof ${oneof.name} {\n${oneof.fields.map((f) => printField(f, depth + 1)).join("")}${pad(depth)}}\n`;
 
 const printMessage = (message: DescMessage, depth: number): string => {
-  const ranges = message.proto.extensionRange.map((r) => `${pad(depth + 1)}extensions ${r.start} to ${r.end > 536870911 ? "max" : (r.end ?? 0) - 1};\n`);
+  const ranges = message.proto.extensionRange.map(
+    (r) => `${pad(depth + 1)}extensions ${r.start} to ${r.end > 536870911 ? "max" : (r.end ?? 0) - 1};\n`,
+  );
   const members = message.members.map((m) => (m.kind === "oneof" ? printOneof(m, depth + 1) : printField(m, depth + 1)));
   const nested = [
     ...message.nestedEnums.map((e) => printEnum(e, depth + 1)),
@@ -47,24 +60,13 @@ const printMessage = (message: DescMessage, depth: number): string => {
   return `${pad(depth)}message ${message.name} {\n${[...ranges, ...members, ...nested].join("")}${pad(depth)}}\n`;
 };
 
-const printExtension = (extension: DescExtension): string =>
-  `extend .${extension.extendee.typeName} {\n${printField(extension, 1)}}\n`;
+const printExtension = (extension: DescExtension): string => `extend .${extension.extendee.typeName} {\n${printField(extension, 1)}}\n`;
 
-mkdirSync(join(out, "buf", "validate"), { recursive: true });
-writeFileSync(
-  join(out, "buf", "validate", "validate.proto"),
+const printValidate = (): string =>
   [
     'syntax = "proto2";\n\npackage buf.validate;\n',
     validate.proto.dependency.map((name) => `import "${name}";\n`).join(""),
     validate.enums.map((e) => printEnum(e, 0)).join("\n"),
     validate.messages.map((m) => printMessage(m, 0)).join("\n"),
     validate.extensions.map(printExtension).join("\n"),
-  ].join("\n"),
-);
-mkdirSync(join(out, "google"), { recursive: true });
-const google = join(dirname(createRequire(import.meta.url).resolve("protobufjs/package.json")), "google", "api");
-cpSync(google, join(out, "google", "api"), { recursive: true, filter: (path) => !path.endsWith(".json") });
-// protobufjs' HttpRule is from before `response_body`; the number is that of googleapis.
-const httpProto = join(out, "google", "api", "http.proto");
-const rule = readFileSync(httpProto, "utf8");
-if (!rule.includes("response_body")) writeFileSync(httpProto, rule.replace(/(string body = 7;)/, "$1\n    string response_body = 12;"));
+  ].join("\n");
