@@ -20,7 +20,11 @@ export type Status = keyof typeof statuses;
 
 /** May well succeed if tried again: nothing was decided about the request itself. */
 export const isTransient = (status: Status): boolean =>
-  status === "UNAVAILABLE" || status === "DEADLINE_EXCEEDED" || status === "RESOURCE_EXHAUSTED" || status === "UNIMPLEMENTED" || status === "CANCELLED";
+  status === "UNAVAILABLE" ||
+  status === "DEADLINE_EXCEEDED" ||
+  status === "RESOURCE_EXHAUSTED" ||
+  status === "UNIMPLEMENTED" ||
+  status === "CANCELLED";
 
 /**
  * The one error of calls: the same in process and over the wire. `cause` stays where it arose and goes to its log;
@@ -49,6 +53,8 @@ export class CallError extends Error {
 
   /** Any error as a CallError: what isn't one is a fault whose cause is not shown to the caller. */
   static from(error: unknown): CallError {
-    return error instanceof CallError ? error : new CallError("INTERNAL", "internal", "Something went wrong on our side.", { cause: error });
+    return error instanceof CallError
+      ? error
+      : new CallError("INTERNAL", "internal", "Something went wrong on our side.", { cause: error });
   }
 }

@@ -1,6 +1,5 @@
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
-
-const LATENCY_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+import { Counter, collectDefaultMetrics, Gauge, Histogram, type Metric, Registry } from "prom-client";
+import { LATENCY_BUCKETS_S, LatencyHistogram } from "#platform/telemetry/latency.ts";
 
 /**
  * The metrics of one process. A part asks for what it measures by name; services that measure the same share one metric and
@@ -19,8 +18,25 @@ export class Metrics {
   }
 
   /** Seconds, unless other buckets are given. */
-  histogram<L extends string>(name: string, help: string, labelNames: readonly L[], buckets: number[] = LATENCY_BUCKETS_S): Histogram<L> {
-    return this.#once(name, () => new Histogram({ name, help, labelNames: [...labelNames], buckets, registers: [this.#registry] }));
+  histogram<L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[],
+    buckets: readonly number[] = LATENCY_BUCKETS_S,
+  ): Histogram<L> {
+    return this.#once(
+      name,
+      () => new Histogram({ name, help, labelNames: [...labelNames], buckets: [...buckets], registers: [this.#registry] }),
+    );
+  }
+
+  /** Seconds; a histogram for what is measured with every call. */
+  latency<L extends string>(name: string, help: string, labelNames: readonly L[]): LatencyHistogram<L> {
+    return this.#once(name, () => {
+      const histogram = new LatencyHistogram(name, help, labelNames);
+      this.#registry.registerMetric(histogram as unknown as Metric);
+      return histogram;
+    });
   }
 
   gauge<L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> {
