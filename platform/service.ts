@@ -2,6 +2,7 @@ import type { DescMessage, DescMethodUnary, DescService } from "@bufbuild/protob
 import { serviceName } from "#platform/contract/method-options.ts";
 import type { Consumer } from "#platform/events/define-consumer.ts";
 import type { Query } from "#platform/reads/query.ts";
+import type { Identity } from "#platform/rest/identity.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
 
 /** What a service says of itself; whoever reads it knows the whole service. */
@@ -45,3 +46,12 @@ export const defineService = <S extends DescService>(
   publishes: parts.publishes ?? [],
   peers: parts.peers ?? [],
 });
+
+/** A way in from outside: speaks REST for the contracts of a system's services, and holds nothing of its own. */
+export type EdgeDefinition = {
+  readonly name: string;
+  /** Who calls, by a request's headers. */
+  readonly identity: Identity;
+};
+
+export const defineEdge = (name: string, parts: { readonly identity: Identity }): EdgeDefinition => ({ name, ...parts });

@@ -1,5 +1,5 @@
 import { strict as assert } from "node:assert";
-import type { Message } from "@bufbuild/protobuf";
+import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { callerName } from "#platform/access/caller.ts";
 import type { ApplyItem, ApplyOutcome, Guards, GuardStatement } from "#platform/events/apply.ts";
@@ -19,14 +19,22 @@ export type BatchItem = ApplyItem & { readonly command?: Command | undefined };
 
 export const noGuards: Guards = { first: [], last: () => [] };
 
+type Slice = {
+  readonly items: readonly BatchItem[];
+  /** The events that the service's manifest names; another one is a fault. */
+  readonly publishes: ReadonlySet<DescMessage>;
+};
+
+export type Batch = Slice & { readonly guards: Guards };
+
 /**
  * Carries out many items in one transaction, in two round trips:
  *   1. lock the union of the rows they name, in the order of ids, and read what was decided of their commands;
  *   2. after each item's `write` has run over this one picture: one statement a table, answers, events, COMMIT.
  * A later item sees what an earlier one left; a rejection or a fault discards its own item alone.
  */
-export async function runBatch(tx: Transaction, items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
-  const { outcomes, statements, published } = await decide(tx, items, guards.first);
+export async function runBatch(tx: Transaction, { items, guards, publishes }: Batch): Promise<BatchResult> {
+  const { outcomes, statements, published } = await decide(tx, { items, publishes }, guards.first);
   await tx.commit([...guards.last(outcomes), ...statements]);
   return { outcomes, published };
 }
@@ -35,9 +43,9 @@ export async function runBatch(tx: Transaction, items: readonly BatchItem[], gua
  * The same for a batch that the database refused for its data: halves behind savepoints, down to the items at fault. A
  * conflict that a table's definition names becomes that item's rejection.
  */
-export async function isolateBatch(tx: Transaction, items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
-  await Promise.all(guards.first.map(async (guard) => guard.check?.(await tx.query(guard))));
-  const { outcomes, published } = await runSlice(tx, items, 0);
+export async function isolateBatch(tx: Transaction, { items, guards, publishes }: Batch): Promise<BatchResult> {
+  await Promise.all(guards.first.map((guard) => checked(tx, guard)));
+  const { outcomes, published } = await runSlice(tx, { items, publishes }, 0);
   await tx.commit(guards.last(outcomes));
   return { outcomes, published };
 }
@@ -47,10 +55,11 @@ export type BatchResult = { readonly outcomes: ApplyOutcome[]; readonly publishe
 /** How often an item alone is tried when a unique index refuses it: somebody else may be committing the row it should see. */
 const CONFLICT_TRIES = 3;
 
-async function runSlice(tx: Transaction, items: readonly BatchItem[], conflicts: number): Promise<BatchResult> {
+async function runSlice(tx: Transaction, slice: Slice, conflicts: number): Promise<BatchResult> {
+  const { items } = slice;
   await tx.query({ text: "SAVEPOINT slice" });
   try {
-    const { outcomes, statements, published } = await decide(tx, items, []);
+    const { outcomes, statements, published } = await decide(tx, slice, []);
     for (const result of await Promise.allSettled(statements.map((statement) => tx.query(statement))))
       if (result.status === "rejected") throw result.reason;
     await tx.query({ text: "RELEASE SAVEPOINT slice" });
@@ -60,20 +69,20 @@ async function runSlice(tx: Transaction, items: readonly BatchItem[], conflicts:
     await tx.query({ text: "ROLLBACK TO SAVEPOINT slice" });
     await tx.query({ text: "RELEASE SAVEPOINT slice" });
     const [only] = items;
-    if (items.length === 1 && only !== undefined) return runAlone(tx, only, error, conflicts);
+    if (items.length === 1 && only !== undefined) return runAlone(tx, slice, only, error, conflicts);
     const middle = Math.ceil(items.length / 2);
-    const first = await runSlice(tx, items.slice(0, middle), 0);
-    const second = await runSlice(tx, items.slice(middle), 0);
+    const first = await runSlice(tx, { ...slice, items: items.slice(0, middle) }, 0);
+    const second = await runSlice(tx, { ...slice, items: items.slice(middle) }, 0);
     return { outcomes: [...first.outcomes, ...second.outcomes], published: first.published + second.published };
   }
 }
 
-async function runAlone(tx: Transaction, item: BatchItem, error: unknown, conflicts: number): Promise<BatchResult> {
+async function runAlone(tx: Transaction, slice: Slice, item: BatchItem, error: unknown, conflicts: number): Promise<BatchResult> {
   if (!isUniqueViolation(error)) return { outcomes: [{ kind: "failed", error }], published: 0 };
-  if (conflicts + 1 < CONFLICT_TRIES) return runSlice(tx, [item], conflicts + 1);
+  if (conflicts + 1 < CONFLICT_TRIES) return runSlice(tx, slice, conflicts + 1);
   const code = conflictCode(item, error.constraint ?? "");
   if (code === undefined) return { outcomes: [{ kind: "failed", error }], published: 0 };
-  return runSlice(tx, [{ ...item, parts: { write: () => reject(code) } }], conflicts);
+  return runSlice(tx, { ...slice, items: [{ ...item, parts: { write: () => reject(code) } }] }, conflicts);
 }
 
 const conflictCode = (item: BatchItem, constraint: string): string | undefined =>
@@ -83,11 +92,11 @@ const conflictCode = (item: BatchItem, constraint: string): string | undefined =
 
 type Decided = { readonly outcomes: ApplyOutcome[]; readonly statements: Statement[]; readonly published: number };
 
-async function decide(tx: Transaction, items: readonly BatchItem[], guards: readonly GuardStatement[]): Promise<Decided> {
+async function decide(tx: Transaction, { items, publishes }: Slice, guards: readonly GuardStatement[]): Promise<Decided> {
   const locks = items.map(locksOf);
   const picture = await load(tx, items, locks, guards);
   const events: EventRecord[] = [];
-  const outcomes = items.map((item, index) => runItem(item, locks[index] as ItemLocks, picture, events));
+  const outcomes = items.map((item, index) => runItem(item, locks[index] as ItemLocks, { picture, events, publishes }));
   const statements = picture.flush();
   // Last of all: the outbox takes its place in the order after every lock was got.
   if (events.length > 0) statements.push(outboxInsert(events));
@@ -104,6 +113,11 @@ function locksOf(item: BatchItem): ItemLocks {
   }
 }
 
+async function checked(tx: Transaction, guard: GuardStatement): Promise<void> {
+  const rows = await tx.query(guard);
+  guard.check?.(rows);
+}
+
 async function load(tx: Transaction, items: readonly BatchItem[], locks: readonly ItemLocks[], guards: readonly GuardStatement[]): Promise<Picture> {
   const refs = new Map<Table<object>, Map<string, Ref<object>>>();
   const name = (ref: Ref<object>): void => {
@@ -115,7 +129,7 @@ async function load(tx: Transaction, items: readonly BatchItem[], locks: readonl
     if (lock.failed === undefined) refsOf(lock.locks).forEach(name);
     if (item.command !== undefined) name(answers.row(item.command.key) as unknown as Ref<object>);
   }
-  const guarded = guards.map(async (guard) => guard.check?.(await tx.query(guard)));
+  const guarded = guards.map((guard) => checked(tx, guard));
   const tables = [...refs.keys()].sort((a, b) => (a.name < b.name ? -1 : 1));
   const picture = new Picture();
   const loaded = tables.map(async (table) => {
@@ -127,12 +141,14 @@ async function load(tx: Transaction, items: readonly BatchItem[], locks: readonl
   return picture;
 }
 
-function runItem(item: BatchItem, locks: ItemLocks, picture: Picture, events: EventRecord[]): ApplyOutcome {
+type Desk = { readonly picture: Picture; readonly events: EventRecord[]; readonly publishes: ReadonlySet<DescMessage> };
+
+function runItem(item: BatchItem, locks: ItemLocks, { picture, events, publishes }: Desk): ApplyOutcome {
   if (locks.failed !== undefined) return { kind: "failed", error: locks.failed.error };
   const { command } = item;
   const stored = command === undefined ? undefined : picture.row(answers.row(command.key));
   if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
-  const work = new ItemWork(item, locks.locks, picture);
+  const work = new ItemWork(item, locks.locks, picture, publishes);
   try {
     const answer = item.parts.write(work, item.input, { ...contextOf(item), prepared: item.prepared, locked: picture.locked(locks.locks) }) as Message | Rejection | undefined;
     if (isRejection(answer)) work.undo();
@@ -156,9 +172,11 @@ class ItemWork implements Tx {
   readonly #item: ApplyItem;
   readonly #locks: Locks;
   readonly #picture: Picture;
+  readonly #publishes: ReadonlySet<DescMessage>;
   readonly #undo: (() => void)[] = [];
 
-  constructor(item: ApplyItem, locks: Locks, picture: Picture) {
+  constructor(item: ApplyItem, locks: Locks, picture: Picture, publishes: ReadonlySet<DescMessage>) {
+    this.#publishes = publishes;
     this.#item = item;
     this.#locks = locks;
     this.#picture = picture;
@@ -185,6 +203,7 @@ class ItemWork implements Tx {
 
   publish: Tx["publish"] = (event, data) => {
     const { caller, now, trace } = this.#item;
+    assert(this.#publishes.has(event), `${event.typeName} isn't among the events that the manifest names`);
     this.events.push(newEvent(event, data, { eventId: uuidv7(), nowMs: timestampMs(now), actor: callerName(caller), ...trace }));
   };
 

@@ -1,18 +1,18 @@
-import type { Message } from "@bufbuild/protobuf";
+import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import { methodName, methodOptions } from "#platform/contract/method-options.ts";
-import type { ApplyItem, ApplyOutcome, Guards } from "#platform/events/apply.ts";
+import type { ApplyItems, ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { isConnectionLost, isDataError } from "#platform/postgres/errors.ts";
+import { isConnectionLost, isDataError, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Peers } from "#platform/rpc/client.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import { withoutCalls } from "#platform/rpc/no-calls.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
-import { type BatchItem, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
+import { type BatchItem, type BatchResult, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
 import type { ItemContext, Operation, RunOperation } from "#platform/writes/definitions.ts";
 import { type Command, commandOf, findAnswer, repeatedAnswer } from "#platform/writes/idempotency.ts";
 
@@ -33,6 +33,7 @@ export class Writer {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #settings: WriterSettings;
+  readonly #publishes: ReadonlySet<DescMessage>;
   readonly #published: () => void;
   readonly #queue: Waiting[] = [];
   /** Commands that run here now, before their batch: a repeat waits for the first. */
@@ -43,11 +44,12 @@ export class Writer {
   #inFlight = 0;
   #scheduled = false;
 
-  /** `published` is told after each commit that left events in the outbox. */
+  /** `publishes` are the events that the service may publish; `published` is told after each commit that left events in the outbox. */
   constructor(options: {
     service: string;
     database: Database;
     metrics: Metrics;
+    publishes: readonly DescMessage[];
     published: () => void;
     clock?: Clock;
     settings?: Partial<WriterSettings>;
@@ -55,6 +57,7 @@ export class Writer {
     this.#database = options.database;
     this.#clock = options.clock ?? systemClock;
     this.#settings = { ...writerDefaults, ...options.settings };
+    this.#publishes = new Set(options.publishes);
     this.#published = options.published;
     this.#labels = { service: options.service };
     this.#sizes = options.metrics.histogram("polis_batch_items", "Commands and events carried out in one transaction", ["service"], [1, 4, 16, 64, 256, 1024]);
@@ -84,29 +87,30 @@ export class Writer {
   }
 
   /** Carries out `items` in one transaction at once; see ApplyItems. */
-  async apply(items: readonly ApplyItem[], guards: Guards): Promise<ApplyOutcome[]> {
+  readonly apply: ApplyItems = async (items, guards) => {
     const end = this.#durations.startTimer(this.#labels);
     this.#sizes.observe(this.#labels, items.length);
     const { outcomes, published } = await this.#transact(items, guards);
     end();
     if (published > 0) this.#published();
     return outcomes;
-  }
+  };
 
   get waiting(): number {
     return this.#queue.length;
   }
 
-  async #transact(items: readonly BatchItem[], guards: Guards) {
+  async #transact(items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
+    const batch = { items, guards, publishes: this.#publishes };
     // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.
     for (const attempt of [runBatch, runBatch]) {
       try {
-        return await this.#database.transaction((tx) => attempt(tx, items, guards));
+        return await this.#database.transaction((tx) => attempt(tx, batch));
       } catch (error) {
         if (!isDataError(error)) throw error;
       }
     }
-    return this.#database.transaction((tx) => isolateBatch(tx, items, guards));
+    return this.#database.transaction((tx) => isolateBatch(tx, batch));
   }
 
   /** A no from a peer is this command's no, and is decided like any other: in the batch, where it is stored. */
@@ -171,8 +175,8 @@ export class Writer {
     // Dropped before its batch, never after: what is in a batch is carried out and answered.
     const batch = taken.filter(({ context, reject }) => {
       const late = context.deadlineMs <= this.#clock();
-      if (late || context.signal.aborted) reject(new CallError(late ? "DEADLINE_EXCEEDED" : "CANCELLED", late ? "deadline_exceeded" : "cancelled", "Given up before it was begun."));
-      return !late && !context.signal.aborted;
+      if (late || context.cancelled) reject(new CallError(late ? "DEADLINE_EXCEEDED" : "CANCELLED", late ? "deadline_exceeded" : "cancelled", "Given up before it was begun."));
+      return !late && !context.cancelled;
     });
     if (this.#queue.length > 0) this.#schedule();
     if (batch.length === 0) return;
@@ -192,7 +196,8 @@ export class Writer {
 
 const traceOf = (context: Context) => ({ traceparent: context.traceparent, causationId: "" });
 
+/** With the outcome unknown as well, trying again is right: the command's key tells whether it was carried out. */
 const callErrorOf = (error: unknown): unknown =>
-  isConnectionLost(error)
+  isConnectionLost(error) || error instanceof OutcomeUnknown
     ? new CallError("UNAVAILABLE", "unavailable", "The database can't be reached; try again.", { retryAfterMs: 1000, cause: error })
     : error;

@@ -1,0 +1,111 @@
+import { join } from "node:path";
+import type { DescService, Message } from "@bufbuild/protobuf";
+import type { Clock } from "#platform/clock.ts";
+import { startConsumer } from "#platform/events/consumer.ts";
+import { groupName } from "#platform/events/define-consumer.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
+import type { EventTimings } from "#platform/events/timings.ts";
+import type { Wakeups } from "#platform/events/wakeups.ts";
+import { startRelay } from "#platform/outbox/relay.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import type { MigrationSet } from "#platform/postgres/migrate.ts";
+import { type Rejection, reject } from "#platform/rejection.ts";
+import { peersOf } from "#platform/rpc/client.ts";
+import type { Context } from "#platform/rpc/context.ts";
+import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endpoint.ts";
+import type { Transport } from "#platform/rpc/transport.ts";
+import type { ServiceDefinition } from "#platform/service.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+import type { Tracer } from "#platform/telemetry/tracing.ts";
+import { Writer } from "#platform/writes/writer.ts";
+
+/** What all services of a process share. */
+export type Surroundings = {
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly tracer: Tracer;
+  readonly clock: Clock;
+  readonly timings: EventTimings;
+  readonly wakeups: Wakeups;
+  readonly eventLog: EventLog;
+  /** The way to a service, in this process or elsewhere. */
+  readonly transportFor: (service: DescService) => Transport;
+};
+
+export type HostedService = {
+  readonly definition: ServiceDefinition;
+  readonly database: Database;
+  readonly endpoint: Endpoint;
+  readonly writer: Writer;
+  /** Starts what works by itself: the relay and the consumers. Everything that they call must be there. */
+  begin(): Promise<void>;
+  /** Ends the consumers, then the relay, after what is in flight. */
+  end(): Promise<void>;
+};
+
+const platformFolder = join(import.meta.dirname, "..");
+
+/** The migrations of a service's database: the platform's tables, then its own. */
+export const migrationsOf = (definition: ServiceDefinition): MigrationSet[] => [
+  ...["writes", "outbox", "inbox"].map((part) => ({ name: part, folder: join(platformFolder, part, "migrations") })),
+  { name: definition.name, folder: join(definition.folder, "migrations") },
+];
+
+/** Hosts one service on its database: what answers calls now, and what works by itself from `begin` on. */
+export function hostService(definition: ServiceDefinition, database: Database, surroundings: Surroundings): HostedService {
+  const { name } = definition;
+  const { metrics, tracer, clock, timings, wakeups, eventLog, transportFor } = surroundings;
+  const log = surroundings.log.child({ service: name });
+  let relay: ReturnType<typeof startRelay> | undefined;
+  const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
+  const writer = new Writer({ service: name, database, metrics, clock, publishes: definition.publishes, published: () => relay?.wake() });
+  const endpoint = defineEndpoint(definition.contract, handlersOf(definition, database, writer, transportFor), { name, metrics, tracer, log });
+  return {
+    definition,
+    database,
+    endpoint,
+    writer,
+    async begin() {
+      relay = startRelay({ service: name, database, log: eventLog, logger: log, metrics, timings, wakeups });
+      for (const [consumerName, consumer] of Object.entries(definition.consumers)) {
+        const group = groupName(name, consumerName);
+        consumers.push(
+          await startConsumer({ group, service: name, consumer, database, apply: writer.apply, log: eventLog, logger: log.child({ group }), metrics, tracer, clock, timings, transportFor }),
+        );
+      }
+    },
+    async end() {
+      await Promise.all(consumers.map((consumer) => consumer.stop()));
+      await relay?.stop();
+    },
+  };
+}
+
+function handlersOf(definition: ServiceDefinition, database: Database, writer: Writer, transportFor: Surroundings["transportFor"]): Handlers<DescService> {
+  const { name, peers, contract } = definition;
+  const known = new Set([contract, ...peers].map((peer) => peer.typeName));
+  const declared = (peer: DescService): Transport => {
+    if (!known.has(peer.typeName)) throw new Error(`${name} calls ${peer.typeName}, which its manifest doesn't name among its peers`);
+    return transportFor(peer);
+  };
+  const handlers = Object.entries(definition.operations).map(([method, operation]) => {
+    const handle = async (request: Message, context: Context): Promise<Message | Rejection> => {
+      if (operation.kind === "run") return writer.run(operation, request, context);
+      const peer = peersOf(context, { service: name, transportFor: declared });
+      if (operation.kind === "operation") return writer.execute(operation, request, context, peer);
+      const { caller } = context;
+      const readContext = {
+        sql: database,
+        caller,
+        peer,
+        get signal() {
+          return context.signal;
+        },
+      };
+      return (await operation.read(request, readContext)) ?? reject("not_found");
+    };
+    return [method, handle] as const;
+  });
+  return Object.fromEntries(handlers) as Handlers<DescService>;
+}
