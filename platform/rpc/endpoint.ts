@@ -107,7 +107,7 @@ function answerOnce(find: Find, desc: DescMethod, call: Call, run: Run<Promise<A
     const method = find(desc);
     const fail = (error: unknown): void => {
       const shown = method.shown(error, opened.served);
-      if (opened.served.ended && !opened.served.cancelled) return;
+      if (opened.served.ended) return;
       method.close(opened, shown);
       reject(shown);
     };

@@ -1,0 +1,133 @@
+import { hkdfSync } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { decodeProtectedHeader, SignJWT } from "jose";
+import { afterEach, describe, expect, it } from "vitest";
+import { nobody, serviceCaller, userCaller } from "#platform/access/caller.ts";
+import { callerTokens } from "#platform/access/caller-token.ts";
+import { deploymentSecret } from "#platform/access/secret.ts";
+
+const SECRET = "a secret of at least thirty-two characters";
+const OTHER = "another secret of more than thirty-two characters";
+const user = userCaller("01890000-0000-7000-8000-000000000001", { roles: ["auditor"], scopes: ["orders:read"], secondFactor: true });
+const refused = { status: "UNAUTHENTICATED", code: "unauthenticated" };
+
+/** A token as an attacker, or another system with our key, would make it. */
+const forge = (claims: Record<string, unknown>, secret = SECRET, header: Record<string, unknown> = {}) => {
+  const tokens = callerTokens({ secrets: [SECRET] });
+  return tokens.sign(user).then((own) => {
+    const { kid } = decodeProtectedHeader(own);
+    return new SignJWT({ iss: "polis", sub: "user:x", ...claims })
+      .setProtectedHeader({ alg: "HS256", typ: "polis-caller+jwt", kid: kid as string, ...header })
+      .sign(new Uint8Array(hkdfSync("sha256", secret, "", "polis caller token v1", 32)));
+  });
+};
+const inAMinute = () => Math.floor(Date.now() / 1000) + 60;
+
+describe("a caller token", () => {
+  it.each([
+    ["a user", user],
+    ["a service", serviceCaller("payments")],
+    ["a service for a user", serviceCaller("payments", user)],
+    ["a user whose id holds a colon and a line break", userCaller("a:b\nc")],
+  ])("names %s as it was", async (_, caller) => {
+    const tokens = callerTokens({ secrets: [SECRET] });
+    expect(await tokens.verify(await tokens.sign(caller))).toEqual(caller);
+    // From the cache as well.
+    expect(await tokens.verify(await tokens.sign(caller))).toEqual(caller);
+  });
+
+  it("is not made for nobody", () => {
+    expect(() => callerTokens({ secrets: [SECRET] }).sign(nobody)).toThrow("nobody");
+  });
+
+  it("is the same one for half of its life, and is over after its life and a little skew", async () => {
+    let nowMs = 1_800_000_000_000;
+    const tokens = callerTokens({ secrets: [SECRET], clock: () => nowMs });
+    const first = await tokens.sign(user);
+    nowMs += 29_999;
+    expect(await tokens.sign({ ...user })).toBe(first);
+    nowMs += 1;
+    expect(await tokens.sign(user)).not.toBe(first);
+    nowMs += 30_000 + 4_000;
+    expect(await tokens.verify(first)).toEqual(user);
+    nowMs += 1_000;
+    await expect(tokens.verify(first)).rejects.toMatchObject({ ...refused, message: "The caller token has expired." });
+  });
+
+  it("of an older secret is good until that secret is dropped", async () => {
+    const token = await callerTokens({ secrets: [OTHER] }).sign(user);
+    expect(await callerTokens({ secrets: [SECRET, OTHER] }).verify(token)).toEqual(user);
+    await expect(callerTokens({ secrets: [SECRET] }).verify(token)).rejects.toMatchObject(refused);
+  });
+
+  it.each<[string, () => Promise<string>]>([
+    ["under another key", () => forge({ exp: inAMinute() }, OTHER)],
+    ["of another issuer", () => forge({ exp: inAMinute(), iss: "elsewhere" })],
+    ["without an end", () => forge({})],
+    ["of another type", () => forge({ exp: inAMinute() }, SECRET, { typ: "JWT" })],
+    ["without a key id", () => forge({ exp: inAMinute() }, SECRET, { kid: undefined })],
+    ["for neither user nor service", () => forge({ exp: inAMinute(), sub: "root" })],
+    ["whose actor is a user", () => forge({ exp: inAMinute(), act: { sub: "user:y" } })],
+    ["by HS512", () => forge({ exp: inAMinute() }, SECRET, { alg: "HS512" })],
+    ["that isn't one", async () => "abc"],
+    ["that is too long", async () => "x".repeat(10_000)],
+    [
+      "without a signature (alg none)",
+      async () => {
+        const [header = "", payload = ""] = (await forge({ exp: inAMinute() })).split(".");
+        const none = { ...JSON.parse(Buffer.from(header, "base64url").toString()), alg: "none" };
+        return `${Buffer.from(JSON.stringify(none)).toString("base64url")}.${payload}.`;
+      },
+    ],
+    [
+      "that was changed",
+      async () => {
+        const [header, , signature] = (await forge({ exp: inAMinute() })).split(".");
+        const payload = { iss: "polis", sub: "user:someone-else", exp: inAMinute() };
+        return `${header}.${Buffer.from(JSON.stringify(payload)).toString("base64url")}.${signature}`;
+      },
+    ],
+  ])("%s is refused", async (_, make) => {
+    await expect(callerTokens({ secrets: [SECRET] }).verify(await make())).rejects.toMatchObject(refused);
+  });
+
+  it("of the same claims and key is good, so that what is refused above is refused for its reason", async () => {
+    const tokens = callerTokens({ secrets: [SECRET] });
+    expect(await tokens.verify(await forge({ exp: inAMinute() }))).toMatchObject({ kind: "user", userId: "x", roles: [] });
+  });
+
+  it("can't be made from a short secret", () => {
+    expect(() => callerTokens({ secrets: ["short"] })).toThrow("32");
+  });
+});
+
+describe("the deployment's secret", () => {
+  const folders: string[] = [];
+  const folder = async () => {
+    const made = await mkdtemp(join(tmpdir(), "polis-secret-"));
+    folders.push(made);
+    return made;
+  };
+  afterEach(async () => {
+    for (const made of folders.splice(0)) await rm(made, { recursive: true });
+  });
+
+  it("is the setting, where there is one", async () => {
+    expect(await deploymentSecret({ fromSetting: SECRET, folder: await folder() })).toBe(SECRET);
+    await expect(deploymentSecret({ fromSetting: "short" })).rejects.toThrow("POLIS_SECRET");
+    await expect(deploymentSecret({})).rejects.toThrow("POLIS_SECRET");
+  });
+
+  it("is made once, readable by its owner alone, however many start at once", async () => {
+    const data = join(await folder(), "data");
+    const secrets = await Promise.all(Array.from({ length: 20 }, () => deploymentSecret({ folder: data })));
+    expect(new Set(secrets).size).toBe(1);
+    expect(secrets[0]?.length).toBeGreaterThanOrEqual(43);
+    expect(await readdir(data)).toEqual(["secret"]);
+    expect((await stat(join(data, "secret"))).mode & 0o777).toBe(0o600);
+    expect((await readFile(join(data, "secret"), "utf8")).trim()).toBe(secrets[0]);
+    expect(await deploymentSecret({ folder: data })).toBe(secrets[0]);
+  });
+});
