@@ -1,13 +1,12 @@
-import { existsSync } from "node:fs";
 import { defineConfig } from "vitest/config";
-
-const postgres = "platform/postgres/testing-server.ts";
 
 export default defineConfig({
   test: {
     include: ["{platform,services,scenarios,cli,contracts,bench,.ci}/**/*.test.ts"],
+    // Node loads the code itself, as `npm start` does: what runs here runs there.
+    experimental: { viteModuleRunner: false },
     // One PostgreSQL server for the run.
-    globalSetup: existsSync(postgres) ? [postgres] : [],
+    globalSetup: ["platform/postgres/testing-server.ts"],
     // Processes, since parts set timers, sockets and signals of their own; two, since the machines have two cores.
     pool: "forks",
     maxWorkers: 2,

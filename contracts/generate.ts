@@ -16,8 +16,9 @@ function generated(): Map<string, Uint8Array> {
   layImports();
   const folder = mkdtempSync(join(tmpdir(), "polis-contracts-"));
   try {
-    buf("generate", "--output", folder);
-    buf("build", "--as-file-descriptor-set", "--output", join(folder, "contracts", "descriptors.binpb"));
+    const descriptors = join(folder, "contracts", "descriptors.binpb");
+    const faults = [...buf("generate", "--output", folder), ...buf("build", "--as-file-descriptor-set", "--output", descriptors)];
+    if (faults.length > 0) throw new Error(faults.join("\n"));
     const read = (path: string): Uint8Array => readFileSync(join(folder, "contracts", path));
     return new Map([
       ["descriptors.binpb", inOrder(read("descriptors.binpb"))],
