@@ -1,0 +1,35 @@
+import type { IncomingHttpHeaders } from "node:http";
+import { type Caller, nobody, userCaller } from "#platform/access/caller.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
+
+/** How the edge learns who calls. */
+export type Identity = {
+  /** Throws CallError UNAUTHENTICATED where the client names somebody in a way that can't be believed or read. */
+  identify(headers: IncomingHttpHeaders): Caller | Promise<Caller>;
+  /** The value of `WWW-Authenticate`, which every 401 carries (RFC 9110). */
+  readonly challenge: string;
+  /** The header that an answer depends on. */
+  readonly header: string;
+  /** As OpenAPI tells it: a Security Scheme Object. */
+  readonly securityScheme: Readonly<Record<string, unknown>>;
+};
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+/** Behind a proxy that authenticates: `X-User-Id` names the user, who has the role `user` and no more. Without it: nobody. */
+export const headerIdentity: Identity = {
+  identify(headers) {
+    const userId = headers["x-user-id"];
+    if (userId === undefined) return nobody;
+    if (typeof userId !== "string" || !UUID.test(userId)) throw new CallError("UNAUTHENTICATED", "invalid_user_id", "X-User-Id is not one uuid.");
+    return userCaller(userId.toLowerCase());
+  },
+  challenge: 'Header name="X-User-Id"',
+  header: "X-User-Id",
+  securityScheme: {
+    type: "apiKey",
+    in: "header",
+    name: "X-User-Id",
+    description: "The calling user's uuid, set by the proxy that authenticates in front of this server.",
+  },
+};
