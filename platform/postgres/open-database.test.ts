@@ -1,0 +1,379 @@
+import { type AddressInfo, connect, createServer } from "node:net";
+import { Client, type ClientConfig } from "pg";
+import { afterAll, describe, expect, test, vi } from "vitest";
+import { ConnectionLimit } from "#platform/postgres/connection-limit.ts";
+import type { Database, Transaction } from "#platform/postgres/database.ts";
+import { isConnectionLost, isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
+import { kyselyOf } from "#platform/postgres/kysely.ts";
+import { openDatabase } from "#platform/postgres/open-database.ts";
+import { testDatabase, testDatabaseConnection, testLog, testServer } from "#platform/postgres/testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+
+const database = await testDatabase();
+await database.query({ text: "CREATE TABLE t (id integer PRIMARY KEY, n bigint NOT NULL DEFAULT 0, CHECK (n >= 0))" });
+const insert = (id: number) => ({ text: "INSERT INTO t (id) VALUES ($1)", values: [id], name: "insert t" });
+const ids = async (): Promise<number[]> =>
+  (await database.query<{ id: number }>({ text: "SELECT id FROM t ORDER BY id" })).rows.map(({ id }) => id);
+const read = async (sql: string): Promise<unknown> => (await database.query<{ v: unknown }>({ text: `SELECT ${sql} AS v` })).rows[0]?.v;
+
+describe("values", () => {
+  test("a bigint stays a bigint, alone and in arrays", async () => {
+    expect(await read("9223372036854775807::bigint")).toBe(9223372036854775807n);
+    expect(await read("ARRAY[1, NULL, -9223372036854775808]::bigint[]")).toEqual([1n, null, -9223372036854775808n]);
+    expect(await read("count(*)")).toBe(1n);
+  });
+
+  test.each([
+    ["2026-11-21 04:15:16.123456+00", 1795234516n, 123456000],
+    ["2026-11-21 04:15:16+00", 1795234516n, 0],
+    ["1969-12-31 23:59:59.5+00", -1n, 500000000],
+    ["0001-01-02 00:00:00+00", -62135510400n, 0],
+    ["9999-12-31 23:59:59.999999+00", 253402300799n, 999999000],
+  ])("timestamptz %s is a Timestamp with its microseconds, in any time zone of the session", async (text, seconds, nanos) => {
+    expect(await read(`'${text}'::timestamptz`)).toEqual({ $typeName: "google.protobuf.Timestamp", seconds, nanos });
+    await database.transaction(async (tx) => {
+      await tx.query({ text: "SET LOCAL TimeZone = 'America/St_Johns'" });
+      const { rows } = await tx.query({ text: `SELECT '${text}'::timestamptz AS v` });
+      expect(rows[0]?.v).toEqual({ $typeName: "google.protobuf.Timestamp", seconds, nanos });
+    });
+  });
+
+  test("a timestamptz that no Timestamp can hold is refused, and the connection goes on", async () => {
+    await expect(read("'infinity'::timestamptz")).rejects.toThrow(RangeError);
+    expect(await read("1")).toBe(1);
+  });
+
+  test("bytes come as a Buffer and go as any Uint8Array", async () => {
+    const bytes = new Uint8Array([0, 1, 255, 92, 34]);
+    const { rows } = await database.query<{ a: Buffer; b: Buffer[] }>({
+      text: "SELECT $1::bytea AS a, $2::bytea[] AS b",
+      values: [bytes, [bytes, new Uint8Array()]],
+    });
+    expect(rows[0]?.a).toEqual(Buffer.from(bytes));
+    expect(rows[0]?.b).toEqual([Buffer.from(bytes), Buffer.alloc(0)]);
+  });
+
+  test("texts come back as they went, in arrays too", async () => {
+    const texts = ['a"b', "back\\slash", "{,}", "NULL", "", "привет 🙂"];
+    const { rows } = await database.query({ text: "SELECT $1::text[] AS a, $2::jsonb AS j", values: [texts, { texts }] });
+    expect(rows[0]).toEqual({ a: texts, j: { texts } });
+  });
+});
+
+describe("a transaction", () => {
+  test("is committed when its function returns, and taken back when it throws", async () => {
+    await database.transaction((tx) => tx.query(insert(1)));
+    await expect(
+      database.transaction(async (tx) => {
+        await tx.query(insert(2));
+        throw new Error("no");
+      }),
+    ).rejects.toThrow("no");
+    expect(await ids()).toEqual([1]);
+  });
+
+  test("sends the last statements with COMMIT; the first that fails takes all back and is thrown", async () => {
+    await database.transaction((tx) => tx.commit([insert(10), insert(11)]));
+    const failing = database.transaction((tx) =>
+      tx.commit([insert(12), insert(10), { text: "INSERT INTO t VALUES (13, -1)" }, insert(14)]),
+    );
+    await expect(failing).rejects.toSatisfy(isUniqueViolation);
+    expect(await ids()).toEqual([1, 10, 11]);
+  });
+
+  test("commits nothing when a value can't be sent", async () => {
+    const failing = database.transaction((tx) => tx.commit([insert(20), { text: "SELECT $1", values: [{ n: 1n }] }]));
+    await expect(failing).rejects.toThrow(TypeError);
+    expect(await ids()).not.toContain(20);
+  });
+
+  test("may use one name for two texts", async () => {
+    await database.transaction((tx) =>
+      tx.commit([{ ...insert(21) }, { name: "insert t", text: "INSERT INTO t (id, n) VALUES ($1, 5)", values: [22] }]),
+    );
+    expect(await ids()).toEqual(expect.arrayContaining([21, 22]));
+  });
+
+  test("isn't reported as committed when a failure in it was swallowed", async () => {
+    const swallowing = database.transaction(async (tx) => {
+      await tx.query(insert(30));
+      await tx.query(insert(30)).catch(() => undefined);
+    });
+    await expect(swallowing).rejects.toThrow("rolled back");
+    expect(await ids()).not.toContain(30);
+  });
+
+  test("goes on behind a savepoint after a failure", async () => {
+    await database.transaction(async (tx) => {
+      await tx.query({ text: "SAVEPOINT a" });
+      await expect(tx.query({ text: "INSERT INTO t VALUES (40, -1)" })).rejects.toSatisfy(isDataError);
+      await tx.query({ text: "ROLLBACK TO SAVEPOINT a" });
+      await tx.commit([insert(41)]);
+    });
+    expect(await ids()).toContain(41);
+  });
+
+  test("takes no statement after its end", async () => {
+    let leaked: Transaction | undefined;
+    await database.transaction(async (tx) => {
+      leaked = tx;
+    });
+    await expect(leaked?.query({ text: "SELECT 1" })).rejects.toThrow("over");
+  });
+
+  test("runs statements in the order in which they were sent, whatever they are", async () => {
+    const order = await database.transaction(async (tx) => {
+      const sent = [
+        "SELECT 1 AS v",
+        "UPDATE t SET n = n WHERE id = -1 RETURNING 2 AS v",
+        "SELECT 3 AS v",
+        "WITH x AS (SELECT 4 AS v) SELECT * FROM x",
+      ];
+      const done: number[] = [];
+      await Promise.all(sent.map((text, i) => tx.query({ text }).then(() => done.push(i))));
+      return done;
+    });
+    expect(order).toEqual([0, 1, 2, 3]);
+  });
+
+  test("is run again after a deadlock, until both are done", async () => {
+    await database.query({ text: "INSERT INTO t (id) VALUES (50), (51)" });
+    let tries = 0;
+    const add = (first: number, second: number) =>
+      database.transaction(async (tx) => {
+        tries += 1;
+        await tx.query({ text: "UPDATE t SET n = n + 1 WHERE id = $1", values: [first] });
+        if (tries <= 2) await vi.waitFor(() => expect(tries).toBe(2));
+        await tx.query({ text: "UPDATE t SET n = n + 1 WHERE id = $1", values: [second] });
+      });
+    await Promise.all([add(50, 51), add(51, 50)]);
+    expect(tries).toBe(3);
+    expect((await database.query({ text: "SELECT n FROM t WHERE id IN (50, 51)" })).rows).toEqual([{ n: 2n }, { n: 2n }]);
+  });
+
+  test("waits for the disk unless told otherwise, and only then", async () => {
+    const setting = (durable: boolean) =>
+      database.transaction(async (tx) => (await tx.query({ text: "SELECT current_setting('synchronous_commit') AS v" })).rows[0]?.v, {
+        durable,
+      });
+    await database.query({
+      text: `ALTER ROLE CURRENT_USER IN DATABASE ${String(await read("current_database()"))} SET synchronous_commit = on`,
+    });
+    const fresh = await openDatabase({
+      connection: { ...testServer(), database: String(await read("current_database()")) },
+      name: "fresh",
+      log: testLog,
+      metrics: new Metrics(),
+    });
+    const ofFresh = (durable: boolean) =>
+      fresh.transaction(async (tx) => (await tx.query({ text: "SELECT current_setting('synchronous_commit') AS v" })).rows[0]?.v, {
+        durable,
+      });
+    expect([await ofFresh(true), await ofFresh(false), await ofFresh(true)]).toEqual(["on", "off", "on"]);
+    expect(await setting(false)).toBe("off");
+    await fresh.close();
+  });
+});
+
+describe("a connection that is lost", () => {
+  const kill = (pid: unknown) => read(`pg_terminate_backend(${String(pid)})`);
+  const pidOf = async (tx: Transaction) => (await tx.query({ text: "SELECT pg_backend_pid() AS pid" })).rows[0]?.pid;
+
+  test("before COMMIT is known as such, and nothing was written", async () => {
+    const lost = database.transaction(async (tx) => {
+      await tx.query(insert(60));
+      await kill(await pidOf(tx));
+      await tx.commit([insert(61)]);
+    });
+    await expect(lost).rejects.toSatisfy(isConnectionLost);
+    expect(await ids()).not.toContain(60);
+  });
+
+  test("while it is idle is noticed, and the next statement gets another", async () => {
+    await kill(await read("pg_backend_pid()")).catch(() => undefined);
+    await vi.waitFor(async () => expect(await read("1")).toBe(1));
+  });
+
+  test("with the answer to COMMIT is no failure of the transaction: the server is asked", async () => {
+    const { proxied, cutBeforeAnswerTo } = await proxy(await testDatabaseConnection());
+    await proxied.query({ text: "CREATE TABLE t (id integer PRIMARY KEY)" });
+    await proxied.transaction(async (tx) => {
+      await tx.query(insert(70));
+      cutBeforeAnswerTo("COMMIT");
+      await tx.commit([insert(71)]);
+    });
+    expect((await proxied.query({ text: "SELECT id FROM t ORDER BY id" })).rows).toEqual([{ id: 70 }, { id: 71 }]);
+    await proxied.close();
+  });
+
+  test("with COMMIT itself is a failure, and nothing was written", async () => {
+    const { proxied, cutAt } = await proxy(await testDatabaseConnection());
+    await proxied.query({ text: "CREATE TABLE t (id integer PRIMARY KEY)" });
+    const lost = proxied.transaction(async (tx) => {
+      await tx.query(insert(70));
+      cutAt("COMMIT");
+      await tx.commit([insert(71)]);
+    });
+    await expect(lost).rejects.toSatisfy(isConnectionLost);
+    expect((await proxied.query({ text: "SELECT id FROM t ORDER BY id" })).rows).toEqual([]);
+    await proxied.close();
+  });
+});
+
+describe("connections", () => {
+  const open = async (limit: ConnectionLimit, name: string, metrics = new Metrics()): Promise<Database> =>
+    openDatabase({
+      connection: { ...(await testDatabaseConnection()), application_name: "limited" },
+      name,
+      limit,
+      maxConnections: 4,
+      log: testLog,
+      metrics,
+    });
+
+  test("are as many as needed, no more than allowed, and one is kept idle", async () => {
+    const metrics = new Metrics();
+    const limited = await open(new ConnectionLimit(), "counted", metrics);
+    const count = async (state: string) =>
+      Number(new RegExp(`polis_pool_connections\\{database="counted",state="${state}"\\} (\\d+)`).exec(await metrics.text())?.[1]);
+    const release = Promise.withResolvers<void>();
+    let running = 0;
+    const all = Promise.all(
+      Array.from({ length: 6 }, () =>
+        limited.transaction(async () => {
+          running += 1;
+          await release.promise;
+        }),
+      ),
+    );
+    await vi.waitFor(async () => expect([running, await count("used"), await count("waiting")]).toEqual([4, 4, 2]));
+    release.resolve();
+    await all;
+    expect([await count("used"), await count("waiting")]).toEqual([0, 0]);
+    await vi.waitFor(async () => expect(await count("idle")).toBe(1), { timeout: 5_000 });
+    await limited.close();
+    expect(await count("idle")).toBe(0);
+  });
+
+  test("of all databases together keep to the process's limit, and an idle one is closed for another database", async () => {
+    const limit = new ConnectionLimit(2);
+    const [a, b, c] = [await open(limit, "a"), await open(limit, "b"), await open(limit, "c")];
+    const counts = await Promise.all(
+      Array.from({ length: 30 }, async (_, i) => {
+        const asked = [a, b, c][i % 3] as Database;
+        const { rows } = await asked.query<{ n: bigint }>({
+          text: "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'limited'",
+        });
+        return Number(rows[0]?.n);
+      }),
+    );
+    expect(Math.max(...counts)).toBe(2);
+    await Promise.all([a, b, c].map((each) => each.close()));
+  });
+
+  test("are taken again after the transaction failed in whatever way", async () => {
+    const one = await openDatabase({
+      connection: await testDatabaseConnection(),
+      name: "one",
+      maxConnections: 1,
+      log: testLog,
+      metrics: new Metrics(),
+    });
+    for (let i = 0; i < 5; i++) await expect(one.transaction((tx) => tx.query({ text: "SELECT 1 / 0" }))).rejects.toSatisfy(isDataError);
+    for (let i = 0; i < 5; i++) await expect(one.transaction((tx) => tx.commit([{ text: "SELECT 1 / 0" }]))).rejects.toSatisfy(isDataError);
+    await expect(
+      one.transaction(() => {
+        throw new Error("at once");
+      }),
+    ).rejects.toThrow("at once");
+    expect((await one.query({ text: "SELECT 1 AS v" })).rows).toEqual([{ v: 1 }]);
+    const closing = one.transaction(async (tx) => {
+      const closed = one.close();
+      await tx.query({ text: "SELECT 1" });
+      return { closed };
+    });
+    await (await closing).closed;
+    await expect(one.query({ text: "SELECT 1" })).rejects.toThrow("closed");
+  });
+
+  test("have time limits, set on the database", async () => {
+    const { rows } = await database.query({
+      text: "SELECT current_setting('statement_timeout') AS s, current_setting('idle_in_transaction_session_timeout') AS i, current_setting('lock_timeout') AS l",
+    });
+    expect(rows).toEqual([{ s: "30s", i: "5s", l: "10s" }]);
+  });
+
+  test("a server that isn't there is told by an error that is known", async () => {
+    await expect(
+      openDatabase({
+        connection: { host: "127.0.0.1", port: 1, user: "x", password: "x" },
+        name: "nowhere",
+        log: testLog,
+        metrics: new Metrics(),
+      }),
+    ).rejects.toSatisfy(isConnectionLost);
+  });
+});
+
+test("kysely reads, and refuses transactions", async () => {
+  const db = kyselyOf<{ t: { id: number; n: bigint } }>(database);
+  expect(await db.selectFrom("t").select(["id", "n"]).where("id", "=", 1).execute()).toEqual([{ id: 1, n: 0n }]);
+  await expect(db.transaction().execute(async () => 1)).rejects.toThrow("only reads");
+});
+
+test("databases of one server have one system id", async () => {
+  expect(database.systemId).toMatch(/^\d+$/);
+  const client = new Client(testServer());
+  await client.connect();
+  expect((await client.query("SELECT system_identifier::text AS id FROM pg_control_system()")).rows).toEqual([{ id: database.systemId }]);
+  await client.end();
+});
+
+/** A database behind a connection that can be cut at a chosen message. */
+async function proxy(connection: ClientConfig) {
+  let cutRequest: string | undefined;
+  let cutAnswer: string | undefined;
+  const target = `${connection.host}/.s.PGSQL.${connection.port}`;
+  const server = createServer((near) => {
+    const far = connect(target);
+    let isMute = false;
+    const cut = () => {
+      near.destroy();
+      far.destroy();
+    };
+    near.on("data", (data) => {
+      if (cutRequest !== undefined && data.includes(cutRequest)) {
+        cutRequest = undefined;
+        return cut();
+      }
+      if (cutAnswer !== undefined && data.includes(cutAnswer)) isMute = true;
+      far.write(data);
+    });
+    far.on("data", (data) => {
+      if (!isMute) near.write(data);
+      else if (cutAnswer !== undefined && data.includes(cutAnswer)) {
+        cutAnswer = undefined;
+        cut();
+      }
+    });
+    for (const socket of [near, far]) socket.on("error", () => undefined).on("close", cut);
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  afterAll(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const proxied = await openDatabase({
+    connection: { ...connection, host: "127.0.0.1", port },
+    name: "proxied",
+    log: testLog,
+    metrics: new Metrics(),
+  });
+  return {
+    proxied,
+    cutAt: (text: string) => {
+      cutRequest = text;
+    },
+    cutBeforeAnswerTo: (text: string) => {
+      cutAnswer = text;
+    },
+  };
+}
