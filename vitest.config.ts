@@ -13,6 +13,12 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 30_000,
     teardownTimeout: 15_000,
-    reporters: process.env.CI === undefined ? ["default"] : [["default", { summary: false }]],
+    reporters:
+      process.env.CI === undefined
+        ? ["default"]
+        : [
+            ["default", { summary: false }],
+            ["json", { outputFile: ".cache/tests.json" }],
+          ],
   },
 });
