@@ -45,7 +45,7 @@ export async function takeLease(database: Database, token: string, leaseMs: numb
   const { rowCount } = await database.query({
     name: "outbox lease",
     text: `INSERT INTO outbox_lease (token, lease_until) VALUES ($1, clock_timestamp() + $2 * interval '1 ms')
-           ON CONFLICT (only) DO UPDATE SET token = excluded.token, lease_until = excluded.lease_until
+           ON CONFLICT (singleton) DO UPDATE SET token = excluded.token, lease_until = excluded.lease_until
            WHERE outbox_lease.token = excluded.token OR outbox_lease.lease_until < clock_timestamp()`,
     values: [token, leaseMs],
   });

@@ -12,7 +12,7 @@ COMMENT ON TABLE outbox IS 'Events of committed transactions, one row a transact
 COMMENT ON COLUMN outbox.records IS 'platform/events/record-batch.ts';
 
 CREATE UNLOGGED TABLE outbox_lease (
-  only boolean PRIMARY KEY DEFAULT true CHECK (only),
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
   token uuid NOT NULL,
   lease_until timestamptz NOT NULL
 );
