@@ -43,13 +43,10 @@ export async function openDatabases(options: {
     async open(service, sets) {
       const name = databaseName(service);
       const own = settings.postgresUrlOf[service];
-      // Migrations need a session for their locks and time limits, so they go around the pooler.
-      const admin = own === undefined ? direct.connection("postgres") : undefined;
-      if (admin !== undefined) await ensureDatabase(admin, name);
-      const connection = own === undefined ? server.connection(name) : { connectionString: own };
-      const database = await openDatabase({ connection, name, limit, log, metrics });
-      await migrate({ database, sets, release, log });
-      return database;
+      if (own === undefined) await ensureDatabase(direct.connection("postgres"), name);
+      // Migrations keep their locks in a session, so they go around a pooler.
+      await migrate({ connection: own === undefined ? direct.connection(name) : { connectionString: own }, sets, release, log });
+      return openDatabase({ connection: own === undefined ? server.connection(name) : { connectionString: own }, name, limit, log, metrics });
     },
     async connectDirectly() {
       const client = new Client(direct.connection("postgres"));

@@ -12,8 +12,8 @@ import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import type { Locks, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
-import { Picture, refsOf } from "#platform/writes/picture.ts";
-import { type Ref, rowsOf, selectStatement, type Table } from "#platform/writes/table.ts";
+import { Picture, refsOf, UniqueValueTaken } from "#platform/writes/picture.ts";
+import { type Ref, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
 
 export type BatchItem = ApplyItem & { readonly command?: Command | undefined };
 
@@ -87,7 +87,7 @@ async function runAlone(tx: Transaction, slice: Slice, item: BatchItem, error: u
 
 const conflictCode = (item: BatchItem, constraint: string): string | undefined =>
   refsOf((locksOf(item) as { locks?: Locks }).locks)
-    .map((ref) => ref.table.conflicts[constraint])
+    .map((ref) => takenCode(ref.table, constraint))
     .find((code) => code !== undefined);
 
 type Decided = { readonly outcomes: ApplyOutcome[]; readonly statements: Statement[]; readonly published: number };
@@ -150,7 +150,9 @@ function runItem(item: BatchItem, locks: ItemLocks, { picture, events, publishes
   if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
   const work = new ItemWork(item, locks.locks, picture, publishes);
   try {
-    const answer = item.parts.write(work, item.input, { ...contextOf(item), prepared: item.prepared, locked: picture.locked(locks.locks) }) as Message | Rejection | undefined;
+    const said = item.parts.write(work, item.input, { ...contextOf(item), prepared: item.prepared, locked: picture.locked(locks.locks) }) as Message | Rejection | undefined;
+    // What the item says itself goes before what an index says of it.
+    const answer = work.taken === undefined || isRejection(said) ? said : reject(work.taken);
     if (isRejection(answer)) work.undo();
     if (command !== undefined) {
       assert(answer !== undefined, `${command.method.name} answered nothing`);
@@ -174,6 +176,7 @@ class ItemWork implements Tx {
   readonly #picture: Picture;
   readonly #publishes: ReadonlySet<DescMessage>;
   readonly #undo: (() => void)[] = [];
+  #taken: string | undefined;
 
   constructor(item: ApplyItem, locks: Locks, picture: Picture, publishes: ReadonlySet<DescMessage>) {
     this.#publishes = publishes;
@@ -183,11 +186,11 @@ class ItemWork implements Tx {
   }
 
   insert<R extends object>(table: Table<R>, row: R): void {
-    this.#undo.push(this.#picture.insert(table, row));
+    this.#change(() => this.#picture.insert(table, row));
   }
 
   ensure<R extends object>(table: Table<R>, row: R): void {
-    this.#undo.push(this.#picture.ensure(table, row));
+    this.#change(() => this.#picture.ensure(table, row));
   }
 
   update<R extends object>(table: Table<R>, row: R): void {
@@ -198,7 +201,7 @@ class ItemWork implements Tx {
       return locked !== undefined && table.keyOf(locked as R) === key;
     });
     assert(named, `${table.name} ${key} wasn't named in \`lock\``);
-    this.#undo.push(this.#picture.update(table, row));
+    this.#change(() => this.#picture.update(table, row));
   }
 
   publish: Tx["publish"] = (event, data) => {
@@ -211,5 +214,22 @@ class ItemWork implements Tx {
     for (const undo of this.#undo.reverse()) undo();
     this.#undo.length = 0;
     this.events.length = 0;
+    this.#taken = undefined;
+  }
+
+  /** The code of the unique index that a row of this item ran into. */
+  get taken(): string | undefined {
+    return this.#taken;
+  }
+
+  /** After a row ran into another, nothing that the item does will be written. */
+  #change(change: () => () => void): void {
+    if (this.#taken !== undefined) return;
+    try {
+      this.#undo.push(change());
+    } catch (error) {
+      if (!(error instanceof UniqueValueTaken)) throw error;
+      this.#taken = error.code;
+    }
   }
 }

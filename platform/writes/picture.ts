@@ -79,22 +79,38 @@ export class Picture {
   }
 
   #put(table: AnyTable, entry: Entry): () => void {
-    const { rows, indexes } = this.#of(table);
+    const picture = this.#of(table);
     const key = table.keyOf(entry.row);
-    const before = rows.get(key);
-    rows.set(key, entry);
-    for (const [index, keys] of indexes) {
+    for (const [index, keys] of picture.indexes) {
       const value = table.uniqueValueOf(index, entry.row);
-      if (value !== undefined) keys.set(value, key);
+      const holder = value === undefined ? undefined : keys.get(value);
+      if (holder !== undefined && holder !== key) throw new UniqueValueTaken(table, index);
     }
-    return () => {
-      for (const [index, keys] of indexes) {
-        const value = table.uniqueValueOf(index, entry.row);
-        if (value !== undefined) keys.delete(value);
-      }
-      rows.delete(key);
-      if (before !== undefined) this.#put(table, before);
-    };
+    const before = picture.rows.get(key);
+    replace(table, picture, key, before, entry);
+    return () => replace(table, picture, key, entry, before);
+  }
+}
+
+/** A second row under the values of a unique index; told by the picture before the database would. */
+export class UniqueValueTaken extends Error {
+  override readonly name = "UniqueValueTaken";
+  readonly code: string;
+
+  constructor(table: AnyTable, index: string) {
+    super(`${table.name} has a row with this ${index}`);
+    this.code = table.unique[index]?.taken ?? "";
+  }
+}
+
+function replace(table: AnyTable, { rows, indexes }: TablePicture, key: string, before: Entry | undefined, after: Entry | undefined): void {
+  if (after === undefined) rows.delete(key);
+  else rows.set(key, after);
+  for (const [index, keys] of indexes) {
+    const old = before && table.uniqueValueOf(index, before.row);
+    if (old !== undefined) keys.delete(old);
+    const now = after && table.uniqueValueOf(index, after.row);
+    if (now !== undefined) keys.set(now, key);
   }
 }
 

@@ -12,13 +12,18 @@ export type Ref<R extends object> = {
   readonly values: readonly string[];
 };
 
+/** A unique index: a row can be named by its fields, none of which may be null then. */
+export type Unique<R extends object> = {
+  readonly fields: readonly (keyof R & string)[];
+  /** The code of the rejection that a second row under the same values gets. */
+  readonly taken: string;
+};
+
 export type TableOptions<R extends object> = {
   /** The primary key, a uuid or a text; `id` unless said. */
   readonly key?: keyof R & string;
-  /** Unique indexes by which a row can be named, with their fields; none of these fields may be null in a row named so. */
-  readonly unique?: { readonly [name: string]: readonly (keyof R & string)[] };
-  /** Constraints of the database whose violation is a rejection with this code. Without a code it's a fault. */
-  readonly conflicts?: { readonly [constraint: string]: string };
+  /** Unique indexes beside the key; the database has one as `<table>_<name>`, in snake_case. */
+  readonly unique?: { readonly [name: string]: Unique<R> };
   /** Rows never change, so naming one takes no lock. */
   readonly immutable?: boolean;
 };
@@ -27,8 +32,7 @@ export type TableOptions<R extends object> = {
 export type Table<R extends object> = {
   readonly name: string;
   readonly key: keyof R & string;
-  readonly unique: { readonly [name: string]: readonly (keyof R & string)[] };
-  readonly conflicts: { readonly [constraint: string]: string };
+  readonly unique: { readonly [name: string]: Unique<R> };
   readonly immutable: boolean;
   readonly columns: ReadonlyMap<keyof R & string, { readonly name: string } & Column<never>>;
   /** The row of this key. */
@@ -62,7 +66,6 @@ function makeTable<R extends object>(name: string, columns: Columns<R>, options:
     name,
     key,
     unique,
-    conflicts: options.conflicts ?? {},
     immutable: options.immutable ?? false,
     columns: new Map(entries.map(({ field, name, column }) => [field as keyof R & string, { ...column, name }])),
     row: (value) => {
@@ -76,13 +79,17 @@ function makeTable<R extends object>(name: string, columns: Columns<R>, options:
     },
     keyOf: (row) => row[key] as string,
     uniqueValueOf: (index, row) => {
-      const values = (unique[index] ?? []).map((field) => row[field]);
+      const values = (unique[index]?.fields ?? []).map((field) => row[field]);
       return values.some((value) => value === undefined) ? undefined : values.join(SEPARATOR).toLowerCase();
     },
     fromRow: (raw) => make(Object.fromEntries(entries.map(({ field, name, column }) => [field, column.decode(raw[name])]))),
   };
   return made;
 }
+
+/** The code of the rejection that a constraint of the database stands for, if it is one of the table's unique indexes. */
+export const takenCode = (table: Pick<Table<object>, "name" | "unique">, constraint: string): string | undefined =>
+  Object.entries(table.unique).find(([index]) => `${table.name}_${snakeCase(index)}` === constraint)?.[1].taken;
 
 const arrayLiteral = <R>(rows: readonly R[], field: keyof R & string, column: Column<never>): string =>
   `{${rows.map((row) => column.encode(row[field] as never)).join(",")}}`;
@@ -140,7 +147,7 @@ export function selectStatement<R extends object>(table: Table<R>, refs: readonl
   const typeOf = (field: keyof R & string): string => table.columns.get(field)?.type ?? "text";
   const keysOf = [...groups].map(([by, group]) => {
     if (by === KEY) return `SELECT unnest(${param(group.map((ref) => ref.value), typeOf(table.key))}) AS k`;
-    const fields = table.unique[by] ?? [];
+    const fields = table.unique[by]?.fields ?? [];
     const arrays = fields.map((field, i) => param(group.map((ref) => ref.values[i] ?? ""), typeOf(field)));
     const on = fields.map((field) => `x.${snakeCase(field)} = u.${snakeCase(field)}`).join(" AND ");
     return `SELECT x.${key} AS k FROM unnest(${arrays.join(", ")}) u (${fields.map(snakeCase).join(", ")}) JOIN ${table.name} x ON ${on}`;

@@ -178,9 +178,9 @@ export class Writer {
       if (late || context.cancelled) reject(new CallError(late ? "DEADLINE_EXCEEDED" : "CANCELLED", late ? "deadline_exceeded" : "cancelled", "Given up before it was begun."));
       return !late && !context.cancelled;
     });
+    if (batch.length > 0) this.#inFlight += 1;
     if (this.#queue.length > 0) this.#schedule();
     if (batch.length === 0) return;
-    this.#inFlight += 1;
     try {
       const outcomes = await this.apply(batch.map(({ item }) => item), noGuards);
       for (const [index, { resolve }] of batch.entries()) resolve(outcomes[index] as ApplyOutcome);

@@ -23,7 +23,7 @@ export type AccountRow = {
 export const accounts = table<AccountRow>(
   "accounts",
   { id: uuid, userId: uuid, kind: text, currency: text, balance: bigint, ownerKey: optional(uuid), createdAt: timestamp, updatedAt: timestamp },
-  { unique: { ownerKey: ["ownerKey"] }, conflicts: { accounts_one_per_owner: "account_exists" } },
+  { unique: { ownerKey: { fields: ["ownerKey"], taken: "account_exists" } } },
 );
 
 export type HouseAccount = { readonly id: string; readonly name: string; readonly currency: string };

@@ -13,7 +13,7 @@ CREATE TABLE accounts (
   kind text NOT NULL REFERENCES account_kinds,
   currency text NOT NULL,
   balance bigint NOT NULL CHECK (balance >= 0),
-  owner_key uuid CONSTRAINT accounts_one_per_owner UNIQUE,
+  owner_key uuid CONSTRAINT accounts_owner_key UNIQUE,
   created_at timestamptz NOT NULL,
   updated_at timestamptz NOT NULL
 ) WITH (fillfactor = 70);

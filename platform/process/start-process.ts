@@ -1,0 +1,135 @@
+import { join } from "node:path";
+import type { DescMessage, DescService } from "@bufbuild/protobuf";
+import type { Caller } from "#platform/access/caller.ts";
+import { type CallerTokens, callerTokens } from "#platform/access/caller-token.ts";
+import { deploymentSecret } from "#platform/access/secret.ts";
+import { type Clock, systemClock } from "#platform/clock.ts";
+import type { PlatformSettings } from "#platform/config/platform-settings.ts";
+import { serviceName } from "#platform/contract/method-options.ts";
+import { topicsOf } from "#platform/events/event-types.ts";
+import { openPostgresLog } from "#platform/events/postgres-log.ts";
+import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
+import { openWakeups } from "#platform/events/wakeups.ts";
+import { openDatabases } from "#platform/process/databases.ts";
+import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
+import { startHttp } from "#platform/process/http.ts";
+import { startPruning } from "#platform/process/prune.ts";
+import { createClient, type Peers } from "#platform/rpc/client.ts";
+import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
+import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
+import type { Transport } from "#platform/rpc/transport.ts";
+import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+import { openTracer } from "#platform/telemetry/tracing.ts";
+
+export type ProcessOptions = {
+  /** What is hosted here. */
+  readonly services: readonly ServiceDefinition[];
+  /** The way in, if this process is one; it speaks for all services of the system. */
+  readonly edge: EdgeDefinition | undefined;
+  readonly system: { readonly title: string; readonly services: readonly ServiceDefinition[] };
+  readonly settings: PlatformSettings;
+  readonly environment: { readonly [name: string]: string | undefined };
+  /** The release of the running code. */
+  readonly release: string;
+  readonly log: Log;
+  readonly clock?: Clock;
+  readonly timings?: Partial<EventTimings>;
+  /** The process can't go on and must end. */
+  readonly onLost: (error: Error) => void;
+};
+
+export type RunningProcess = {
+  readonly urls: { readonly http: string; readonly grpc: string | undefined };
+  /** Where its data are, for a person. */
+  readonly database: string;
+  readonly tokens: CallerTokens;
+  readonly services: readonly HostedService[];
+  /** Clients of every service of the system, for whoever is named. */
+  clientFor(caller: Caller): Peers;
+  /** Ends listeners first, then consumers, relays and pools, each after what is in flight. */
+  stop(): Promise<void>;
+};
+
+const eventsFolder = join(import.meta.dirname, "..", "events", "migrations");
+
+/** Starts the parts of a process in the order in which they need each other. If one fails, those before it are stopped. */
+export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
+  const { settings, environment, release, log, system, clock = systemClock } = options;
+  const timings = { ...defaultEventTimings, ...options.timings };
+  await using parts = new AsyncDisposableStack();
+
+  const metrics = new Metrics({ runtime: true });
+  const tracer = await openTracer(environment);
+  parts.defer(() => tracer.shutdown());
+  const databases = await openDatabases({ settings, release, log, metrics, onLost: options.onLost });
+  parts.defer(() => databases.stop());
+  const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
+  parts.defer(() => wakeups.close());
+  const logDatabase = await databases.open("events", [{ name: "events", folder: eventsFolder }]);
+  parts.defer(() => logDatabase.close());
+  const eventLog = openPostgresLog({ database: logDatabase, logger: log, timings, wakeups });
+  parts.defer(() => eventLog.close());
+
+  const tokens = callerTokens({ secrets: [await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder })], clock });
+  const transports = new Map<string, Transport>();
+  const transportFor = (service: DescService): Transport => {
+    let transport = transports.get(service.typeName);
+    if (transport === undefined) {
+      const name = serviceName(service);
+      const remote = grpcTransport({ addresses: settings.addressesOf[name] ?? [`${name}:50051`], tokens });
+      parts.defer(() => remote.close());
+      transport = remote;
+      transports.set(service.typeName, transport);
+    }
+    return transport;
+  };
+
+  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, transportFor };
+  const hosted = await Promise.all(
+    options.services.map(async (definition) => {
+      const database = await databases.open(definition.name, migrationsOf(definition));
+      parts.defer(() => database.close());
+      return hostService(definition, database, surroundings);
+    }),
+  );
+  for (const { endpoint } of hosted) transports.set(endpoint.service.typeName, endpoint);
+  await eventLog.ensureTopics(topicsOf(eventsOf(options.services)));
+  for (const service of hosted) {
+    parts.defer(() => service.end());
+    await service.begin();
+  }
+  const pruning = startPruning({ services: hosted, eventLog, log, clock, timings });
+  parts.defer(() => pruning.stop());
+
+  const grpc = settings.grpcPort === undefined ? undefined : await startGrpcServer({ endpoints: hosted.map(({ endpoint }) => endpoint), tokens, host: settings.host, port: settings.grpcPort, log });
+  if (grpc !== undefined) parts.defer(() => grpc.close());
+  const http = await startHttp({
+    edge: options.edge,
+    contracts: system.services.map(({ contract }) => contract),
+    info: { title: system.title, version: release },
+    databases: hosted.map(({ database }) => database),
+    settings,
+    transportFor,
+    log,
+    metrics,
+    tracer,
+  });
+  parts.defer(() => http.close());
+
+  const running = parts.move();
+  return {
+    urls: { http: http.url, grpc: grpc?.address },
+    database: databases.description,
+    tokens,
+    services: hosted,
+    clientFor: (caller) => (service) => createClient(service, transportFor(service), { caller }),
+    stop: () => running.disposeAsync(),
+  };
+}
+
+/** Every event that these services publish or consume, once. */
+const eventsOf = (services: readonly ServiceDefinition[]): DescMessage[] => [
+  ...new Set(services.flatMap(({ publishes, consumers }) => [...publishes, ...Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema))])),
+];

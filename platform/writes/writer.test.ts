@@ -1,0 +1,201 @@
+import { create } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { expect, test, vi } from "vitest";
+import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
+import { TransactionSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
+import { PaymentsService, TopUpRequestSchema } from "#contracts/polis/payments/v1/payments_pb.ts";
+import { userCaller } from "#platform/access/caller.ts";
+import { decodeRecordBatch } from "#platform/events/record-batch.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import { reject } from "#platform/rejection.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
+import { operation } from "#platform/writes/definitions.ts";
+import { pruneAnswers } from "#platform/writes/idempotency.ts";
+import { contextOf, type Move, move, noPeers, outcomeOf, pots, potsDatabase, potsIn, requestOf, userId, writerOn } from "#platform/writes/testing.ts";
+
+const database = await potsDatabase();
+const other = await potsDatabase();
+
+const clean = async (of: Database): Promise<void> => {
+  await of.query({ text: "TRUNCATE pots, idempotency, outbox" });
+};
+
+const eventsIn = async (of: Database): Promise<string[]> => {
+  const { rows } = await of.query<{ records: Buffer }>({ text: "SELECT records FROM outbox ORDER BY id" });
+  return rows.flatMap(({ records }) => decodeRecordBatch(records).map(({ eventId }) => eventId));
+};
+
+const countOf = async (of: Database, what: string): Promise<bigint> => (await of.query<{ n: bigint }>({ text: `SELECT count(*) AS n FROM ${what}` })).rows[0]?.n ?? -1n;
+
+const request = create(CreateOrderRequestSchema, requestOf({ pot: "a", amount: 5n }));
+
+test("many commands at once share a transaction, and a later one sees what an earlier one left", async () => {
+  await clean(database);
+  const published = vi.fn();
+  const writer = writerOn(database, {}, published);
+  const outcomes = await Promise.all(Array.from({ length: 100 }, () => outcomeOf(writer, { pot: "a", amount: 1n })));
+  expect(outcomes).toEqual(Array.from({ length: 100 }, (_, i) => String(i + 1)));
+  expect(published).toHaveBeenCalledTimes(1);
+  expect(await countOf(database, "outbox")).toBe(1n);
+  expect(await eventsIn(database)).toHaveLength(100);
+});
+
+test("bad items among good ones: the same answers and the same rows as one by one", async () => {
+  const moves = fc.array(
+    fc.record({
+      move: fc.record({
+        pot: fc.constantFrom("a", "b", "c", 'd"\\,{}'),
+        amount: fc.bigInt(-4n, 4n),
+        mode: fc.constantFrom<NonNullable<Move["mode"]>>("", "", "", "fault", "data", "nick"),
+      }),
+      key: fc.option(fc.constantFrom("k1", "k2", "k3"), { nil: undefined }),
+    }),
+    { minLength: 1, maxLength: 24 },
+  );
+  await fc.assert(
+    fc.asyncProperty(moves, fc.integer({ min: 1, max: 8 }), async (wanted, batchMax) => {
+      await Promise.all([clean(database), clean(other)]);
+      const context = (key: string | undefined) => contextOf({ idempotencyKey: key });
+      const batched = writerOn(database, { batchMax, inFlightMax: 1 });
+      const together = await Promise.all(wanted.map(({ move, key }) => outcomeOf(batched, move, context(key))));
+      const single = writerOn(other, { batchMax: 1, inFlightMax: 1 });
+      const alone: string[] = [];
+      for (const { move, key } of wanted) alone.push(await outcomeOf(single, move, context(key)));
+      expect(together).toEqual(alone);
+      expect(await potsIn(database)).toEqual(await potsIn(other));
+      expect(await eventsIn(database)).toHaveLength((await eventsIn(other)).length);
+      expect(await countOf(database, "idempotency")).toBe(await countOf(other, "idempotency"));
+    }),
+    { numRuns: 40 },
+  );
+}, 60_000);
+
+test("the same key twenty times at once is one command with one answer, over two writers as well", async () => {
+  await clean(database);
+  const writers = [writerOn(database), writerOn(database)] as const;
+  const context = contextOf({ idempotencyKey: "once" });
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, (_, i) => writers[i % 2 === 0 ? 0 : 1].execute(move, request, context, noPeers) as Promise<Order>),
+  );
+  expect(new Set(answers.map(({ id }) => id)).size).toBe(1);
+  expect(await potsIn(database)).toEqual({ a: 5n });
+  expect(await eventsIn(database)).toHaveLength(1);
+});
+
+test("another content under the same key is refused, and another caller's key is another key", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const context = contextOf({ idempotencyKey: "k" });
+  expect(await outcomeOf(writer, { pot: "a", amount: 5n }, context)).toBe("5");
+  expect(await outcomeOf(writer, { pot: "a", amount: 6n }, context)).toBe("idempotency_key_reused");
+  const somebody = contextOf({ idempotencyKey: "k", caller: userCaller("22222222-2222-4222-8222-222222222222") });
+  expect(await outcomeOf(writer, { pot: "a", amount: 6n }, somebody)).toBe("11");
+});
+
+test("a rejection is final under its key, a fault is not", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const context = contextOf({ idempotencyKey: "poor" });
+  expect(await outcomeOf(writer, { pot: "a", amount: -1n }, context)).toBe("insufficient_funds");
+  await outcomeOf(writer, { pot: "a", amount: 10n });
+  expect(await outcomeOf(writer, { pot: "a", amount: -1n }, context)).toBe("insufficient_funds");
+  const later = contextOf({ idempotencyKey: "later" });
+  expect(await outcomeOf(writer, { pot: "b", amount: 1n, mode: "fault" }, later)).toBe("failed: Error");
+  expect(await outcomeOf(writer, { pot: "b", amount: 1n }, later)).toBe("1");
+});
+
+test("a conflict that the table names is the item's rejection", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const outcomes = await Promise.all([
+    outcomeOf(writer, { pot: "a", amount: 1n, mode: "nick" }),
+    outcomeOf(writer, { pot: "b", amount: 1n, mode: "nick" }),
+    outcomeOf(writer, { pot: "c", amount: 1n }),
+  ]);
+  expect(outcomes).toEqual(["1", "nick_taken", "1"]);
+  expect(await potsIn(database)).toEqual({ a: 1n, c: 1n });
+});
+
+test("what is past its deadline or given up is dropped before its batch", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const late = writer.execute(move, request, contextOf({ deadlineMs: Date.now() - 1 }), noPeers);
+  const gone = writer.execute(move, request, contextOf({ cancelled: true }), noPeers);
+  await expect(late).rejects.toMatchObject({ status: "DEADLINE_EXCEEDED" });
+  await expect(gone).rejects.toMatchObject({ status: "CANCELLED" });
+  expect(await potsIn(database)).toEqual({});
+});
+
+test("past the bound of what may wait, the caller is told to try later", async () => {
+  await clean(database);
+  const writer = writerOn(database, { waitingMax: 2, batchMax: 1, inFlightMax: 1 });
+  const outcomes = await Promise.allSettled(Array.from({ length: 5 }, () => writer.execute(move, request, contextOf(), noPeers)));
+  expect(outcomes.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected", "rejected", "rejected"]);
+  expect((outcomes[4] as PromiseRejectedResult).reason).toMatchObject({ status: "RESOURCE_EXHAUSTED", retryAfterMs: 1000 });
+});
+
+test("a row that wasn't named in lock can't be changed", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  await outcomeOf(writer, { pot: "a", amount: 1n });
+  const sly = operation(OrdersService.method.createOrder, {
+    write(tx) {
+      tx.update(pots, { name: "a", amount: 1000n, nick: "sly" });
+      return create(OrderSchema);
+    },
+  });
+  await expect(writer.execute(sly, request, contextOf(), noPeers)).rejects.toThrow(/wasn't named in `lock`/);
+  expect(await potsIn(database)).toEqual({ a: 1n });
+});
+
+test("prepare runs outside any transaction, and never for a repeat that is known", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const prepared = vi.fn(async () => 7n);
+  const withPrepare = operation(OrdersService.method.createOrder, {
+    prepare: prepared,
+    lock: (_, { prepared: amount }) => pots.row(`pot ${amount}`),
+    write(tx, _, { prepared: amount, commandId }) {
+      tx.insert(pots, { name: `pot ${amount}`, amount, nick: commandId });
+      return create(OrderSchema, { amount });
+    },
+  });
+  const context = contextOf({ idempotencyKey: "prepared" });
+  const answers = await Promise.all([1, 2, 3].map(() => writer.execute(withPrepare, request, context, noPeers) as Promise<Order>));
+  expect(answers.map(({ amount }) => amount)).toEqual([7n, 7n, 7n]);
+  expect(prepared).toHaveBeenCalledTimes(1);
+});
+
+test("a declared no of a peer is stored as the command's no; a fault of a peer is not", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const errors = [new CallError("UNAVAILABLE", "unavailable", "away"), new CallError("NOT_FOUND", "account_not_found", "none")];
+  const asking = vi.fn(async () => {
+    throw errors.shift() ?? new Error("asked again");
+  });
+  const topUp = operation(PaymentsService.method.topUp, { prepare: asking, write: () => create(TransactionSchema) });
+  const context = contextOf({ idempotencyKey: "peer" });
+  const run = () => writer.execute(topUp, create(TopUpRequestSchema, { amount: 1n }), context, noPeers);
+  await expect(run()).rejects.toMatchObject({ code: "unavailable" });
+  expect(await run()).toEqual(reject("account_not_found", "none"));
+  expect(await run()).toEqual(reject("account_not_found", "none"));
+  expect(asking).toHaveBeenCalledTimes(2);
+});
+
+test("keys are forgotten after seven days, in bounded batches", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  for (const key of ["a", "b", "c"]) await outcomeOf(writer, { pot: "a", amount: 1n }, contextOf({ idempotencyKey: key }));
+  const inSixDays = Date.now() + 6 * 86_400_000;
+  expect(await pruneAnswers(database, inSixDays, 10)).toBe(0);
+  expect(await pruneAnswers(database, inSixDays + 2 * 86_400_000, 2)).toBe(2);
+  expect(await countOf(database, "idempotency")).toBe(1n);
+});
+
+test("a server that is away is the caller's to try again, and nothing was written", async () => {
+  const away: Database = { ...database, transaction: () => Promise.reject(Object.assign(new Error("connect"), { code: "ECONNREFUSED" })) };
+  await expect(writerOn(away).execute(move, request, contextOf({ caller: userCaller(userId) }), noPeers)).rejects.toMatchObject({
+    status: "UNAVAILABLE",
+    retryAfterMs: 1000,
+  });
+});
