@@ -10,7 +10,7 @@ import type { Ref, Table } from "#platform/writes/table.ts";
 /**
  * What changes state (an operation, a consumer's handler) has three parts:
  *   prepare  asynchronous, outside any transaction: calls peers;
- *   lock     names the rows that decide;
+ *   lock     names the rows that decide, and where a unique value is claimed, its holder;
  *   write    synchronous: sees the locked rows, and says what is to be written.
  * It is written for one item. The platform runs many in one transaction (batch.ts).
  */

@@ -50,15 +50,19 @@ export const noPeers = () => {
 };
 
 /** The pot and what is put in or taken out; the answer's amount is what is in it then. */
-export type Move = { readonly pot: string; readonly amount: bigint; readonly mode?: "" | "fault" | "unlocked" | "data" | "nick" };
+export type Move = { readonly pot: string; readonly amount: bigint; readonly mode?: "" | "fault" | "data" | "nick" | "unnamed nick" };
 
 const answerOf = (pot: Pot, id: string): Order => create(OrderSchema, { id, userId, amount: pot.amount, description: pot.name });
 
 /** Makes the pot where there is none, changes it where there is one, tells of it in an event, and says no to less than nothing. */
 export const move = operation(OrdersService.method.createOrder, {
-  lock: ({ description }) => pots.row(description),
-  write(tx, { amount, description: name, currency: mode }, { locked: pot, id }) {
-    const after = { name, amount: (pot?.amount ?? 0n) + amount, nick: mode === "nick" ? "taken" : `nick of ${name}` };
+  lock: ({ description, currency: mode }) => ({
+    pot: pots.row(description),
+    // Who claims a unique value names who may hold it; what isn't named, the database finds when all is written.
+    holder: mode === "nick" ? pots.rowBy("nick", "taken") : undefined,
+  }),
+  write(tx, { amount, description: name, currency: mode }, { locked: { pot }, id }) {
+    const after = { name, amount: (pot?.amount ?? 0n) + amount, nick: mode.endsWith("nick") ? "taken" : `nick of ${name}` };
     if (pot === undefined) tx.insert(pots, after);
     else tx.update(pots, after);
     tx.publish(OrderCreatedSchema, { orderId: id, userId, amount: 1n, description: name, currency: "RUB" });

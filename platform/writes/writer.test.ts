@@ -104,7 +104,7 @@ test("a rejection is final under its key, a fault is not", async () => {
   expect(await outcomeOf(writer, { pot: "b", amount: 1n }, later)).toBe("1");
 });
 
-test("a conflict that the table names is the item's rejection", async () => {
+test("a second row under a unique value is that item's rejection, whether the batch knew the first or the database told", async () => {
   await clean(database);
   const writer = writerOn(database);
   const outcomes = await Promise.all([
@@ -113,7 +113,9 @@ test("a conflict that the table names is the item's rejection", async () => {
     outcomeOf(writer, { pot: "c", amount: 1n }),
   ]);
   expect(outcomes).toEqual(["1", "nick_taken", "1"]);
-  expect(await potsIn(database)).toEqual({ a: 1n, c: 1n });
+  const unnamed = await Promise.all(["d", "e"].map((pot) => outcomeOf(writer, { pot, amount: 1n, mode: pot === "d" ? "unnamed nick" : "" })));
+  expect(unnamed).toEqual(["nick_taken", "1"]);
+  expect(await potsIn(database)).toEqual({ a: 1n, c: 1n, e: 1n });
 });
 
 test("what is past its deadline or given up is dropped before its batch", async () => {
