@@ -14,6 +14,7 @@ import { openDatabases } from "#platform/process/databases.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
 import { startPruning } from "#platform/process/prune.ts";
+import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
@@ -52,7 +53,8 @@ export type RunningProcess = {
   stop(): Promise<void>;
 };
 
-const eventsFolder = join(import.meta.dirname, "..", "events", "migrations");
+/** The event log's own tables. */
+export const eventMigrations: readonly MigrationSet[] = [{ name: "events", folder: join(import.meta.dirname, "..", "events", "migrations") }];
 
 /** Starts the parts of a process in the order in which they need each other. If one fails, those before it are stopped. */
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
@@ -67,9 +69,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => databases.stop());
   const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
   parts.defer(() => wakeups.close());
-  const logDatabase = await databases.open("events", [{ name: "events", folder: eventsFolder }]);
+  const logDatabase = await databases.open("events", eventMigrations);
   parts.defer(() => logDatabase.close());
-  const eventLog = openPostgresLog({ database: logDatabase, logger: log, timings, wakeups });
+  const eventLog = openPostgresLog({ database: logDatabase, logger: log, metrics, timings, wakeups });
   parts.defer(() => eventLog.close());
 
   const tokens = callerTokens({ secrets: [await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder })], clock });
@@ -100,10 +102,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     parts.defer(() => service.end());
     await service.begin();
   }
-  const pruning = startPruning({ services: hosted, eventLog, log, clock, timings });
+  const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
   parts.defer(() => pruning.stop());
 
-  const grpc = settings.grpcPort === undefined ? undefined : await startGrpcServer({ endpoints: hosted.map(({ endpoint }) => endpoint), tokens, host: settings.host, port: settings.grpcPort, log });
+  const grpc = settings.grpcPort === undefined ? undefined : await startGrpcServer({ endpoints: hosted.map(({ endpoint }) => endpoint), tokens, host: settings.host, port: settings.grpcPort });
   if (grpc !== undefined) parts.defer(() => grpc.close());
   const http = await startHttp({
     edge: options.edge,
@@ -120,7 +122,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
 
   const running = parts.move();
   return {
-    urls: { http: http.url, grpc: grpc?.address },
+    urls: { http: http.url, grpc: grpc && `${settings.host}:${grpc.port}` },
     database: databases.description,
     tokens,
     services: hosted,

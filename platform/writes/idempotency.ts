@@ -59,11 +59,15 @@ export async function findAnswer(database: Database, command: Command): Promise<
   return rowsOf(answers, await database.query(selectStatement(answers, [ref], false)))[0];
 }
 
-/** Deletes at most `limit` answers that are older than KEPT_MS; the number deleted. */
+/** Deletes at most `limit` answers that are older than KEPT_MS; the number deleted: none while another process is at it. */
 export async function pruneAnswers(database: Database, nowMs: number, limit: number): Promise<number> {
-  const { rowCount } = await database.query({
-    text: "DELETE FROM idempotency WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency WHERE created_at < to_timestamp($1::float8 / 1000) LIMIT $2))",
-    values: [nowMs - KEPT_MS, limit],
+  return database.transaction(async (tx) => {
+    const { rows } = await tx.query<{ mine: boolean }>({ text: "SELECT pg_try_advisory_xact_lock(hashtext('prune idempotency')) AS mine" });
+    if (rows[0]?.mine !== true) return 0;
+    const { rowCount } = await tx.query({
+      text: "DELETE FROM idempotency WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency WHERE created_at < to_timestamp($1::float8 / 1000) LIMIT $2))",
+      values: [nowMs - KEPT_MS, limit],
+    });
+    return rowCount;
   });
-  return rowCount;
 }
