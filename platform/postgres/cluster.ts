@@ -59,7 +59,7 @@ async function baseOf(folder: string, user: ServerUser | undefined): Promise<str
     if (existsSync(base)) return base;
     throw new Error(`${link} leads to ${base}, which isn't there: this folder's database was moved or deleted`);
   }
-  if (user === undefined || (canReach(link === "/" ? link : join(folder, "."), user) && canEnter(folder, user))) return folder;
+  if (user === undefined || canReach(join(folder, "postgres"), user)) return folder;
   const base = join(ROOT_FOLDER, hash(folder));
   await mkdir(ROOT_FOLDER, { recursive: true, mode: 0o711 });
   await mkdir(base, { recursive: true, mode: 0o700 });
@@ -69,11 +69,6 @@ async function baseOf(folder: string, user: ServerUser | undefined): Promise<str
     if (error.code !== "EEXIST") throw error;
   });
   return base;
-}
-
-function canEnter(folder: string, user: ServerUser): boolean {
-  const { mode, uid, gid } = statSync(folder);
-  return ((uid === user.uid ? mode >> 6 : gid === user.gid ? mode >> 3 : mode) & 1) === 1;
 }
 
 async function move(from: string, to: string): Promise<void> {

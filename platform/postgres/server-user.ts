@@ -26,10 +26,10 @@ export function serverUser(): ServerUser | undefined {
 
 const EXECUTE = 1;
 
-/** Whether `user` can walk down to `path` (which exists) by the modes of the folders above it. */
+/** Whether `user` can walk down to `path`, whose folder exists, by the modes of the folders above it. */
 export function canReach(path: string, user: ServerUser | undefined): boolean {
   if (user === undefined) return true;
-  let folder = dirname(realpathSync(path));
+  let folder = realpathSync(dirname(path));
   for (;;) {
     const { mode, uid, gid } = statSync(folder);
     const bits = uid === user.uid ? mode >> 6 : gid === user.gid ? mode >> 3 : mode;
