@@ -60,6 +60,8 @@ export type Matched = { readonly binding: Binding; readonly pathValues: readonly
 declare module "fastify" {
   interface FastifyRequest {
     span: Span | undefined;
+    /** The template that was met, for logs and metrics: addresses themselves hold ids. */
+    route: string;
   }
 }
 

@@ -103,6 +103,7 @@ export function createRestServer(options: RestServerOptions): RestServer {
     },
   });
   server.decorateRequest("span", undefined);
+  server.decorateRequest("route", "none");
   addHooks(server, log, metrics);
   server.setErrorHandler((error, request, reply) => {
     const told = fromFastify(error, edge.bodyLimitBytes);
@@ -144,18 +145,30 @@ function addHooks(server: FastifyInstance, log: Log, metrics: Metrics): void {
     "route",
     "status",
   ]);
-  server.addHook("onRequest", (request, reply, done) => {
-    reply.headers(SECURITY_HEADERS);
-    reply.header("x-request-id", request.id);
-    done();
-  });
-  server.addHook("onResponse", (request, reply, done) => {
-    const route = (request.routeOptions.config as { route?: string }).route ?? request.routeOptions.url ?? "none";
+  // Finding a metric by its labels costs more than what it then does.
+  const series = new Map<string, { observe(seconds: number): void }>();
+  const answered = (request: FastifyRequest, reply: FastifyReply) => {
+    const { id: requestId, method } = request;
+    // What isn't a method's has the address that it was registered under.
+    const route = request.route === "none" ? (request.routeOptions.url ?? "none") : request.route;
     // 499: the client had gone before its answer was complete.
     const status = reply.raw.writableFinished ? reply.statusCode : 499;
     request.span?.end({ httpStatus: status, error: undefined });
-    durations.labels(request.method, route, String(status)).observe(reply.elapsedTime / 1000);
-    log.debug({ requestId: request.id, method: request.method, route, status, ms: reply.elapsedTime }, "answered");
+    const key = `${method} ${status} ${route}`;
+    let duration = series.get(key);
+    if (duration === undefined) {
+      duration = durations.labels(method, route, String(status));
+      series.set(key, duration);
+    }
+    const ms = reply.elapsedTime;
+    duration.observe(ms / 1000);
+    log.debug({ requestId, method, route, status, ms }, "answered");
+  };
+  server.addHook("onRequest", (request, reply, done) => {
+    reply.headers(SECURITY_HEADERS);
+    reply.header("x-request-id", request.id);
+    // Fastify's onResponse doesn't come where the client has gone before its answer began.
+    reply.raw.once("close", () => answered(request, reply));
     done();
   });
 }
@@ -164,7 +177,7 @@ function logFault(error: unknown, request: FastifyRequest, log: Log): void {
   if (error instanceof HttpFault) return;
   const call = CallError.from(error);
   if (call.status !== "INTERNAL") return;
-  log.error({ requestId: request.id, method: request.method, route: request.routeOptions.url, code: call.code, err: call.cause ?? call }, "a request failed by our fault");
+  log.error({ requestId: request.id, method: request.method, route: request.route, code: call.code, err: call.cause ?? call }, "a request failed by our fault");
 }
 
 function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply, challenge: string): FastifyReply {
@@ -291,17 +304,22 @@ function serveGroup(scope: FastifyInstance, edge: Edge, { httpMethod, path, bind
     if (!METHODS.includes(method)) throw new Error(`${method} ${path}: Node's HTTP knows no such method`);
     if (!scope.supportedMethods.includes(method)) scope.addHttpMethod(method, { hasBody: true });
   }
-  const [only] = bindings;
+  const route = bindings.at(-1)?.template.text ?? path;
   scope.route({
     method: methods,
     url: path,
     exposeHeadRoute: bindings.every(({ method }) => method.methodKind === "unary"),
-    config: { route: only?.template.text ?? path },
+    onRequest: (request, _reply, done) => {
+      request.route = route;
+      done();
+    },
     handler: (request, reply) => {
       const { rawPath, rawQuery } = splitUrl(request.raw.url ?? "/");
       for (const binding of bindings) {
         const pathValues = matchPath(binding.template, rawPath);
-        if (pathValues !== undefined) return serve(edge, { binding, pathValues, rawQuery }, request, reply);
+        if (pathValues === undefined) continue;
+        request.route = binding.template.text;
+        return serve(edge, { binding, pathValues, rawQuery }, request, reply);
       }
       return reply.callNotFound();
     },
