@@ -29,8 +29,11 @@ export function findNode() {
   );
 }
 
-/** Runs `script` with `args` as a child that shares the terminal, and ends as it ends. */
-export function runUnderNode(script, args) {
+/**
+ * Runs `script` with `args` as a child that shares the terminal, and ends as it ends. A child that is `tied` has a channel to
+ * this process, and by its end ("disconnect") learns that this one was killed.
+ */
+export function runUnderNode(script, args, { tied = false } = {}) {
   let node;
   try {
     node = findNode();
@@ -39,7 +42,7 @@ export function runUnderNode(script, args) {
     process.exit(1);
   }
   const child = spawn(node, ["--disable-warning=ExperimentalWarning", script, ...args], {
-    stdio: "inherit",
+    stdio: tied ? ["inherit", "inherit", "inherit", "ipc"] : "inherit",
     env: {
       ...process.env,
       NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(root, "node_modules", ".cache", "compile"),

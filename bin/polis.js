@@ -4,4 +4,4 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { runUnderNode } from "./node.js";
 
-runUnderNode(join(dirname(dirname(fileURLToPath(import.meta.url))), "cli", "main.ts"), process.argv.slice(2));
+runUnderNode(join(dirname(dirname(fileURLToPath(import.meta.url))), "cli", "main.ts"), process.argv.slice(2), { tied: true });

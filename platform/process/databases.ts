@@ -62,7 +62,8 @@ async function embedded(settings: PlatformSettings, log: Log, onLost: (error: Er
   return { connection, stop, description: `embedded in ${settings.dataFolder}` };
 }
 
-function outside(text: string): Server {
+/** A server by its URL, whose database is another one in each connection. */
+export function outside(text: string): Server {
   const url = new URL(text);
   const connection = (database: string): ClientConfig => {
     const own = new URL(url);

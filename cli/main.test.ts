@@ -1,0 +1,105 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { callerTokens } from "#platform/access/caller-token.ts";
+import { callerToken } from "./caller-token.ts";
+import { type Command, helpOf, runCommand, UsageError } from "./command.ts";
+import { config } from "./config.ts";
+import { deadLetters } from "./dead-letters.ts";
+import { migrate } from "./migrate.ts";
+import { release } from "./release.ts";
+import { start } from "./start.ts";
+
+const commands: Readonly<Record<string, Command>> = { start, migrate, config, "caller-token": callerToken, "dead-letters": deadLetters };
+
+const folder = mkdtempSync(join(tmpdir(), "polis-cli-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function polis(args: readonly string[], env: Record<string, string> = {}) {
+  const { PATH = "" } = process.env;
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "main.ts"), ...args], {
+    encoding: "utf8",
+    env: { PATH, POLIS_DATA: folder, NODE_COMPILE_CACHE: join(import.meta.dirname, "..", "node_modules", ".cache", "compile"), ...env },
+  });
+  return { status, stdout, stderr };
+}
+
+describe("polis", () => {
+  it("tells what it can do, and its release", () => {
+    expect(polis(["--help"])).toMatchObject({ status: 0, stdout: expect.stringMatching(/start .*\n.*migrate /) });
+    expect(polis(["--version"])).toMatchObject({ status: 0, stdout: `${release}\n` });
+  });
+
+  it.each([
+    [[], "say what to do"],
+    [["strat"], "did you mean 'start'?"],
+    [["start", "--prot", "1"], "Unknown option '--prot'"],
+  ])("refuses %j, saying why, with exit code 2", (args, why) => {
+    const { status, stdout, stderr } = polis(args);
+    expect(stderr).toContain(why);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+  });
+});
+
+describe("a command", () => {
+  it.each(Object.entries(commands))("tells about itself: %s", (name, command) => expect(helpOf(command)).toContain(`usage: polis ${name}`));
+
+  it.each<[string, string[], string]>([
+    ["start", ["--port"], "argument missing"],
+    ["start", ["now"], "'now' is not expected here"],
+    ["start", ["--system", "order-payment"], "did you mean 'order-payments'?"],
+    ["start", ["--services", "orders,gatewy"], "did you mean 'gateway'?"],
+    ["start", ["--services", "orders", "--system", "order-payments"], "exclude each other"],
+    ["caller-token", ["--user", "me"], "--user must be a UUID"],
+    ["caller-token", ["--user", "0191f0a0-0000-7000-8000-000000000001", "--ttl", "2d"], "a day at the most"],
+    ["dead-letters", [], "say list, show, replay or drop"],
+    ["dead-letters", ["show", "orders.on-payment-settled"], "needs an EVENT_ID"],
+    ["dead-letters", ["drop", "orders.on-payment-settled"], "needs an EVENT_ID or --key"],
+    ["dead-letters", ["list", "--limit", "0"], "from 1 to 10000"],
+  ])("%s refuses %j, saying why", async (name, args, why) => {
+    const refused = await runCommand(commands[name]!, args).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(UsageError);
+    expect((refused as UsageError).message).toContain(why);
+  });
+});
+
+describe("polis config", () => {
+  it("lists every setting with its value and where it comes from, secrets masked", () => {
+    const { status, stdout } = polis(["config", "--port", "81"], { POSTGRES_URL_ORDERS: "postgres://me:hush@h/d", GRPC_PORT: "50051" });
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^PORT +81 +flag +8080 /m);
+    expect(stdout).toMatch(/^GRPC_PORT +50051 +environment +- /m);
+    expect(stdout).toMatch(/^HOST +127\.0\.0\.1 +default +127\.0\.0\.1 /m);
+    expect(stdout).toMatch(/^PAYMENTS_URL +- /m);
+    expect(stdout).not.toContain("hush");
+  });
+
+  it("ends with exit code 2 and every fault where values are wrong, and names slips", () => {
+    const { status, stdout, stderr } = polis(["config"], { PORT: "http", LOG_LEVEL: "loud", POLIS_SECERT: "x" });
+    expect(status).toBe(2);
+    expect(stdout).toContain("(wrong: must be a port, 0 to 65535)");
+    expect(stderr).toMatch(/PORT must be a port/);
+    expect(stderr).toMatch(/LOG_LEVEL must be one of/);
+    expect(stderr).toMatch(/POLIS_SECERT is no setting of Polis; did you mean POLIS_SECRET\?/);
+  });
+
+  it("lists for programs", () => {
+    const lines = JSON.parse(polis(["config", "--json"]).stdout);
+    expect(lines).toContainEqual({ name: "PORT", value: "8080", from: "default", default: "8080", text: expect.any(String) });
+  });
+});
+
+it("polis caller-token prints a token that the deployment's secret verifies", async () => {
+  const secret = "a secret of this deployment, long enough";
+  const userId = "0191f0a0-0000-7000-8000-000000000001";
+  const { status, stdout } = polis(["caller-token", "--user", userId.toUpperCase(), "--role", "clerk", "--ttl", "15m"], {
+    POLIS_SECRET: secret,
+  });
+  expect(status).toBe(0);
+  const token = stdout.trim();
+  expect(await callerTokens({ secrets: [secret] }).verify(token)).toMatchObject({ kind: "user", userId, roles: ["user", "clerk"] });
+  const later = callerTokens({ secrets: [secret], clock: () => Date.now() + 16 * 60_000 });
+  await expect(later.verify(token)).rejects.toThrow("expired");
+});

@@ -1,0 +1,57 @@
+// `polis …`. A command's code is loaded only when it is asked for.
+import { inspect } from "node:util";
+import { nearest, SettingsError } from "#platform/config/settings.ts";
+import { type Command, helpOf, runCommand, UsageError } from "./command.ts";
+import { release } from "./release.ts";
+
+const commands: Readonly<Record<string, { readonly text: string; readonly load: () => Promise<Command> }>> = {
+  start: { text: "run the services of one system, of all, or some", load: async () => (await import("./start.ts")).start },
+  migrate: { text: "make and migrate the databases, and end", load: async () => (await import("./migrate.ts")).migrate },
+  config: { text: "list every setting with its value", load: async () => (await import("./config.ts")).config },
+  "caller-token": { text: "make a token to call gRPC with", load: async () => (await import("./caller-token.ts")).callerToken },
+  "dead-letters": { text: "list, show, replay or drop parked events", load: async () => (await import("./dead-letters.ts")).deadLetters },
+};
+
+const overview = (): string =>
+  [
+    "usage: polis <command> [options]",
+    "",
+    ...Object.entries(commands).map(([name, { text }]) => `  ${name.padEnd(14)}${text}`),
+    "",
+    "`polis <command> --help` tells more. `polis --version` tells the release.",
+  ].join("\n");
+
+async function main([name, ...args]: readonly string[]): Promise<void> {
+  if (name === undefined) throw new UsageError("say what to do");
+  if (name === "--help" || name === "-h") return console.log(overview());
+  if (name === "--version" || name === "-v") return console.log(release);
+  if (name === "help") return console.log(args[0] === undefined ? overview() : helpOf(await find(args[0])));
+  await runCommand(await find(name), args);
+}
+
+function find(name: string): Promise<Command> {
+  const command = commands[name];
+  if (command !== undefined) return command.load();
+  const near = nearest(name, Object.keys(commands));
+  throw new UsageError(`there is no command '${name}'${near === undefined ? "" : `; did you mean '${near}'?`}`);
+}
+
+/** Usage and settings are the user's to mend, and what the system or the database refused is told in a line; the rest is our fault. */
+function explain(error: unknown): { message: string; exitCode: number } {
+  if (error instanceof UsageError) return { message: `polis: ${error.message}\n\n${overview()}`, exitCode: 2 };
+  if (error instanceof SettingsError) return { message: `polis: ${error.message}`, exitCode: 2 };
+  if (error instanceof Error && (error.name === "FolderTaken" || isRefusal(error)))
+    return { message: `polis: ${error.message}`, exitCode: 1 };
+  return { message: inspect(error), exitCode: 1 };
+}
+
+/** Codes such as EADDRINUSE, and PostgreSQL's 3D000. */
+const isRefusal = (error: Error): boolean => "code" in error && /^(E[A-Z]+|[0-9A-Z]{5})$/.test(String(error.code));
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  const { message, exitCode } = explain(error);
+  console.error(message);
+  process.exit(exitCode);
+}

@@ -1,0 +1,66 @@
+import { flushCompileCache } from "node:module";
+import { startProcess } from "#platform/process/start-process.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import { chooseServices } from "./choose-services.ts";
+import { defineCommand, noPositionals } from "./command.ts";
+import { openSettings, settingOptions } from "./process-settings.ts";
+import { release } from "./release.ts";
+import { stopOnSignals } from "./stop-on-signals.ts";
+import { systems } from "./systems.ts";
+
+export const start = defineCommand({
+  usage: ["start [--system NAME | --services NAME,NAME…] [--port N] [--grpc-port N] [--host ADDRESS] [--data FOLDER] [--demo]"],
+  text: `
+Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is finished; a second one ends it at once).
+
+  --system NAME       the services of this system; all systems unless said: ${systems.map(({ name }) => name).join(", ")}
+  --services A,B      just these; their peers answer elsewhere, see <SERVICE>_URL in \`polis config\`
+  --port N            port of HTTP (PORT)
+  --grpc-port N       port of gRPC (GRPC_PORT)
+  --host ADDRESS      what both listen on (HOST)
+  --data FOLDER       the data folder (POLIS_DATA)
+  --demo              puts data there to look at, unless there are some`,
+  options: {
+    ...settingOptions,
+    system: { type: "string" },
+    services: { type: "string" },
+    demo: { type: "boolean", default: false },
+  },
+  async run({ system, services, demo, ...flags }, positionals) {
+    noPositionals(positionals);
+    const chosen = chooseServices(systems, { system, names: services });
+    const { settings, log } = await openSettings(flags);
+    dieOnFaults(log);
+    const stopping = stopOnSignals(log);
+    const running = await startProcess({
+      services: chosen.services,
+      edge: chosen.edge,
+      system: chosen.system,
+      settings,
+      environment: process.env,
+      release,
+      log,
+      onLost(error) {
+        log.fatal({ err: error }, "can't go on");
+        process.exit(1);
+      },
+    });
+    stopping.stopWith(running.stop);
+    const { http, grpc } = running.urls;
+    const hosted = [...chosen.services, ...(chosen.edge === undefined ? [] : [chosen.edge])].map(({ name }) => name);
+    log.info({ release, services: hosted, http, grpc, database: running.database }, "ready");
+    if (chosen.edge !== undefined) log.info(`REST at ${http}, its documentation at ${http}/docs`);
+    if (demo) for (const put of chosen.demos) log.info(await put(running.clientFor));
+    // Now rather than at the end, which may be sudden: the next start is the faster for it.
+    flushCompileCache();
+  },
+});
+
+/** What nobody caught leaves a state that nobody knows: it is logged, and the process ends. */
+function dieOnFaults(log: Log): void {
+  for (const event of ["uncaughtException", "unhandledRejection"] as const)
+    process.on(event, (error) => {
+      log.fatal({ err: error }, event);
+      process.exit(1);
+    });
+}
