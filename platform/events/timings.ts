@@ -26,6 +26,8 @@ export type EventTimings = {
   readonly prepareTimeoutMs: number;
   /** How often replays and retries of parked events are looked for. */
   readonly parkedPollMs: number;
+  /** How often parked events are counted for the metrics. */
+  readonly deadLetterCountMs: number;
   /** How often old rows are pruned. */
   readonly pruneEveryMs: number;
 };
@@ -45,6 +47,7 @@ export const defaultEventTimings: EventTimings = {
   aloneForMs: 60_000,
   prepareTimeoutMs: 10_000,
   parkedPollMs: 1_000,
+  deadLetterCountMs: 5_000,
   pruneEveryMs: 60_000,
 };
 

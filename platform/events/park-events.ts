@@ -1,0 +1,22 @@
+import type { ConsumerGroup, Entry } from "#platform/events/consumer-group.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import type { Parking } from "#platform/inbox/parking.ts";
+
+/** Where a key stops: at this event, which is parked so, or without `parking` is left for a further round. */
+export type Stop = { readonly entry: Entry; readonly error: unknown; readonly parking: Parking | undefined };
+
+/** By key. */
+export type Stops = ReadonlyMap<string, Stop>;
+
+export const waitingBehind = (record: EventRecord): Parking => ({ record, state: "waiting", tries: 0, afterMs: 0, cause: undefined });
+
+/** How an event is parked that has failed `tries` times by its own fault. */
+export function parkedAfter({ timings }: ConsumerGroup, tries: number, error: unknown): Omit<Parking, "record"> {
+  const afterMs = timings.retryPausesMs[tries - 1];
+  return { state: afterMs === undefined ? "dead" : "retrying", tries, afterMs: afterMs ?? 0, cause: causeOf(error) };
+}
+
+const CAUSE_LENGTH_MAX = 2_000;
+
+export const causeOf = (error: unknown): string =>
+  (error instanceof Error ? `${error.name}: ${error.message}` : String(error)).slice(0, CAUSE_LENGTH_MAX);
