@@ -1,0 +1,115 @@
+import { join } from "node:path";
+import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
+import { systemClock } from "#platform/clock.ts";
+import { type RunningConsumer, startConsumer } from "#platform/events/consumer.ts";
+import { type Consumer, groupName } from "#platform/events/define-consumer.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
+import { newEvent } from "#platform/events/event-types.ts";
+import { openPostgresLog, type PostgresLog } from "#platform/events/postgres-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
+import { uuidv7 } from "#platform/ids.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import { testLog } from "#platform/postgres/testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+import { passingTracer } from "#platform/telemetry/tracing.ts";
+import { text, uuid } from "#platform/writes/columns.ts";
+import { table } from "#platform/writes/table.ts";
+import { Writer } from "#platform/writes/writer.ts";
+
+const platform = join(import.meta.dirname, "..");
+
+export const logMigrations = [join(platform, "events", "migrations")];
+export const serviceMigrations = ["writes", "outbox", "inbox"].map((part) => join(platform, part, "migrations"));
+
+/** Everything a good deal faster than in life. */
+export const testTimings: EventTimings = {
+  ...defaultEventTimings,
+  outboxLeaseMs: 600,
+  outboxHeartbeatMs: 100,
+  outboxPollMs: 100,
+  memberLeaseMs: 800,
+  heartbeatMs: 100,
+  firstPauseMs: 10,
+  longestPauseMs: 50,
+  retryPausesMs: [10, 20, 30],
+  parkedPollMs: 50,
+  deadLetterCountMs: 50,
+};
+
+/** One process's view of the log. */
+export const testEventLog = (database: Database, timings: EventTimings = testTimings, metrics: Metrics = new Metrics()): PostgresLog =>
+  openPostgresLog({ database, logger: testLog, metrics, timings });
+
+export type Effect = { readonly id: string; readonly key: string; readonly value: string };
+
+/** What test consumers write: a row an event. Ids grow, so they tell the order of the writes. */
+export const effects = table<Effect>("effects", { id: uuid, key: text, value: text });
+
+export async function createEffects(database: Database): Promise<void> {
+  await database.query({ text: "CREATE TABLE effects (id uuid PRIMARY KEY, key text NOT NULL, value text NOT NULL)" });
+}
+
+/** The values written for each key, in order. */
+export async function effectsByKey(database: Database): Promise<Map<string, string[]>> {
+  const { rows } = await database.query<Effect>({ text: "SELECT key, value FROM effects ORDER BY id" });
+  const byKey = new Map<string, string[]>();
+  for (const { key, value } of rows) byKey.set(key, [...(byKey.get(key) ?? []), value]);
+  return byKey;
+}
+
+export const allEffects = async (database: Database): Promise<string[]> => [...(await effectsByKey(database)).values()].flat();
+
+/** An OrderCreated of this order, whose description is `value`. */
+export const orderCreated = (orderId: string, value: string, eventId: string = uuidv7()): EventRecord =>
+  record(OrderCreatedSchema, { orderId, userId: uuidv7(), amount: 1n, currency: "RUB", description: value }, eventId);
+
+export const record = (schema: DescMessage, data: object, eventId: string = uuidv7()): EventRecord =>
+  newEvent(schema, data, { eventId, nowMs: Date.now(), traceparent: "", actor: "nobody", causationId: "" });
+
+/** An OrderCreated that no reader can accept. */
+export const brokenOrderCreated = (orderId: string): EventRecord => ({
+  ...orderCreated(orderId, "broken"),
+  payload: toBinary(
+    OrderCreatedSchema,
+    create(OrderCreatedSchema, { data: { orderId: "no uuid" } } as MessageInitShape<typeof OrderCreatedSchema>),
+  ),
+});
+
+export type TestConsumerOptions = {
+  readonly database: Database;
+  readonly log: EventLog;
+  readonly consumer: Consumer;
+  readonly name?: string;
+  readonly timings?: EventTimings;
+  readonly metrics?: Metrics;
+};
+
+/** A consumer as a process runs it: on a real Writer. */
+export function startTestConsumer({
+  database,
+  log,
+  consumer,
+  name = "onTest",
+  timings = testTimings,
+  metrics = new Metrics(),
+}: TestConsumerOptions): Promise<RunningConsumer> {
+  const writer = new Writer({ service: "test", database, metrics, publishes: [], published: () => {} });
+  return startConsumer({
+    group: groupName("test", name),
+    service: "test",
+    consumer,
+    database,
+    apply: writer.apply,
+    log,
+    logger: testLog,
+    metrics,
+    tracer: passingTracer,
+    clock: systemClock,
+    timings,
+    transportFor: (service) => {
+      throw new Error(`${service.typeName} isn't called here`);
+    },
+  });
+}
