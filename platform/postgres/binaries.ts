@@ -27,6 +27,9 @@ export async function prepareBinaries(native: string, copy: string, user: Server
   return binariesIn(await copyTo(copy, native));
 }
 
+/** The version of the server that npm brought: `18.4.0`. */
+export const embeddedVersion = (): string => findPackage().version;
+
 function findPackage(): { native: string; version: string } {
   try {
     const root = dirname(dirname(fileURLToPath(import.meta.resolve(PACKAGE))));

@@ -35,7 +35,7 @@ const hash = (text: string): string => createHash("sha256").update(text).digest(
 /** Finds the cluster of a data folder, and makes it if there is none. */
 export async function openCluster(givenFolder: string): Promise<Cluster> {
   const user = serverUser();
-  await mkdir(givenFolder, { recursive: true, mode: user === undefined ? 0o700 : 0o711 });
+  await makeDataFolder(givenFolder);
   const folder = realpathSync(givenFolder);
   const base = await baseOf(folder, user);
   const cluster: Cluster = {
@@ -50,6 +50,11 @@ export async function openCluster(givenFolder: string): Promise<Cluster> {
   return cluster;
 }
 
+/** Makes Polis's data folder if it isn't there: private, but such that the user to whom root lends the server can walk through. */
+export async function makeDataFolder(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: serverUser() === undefined ? 0o700 : 0o711 });
+}
+
 /** The folder that holds the cluster: the data folder, or one that the server's user can reach, with a link to it. */
 async function baseOf(folder: string, user: ServerUser | undefined): Promise<string> {
   const link = join(folder, "postgres");
@@ -59,7 +64,13 @@ async function baseOf(folder: string, user: ServerUser | undefined): Promise<str
     if (existsSync(base)) return base;
     throw new Error(`${link} leads to ${base}, which isn't there: this folder's database was moved or deleted`);
   }
-  if (user === undefined || canReach(join(folder, "postgres"), user)) return folder;
+  if (user === undefined) return folder;
+  if (canReach(folder, user)) {
+    // To walk through isn't to look into: what lies in the folder is private by itself.
+    const { mode } = statSync(folder);
+    if (!canReach(link, user)) await chmod(folder, (mode & 0o777) | 0o011);
+    return folder;
+  }
   const base = join(ROOT_FOLDER, hash(folder));
   await mkdir(ROOT_FOLDER, { recursive: true, mode: 0o711 });
   await mkdir(base, { recursive: true, mode: 0o700 });
@@ -94,8 +105,9 @@ async function socketFolder(base: string, user: ServerUser | undefined): Promise
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
   }
   const found = lstatSync(folder);
-  if (!found.isDirectory() || ![uid, process.getuid?.()].includes(found.uid))
-    throw new Error(`${folder}, which is to hold the database's socket, belongs to somebody else`);
+  // In our own folder it may be left from another user's server, and root gives it on; in the temporary folder anybody makes names.
+  const isOurs = found.uid === uid || found.uid === process.getuid?.() || (user !== undefined && folder === beside);
+  if (!found.isDirectory() || !isOurs) throw new Error(`${folder}, which is to hold the database's socket, belongs to somebody else`);
   await chmod(folder, 0o700);
   if (user !== undefined) await chown(folder, user.uid, user.gid);
   return folder;

@@ -21,6 +21,9 @@ const root = mkdtempSync(join(tmpdir(), "polis-embedded-"));
 chmodSync(root, 0o755);
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
+/** For tests that need no folder of their own. */
+const shared = join(root, "shared");
+
 const running: EmbeddedPostgres[] = [];
 afterEach(async () => {
   for (const postgres of running.splice(0)) await postgres.stop();
@@ -87,7 +90,7 @@ test("a server starts on an empty folder, keeps its data, and starts again faste
 });
 
 test("nobody else can read its password or reach its socket, and no TCP port is open", async () => {
-  const postgres = await start(join(root, "private"));
+  const postgres = await start(shared);
   expect(statSync(join(postgres.dataFolder, "polis-password")).mode & 0o777).toBe(0o600);
   const { host } = postgres.connection("postgres");
   expect(statSync(host ?? "").mode & 0o777).toBe(0o700);
@@ -97,7 +100,7 @@ test("nobody else can read its password or reach its socket, and no TCP port is 
 });
 
 test("by default it keeps what it promised, whatever happens", async () => {
-  const postgres = await startEmbeddedPostgres({ folder: join(root, "durable"), log: testLog });
+  const postgres = await startEmbeddedPostgres({ folder: shared, log: testLog });
   running.push(postgres);
   expect(
     await ask(
@@ -108,10 +111,9 @@ test("by default it keeps what it promised, whatever happens", async () => {
 });
 
 test("a second Polis on the folder is told so, and the first goes on", async () => {
-  const folder = join(root, "two");
-  const first = await start(folder);
-  await expect(startEmbeddedPostgres({ folder, log: testLog, durable: false })).rejects.toThrow(
-    `Another Polis (polis ${process.pid}) runs on ${folder}`,
+  const first = await start(shared);
+  await expect(startEmbeddedPostgres({ folder: shared, log: testLog, durable: false })).rejects.toThrow(
+    `Another Polis (polis ${process.pid}) runs on ${shared}`,
   );
   expect(await ask(first, "SELECT 1 AS v")).toBe(1);
 });
@@ -124,17 +126,16 @@ test("of two that start at once on an empty folder one gets it", async () => {
 });
 
 test("a server whose Polis was killed goes on, and the next Polis takes it over", async () => {
-  const folder = join(root, "killed");
-  const killed = await otherPolis(folder);
-  const pid = Number.parseInt(readFileSync(join(folder, "postgres", "postmaster.pid"), "utf8"), 10);
+  const killed = await otherPolis(shared);
+  const pid = Number.parseInt(readFileSync(join(shared, "postgres", "postmaster.pid"), "utf8"), 10);
   killed.kill("SIGKILL");
   await gone(killed);
-  const next = await start(folder);
+  const next = await start(shared);
   expect(postmaster(next)).toBe(pid);
 });
 
 test("a server that is killed is started again, and databases work on", async () => {
-  const postgres = await start(join(root, "restarted"));
+  const postgres = await start(shared);
   const database = await open(postgres);
   await database.query({ text: "CREATE TABLE t (id integer)" });
   const pid = postmaster(postgres);
@@ -152,8 +153,7 @@ test("a server that is killed is started again, and databases work on", async ()
 });
 
 test("a lock file that names a process that isn't a server doesn't hinder the start", async () => {
-  const folder = join(root, "stale");
-  const postgres = await start(folder);
+  const postgres = await start(shared);
   const lock = join(postgres.dataFolder, "postmaster.pid");
   const text = readFileSync(lock, "utf8");
   await postgres.stop();
@@ -161,15 +161,14 @@ test("a lock file that names a process that isn't a server doesn't hinder the st
   const sleeper = spawn("sleep", ["60"], { ...user });
   writeFileSync(lock, text.replace(/^\d+/, String(sleeper.pid)));
   if (user !== undefined) await chown(lock, user.uid, user.gid);
-  const again = await start(folder);
+  const again = await start(shared);
   expect(await ask(again, "SELECT 1 AS v")).toBe(1);
   sleeper.kill();
 });
 
 test("a Polis whose server was taken over by another is told", async () => {
-  const folder = join(root, "lost");
   const lost = vi.fn();
-  const first = await start(folder, lost);
+  const first = await start(shared, lost);
   // The keeper's session ends, and its lock goes to a session of the test, as it would to another Polis.
   const other = new Client({ ...first.connection("postgres"), application_name: "polis other" });
   await other.connect();
@@ -182,19 +181,19 @@ test("a Polis whose server was taken over by another is told", async () => {
   await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(expect.any(FolderTaken)), WAIT);
   await other.end();
   running.splice(0);
-  const next = await start(folder);
+  const next = await start(shared);
   expect(await ask(next, "SELECT 1 AS v")).toBe(1);
 });
 
 test("what a transaction came to is told rightly after a crash, even if its id was given to another", async () => {
-  const postgres = await start(join(root, "crash"));
+  const postgres = await start(shared);
   const database = await open(postgres);
   const mark = "SELECT pg_current_xact_id()::text AS xid, pg_stat_get_bgwriter_stat_reset_time()::text AS epoch";
   type Mark = { xid: string; epoch: string };
-  await database.query({ text: "CREATE TABLE t (id integer)" });
+  await database.query({ text: "CREATE TABLE crashed (id integer)" });
   const committed = await database.transaction(async (tx) => {
     await tx.query({ text: "SET LOCAL synchronous_commit = on" });
-    await tx.query({ text: "INSERT INTO t VALUES (1)" });
+    await tx.query({ text: "INSERT INTO crashed VALUES (1)" });
     return (await tx.query<Mark>({ text: mark })).rows[0] as Mark;
   });
   let unfinished: Mark | undefined;
@@ -221,7 +220,7 @@ test("what a transaction came to is told rightly after a crash, even if its id w
 });
 
 test("Ctrl-C in the terminal doesn't reach the server", async () => {
-  const postgres = await start(join(root, "ctrl-c"));
+  const postgres = await start(shared);
   const stat = readFileSync(`/proc/${postmaster(postgres)}/stat`, "utf8");
   const group = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]);
   expect(group).toBe(postmaster(postgres));
@@ -250,6 +249,14 @@ test.runIf(isRoot)("root's folder that the server's user can't reach leads to on
   await second.stop();
   rmSync(dirname(second.dataFolder), { recursive: true });
   await expect(start(folder)).rejects.toThrow("moved or deleted");
+});
+
+test.runIf(isRoot)("root's folder that only itself bars the server's user is opened to walk through, and stays where it is", async () => {
+  const folder = join(root, "barred");
+  mkdirSync(folder, { mode: 0o700 });
+  const postgres = await start(folder);
+  expect(postgres.dataFolder).toBe(join(folder, "postgres"));
+  expect(statSync(folder).mode & 0o777).toBe(0o711);
 });
 
 test.runIf(isRoot)("a plain user's server runs as that user", async () => {

@@ -95,6 +95,16 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   };
 }
 
+/**
+ * The server of a data folder that another process runs, for a look or a backup beside it. It is neither started nor watched.
+ * @throws what `isConnectionLost` knows, at the first connection, when it doesn't run.
+ */
+export async function attachEmbeddedPostgres(folder: string): Promise<Pick<EmbeddedPostgres, "connection" | "dataFolder">> {
+  const cluster = await openCluster(folder);
+  const superuser = await clusterConnection(cluster);
+  return { dataFolder: cluster.data, connection: (database) => ({ ...superuser, database }) };
+}
+
 /** Another Polis has the server of this folder. */
 export class FolderTaken extends Error {
   override readonly name = "FolderTaken";
