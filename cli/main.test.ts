@@ -4,15 +4,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { backup } from "./backup.ts";
 import { callerToken } from "./caller-token.ts";
 import { type Command, helpOf, runCommand, UsageError } from "./command.ts";
 import { config } from "./config.ts";
 import { deadLetters } from "./dead-letters.ts";
 import { migrate } from "./migrate.ts";
 import { release } from "./release.ts";
+import { restore } from "./restore.ts";
 import { start } from "./start.ts";
 
-const commands: Readonly<Record<string, Command>> = { start, migrate, config, "caller-token": callerToken, "dead-letters": deadLetters };
+const commands: Readonly<Record<string, Command>> = {
+  start,
+  migrate,
+  config,
+  "caller-token": callerToken,
+  "dead-letters": deadLetters,
+  backup,
+  restore,
+};
 
 const folder = mkdtempSync(join(tmpdir(), "polis-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -58,6 +68,8 @@ describe("a command", () => {
     ["dead-letters", ["show", "orders.on-payment-settled"], "needs an EVENT_ID"],
     ["dead-letters", ["drop", "orders.on-payment-settled"], "needs an EVENT_ID or --key"],
     ["dead-letters", ["list", "--limit", "0"], "from 1 to 10000"],
+    ["backup", [], "say one folder"],
+    ["restore", ["a", "b"], "say the one folder"],
   ])("%s refuses %j, saying why", async (name, args, why) => {
     const refused = await runCommand(commands[name]!, args).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(UsageError);

@@ -10,6 +10,8 @@ const commands: Readonly<Record<string, { readonly text: string; readonly load: 
   config: { text: "list every setting with its value", load: async () => (await import("./config.ts")).config },
   "caller-token": { text: "make a token to call gRPC with", load: async () => (await import("./caller-token.ts")).callerToken },
   "dead-letters": { text: "list, show, replay or drop parked events", load: async () => (await import("./dead-letters.ts")).deadLetters },
+  backup: { text: "copy the embedded databases as of one moment", load: async () => (await import("./backup.ts")).backup },
+  restore: { text: "make a data folder from a backup", load: async () => (await import("./restore.ts")).restore },
 };
 
 const overview = (): string =>
@@ -36,12 +38,15 @@ function find(name: string): Promise<Command> {
   throw new UsageError(`there is no command '${name}'${near === undefined ? "" : `; did you mean '${near}'?`}`);
 }
 
-/** Usage and settings are the user's to mend, and what the system or the database refused is told in a line; the rest is our fault. */
+/**
+ * Usage and settings are the user's to mend (2). A plain Error was written for a reader, and so were the system's and the
+ * database's; a TypeError, a failed assertion and their like are our faults, and shown whole.
+ */
 function explain(error: unknown): { message: string; exitCode: number } {
   if (error instanceof UsageError) return { message: `polis: ${error.message}\n\n${overview()}`, exitCode: 2 };
   if (error instanceof SettingsError) return { message: `polis: ${error.message}`, exitCode: 2 };
-  if (error instanceof Error && (error.name === "FolderTaken" || isRefusal(error)))
-    return { message: `polis: ${error.message}`, exitCode: 1 };
+  if (error instanceof Error && (["Error", "FolderTaken"].includes(error.name) || isRefusal(error)))
+    return { message: `polis: ${error.message}${error.cause instanceof Error ? `\n  because: ${error.cause.message}` : ""}`, exitCode: 1 };
   return { message: inspect(error), exitCode: 1 };
 }
 

@@ -1,8 +1,7 @@
 import { Client, type ClientConfig } from "pg";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
-import { clusterConnection, openCluster } from "#platform/postgres/cluster.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
+import { attachEmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { databaseName, outside } from "#platform/process/databases.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -35,8 +34,7 @@ export async function reachDatabase(
 }
 
 async function embedded(settings: PlatformSettings, log: Log) {
-  const superuser = await clusterConnection(await openCluster(settings.dataFolder));
-  const connection = (database: string): ClientConfig => ({ ...superuser, database });
+  const { connection } = await attachEmbeddedPostgres(settings.dataFolder);
   if (await answers(connection("postgres"))) return { connection, stop: async () => {} };
   return startEmbeddedPostgres({ folder: settings.dataFolder, log });
 }

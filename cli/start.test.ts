@@ -1,0 +1,95 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { afterAll, afterEach, expect, it } from "vitest";
+
+const root = join(import.meta.dirname, "..");
+const folder = mkdtempSync(join(tmpdir(), "polis-start-"));
+const children: ChildProcess[] = [];
+
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    if (child.exitCode !== null || child.signalCode !== null) continue;
+    child.kill("SIGTERM");
+    await once(child, "exit");
+  }
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+type Line = { readonly msg: string; readonly [field: string]: unknown };
+
+/** A `polis …` on a data folder of this test, by bin/polis.js as users call it or, `bare`, without that launcher. */
+function polis(args: readonly string[], { bare = true }: { bare?: boolean } = {}) {
+  const { PATH = "" } = process.env;
+  const script = join(root, ...(bare ? ["cli", "main.ts"] : ["bin", "polis.js"]));
+  const child = spawn(process.execPath, [script, ...args, "--data", folder], {
+    env: { PATH, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile") },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.push(child);
+  const lines: Line[] = [];
+  let errors = "";
+  child.stderr.on("data", (chunk) => (errors += chunk));
+  createInterface(child.stdout).on("line", (line) => lines.push(JSON.parse(line)));
+  const ended = once(child, "exit").then(([code, signal]: unknown[]) => code ?? signal);
+  const said = (msg: string) =>
+    expect
+      .poll(() => lines.find((line) => line.msg === msg) ?? (child.exitCode === null ? undefined : errors), { timeout: 15_000 })
+      .toMatchObject({ msg });
+  return { child, lines, ended, said, errors: () => errors };
+}
+
+const httpOf = (lines: readonly Line[]) => String(lines.find(({ msg }) => msg === "ready")?.http);
+
+it("says what runs and where, answers, and ends after a drain when it is told to", async () => {
+  const { child, lines, ended, said } = polis(["start", "--port", "0"], { bare: false });
+  await said("ready");
+  expect(lines.find(({ msg }) => msg === "ready")).toMatchObject({
+    services: expect.arrayContaining(["orders", "gateway"]),
+  });
+  expect((await fetch(`${httpOf(lines)}/readyz`)).status).toBe(200);
+  child.kill("SIGTERM");
+  expect(await ended).toBe(0);
+  expect(lines.at(-1)?.msg).toBe("stopped");
+});
+
+it("tells a second Polis on its data folder that it is the second", async () => {
+  const first = polis(["start", "--port", "0"]);
+  await first.said("ready");
+  const second = polis(["start", "--port", "0"]);
+  expect(await second.ended).toBe(1);
+  expect(second.errors()).toMatch(/^polis: .*folder/);
+});
+
+it("tells that its port is taken, and leaves no server behind", async () => {
+  const first = polis(["start", "--port", "0"]);
+  await first.said("ready");
+  const port = new URL(httpOf(first.lines)).port;
+  first.child.kill("SIGINT");
+  expect(await first.ended).toBe(0);
+  const { createServer } = await import("node:http");
+  const holder = createServer().listen(Number(port), "127.0.0.1");
+  await once(holder, "listening");
+  const second = polis(["start", "--port", port]);
+  expect(await second.ended).toBe(1);
+  expect(second.errors()).toMatch(/EADDRINUSE/);
+  holder.close();
+});
+
+it("ends when its launcher is killed", async () => {
+  const { child, lines, said } = polis(["start", "--port", "0"], { bare: false });
+  await said("ready");
+  child.kill("SIGKILL");
+  await expect.poll(() => lines.at(-1)?.msg, { timeout: 10_000 }).toBe("stopped");
+});
+
+it("migrates without serving", async () => {
+  const { lines, ended } = polis(["migrate"]);
+  expect(await ended).toBe(0);
+  expect(lines.filter(({ msg }) => msg === "migrated").map(({ database }) => database)).toEqual(
+    expect.arrayContaining(["polis_events", "polis_orders", "polis_accounts", "polis_payments"]),
+  );
+});
