@@ -9,7 +9,7 @@ import { ServedCall } from "#platform/rpc/served-call.ts";
 import { TIMEOUT_MS_DEFAULT } from "#platform/rpc/served-method.ts";
 import { textsAreSound, textViolations } from "#platform/rpc/texts.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
-import { validationFailed } from "#platform/rpc/validation.ts";
+import { checkIdempotencyKey, validationFailed } from "#platform/rpc/validation.ts";
 
 /** A typed client of a contract: the same for a service in this process and for one elsewhere. Throws CallError. */
 export type Client<S extends DescService> = { readonly [K in keyof S["method"]]: ClientMethod<S["method"][K]> };
@@ -125,12 +125,14 @@ function makeCall(method: DescMethod, { caller, context, defaults }: ClientBase,
   else if (context === undefined) deadlineMs = Date.now() + TIMEOUT_MS_DEFAULT;
   if (timeoutMs === Number.POSITIVE_INFINITY && (method.methodKind === "unary" || method.methodKind === "client_streaming"))
     throw new RangeError(`${method.name}: a call with one answer has a deadline`);
+  const idempotencyKey = options?.idempotencyKey ?? defaults?.idempotencyKey;
+  checkIdempotencyKey(idempotencyKey);
   return {
     caller,
     deadlineMs,
     cancellation: cancellationOf(context, options?.signal ?? defaults?.signal),
     traceparent: options?.traceparent ?? context?.traceparent ?? defaults?.traceparent,
-    idempotencyKey: options?.idempotencyKey ?? defaults?.idempotencyKey,
+    idempotencyKey,
   };
 }
 

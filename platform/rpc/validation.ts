@@ -27,8 +27,31 @@ export function validate(schema: DescMessage, message: Message): void {
   ]);
 }
 
+/** The first faults will do; an answer of errors stays small enough for gRPC's headers. */
+const VIOLATIONS_MAX = 32;
+const PATH_LENGTH_MAX = 200;
+
 export const validationFailed = (violations: readonly Violation[]): CallError =>
-  new CallError("INVALID_ARGUMENT", "validation_failed", "The request breaks the rules of its contract.", { violations });
+  new CallError("INVALID_ARGUMENT", "validation_failed", "The request breaks the rules of its contract.", {
+    violations: violations
+      .slice(0, VIOLATIONS_MAX)
+      .map(({ field, rule, message }) => ({ field: field.slice(0, PATH_LENGTH_MAX).toWellFormed(), rule, message })),
+  });
+
+/** A key as a header can carry it: 1 to 255 printable characters of ASCII, no space at its ends. */
+const IDEMPOTENCY_KEY = /^[!-~](?:[ -~]{0,253}[!-~])?$/;
+
+/** Throws INVALID_ARGUMENT for a key that a header couldn't carry. */
+export function checkIdempotencyKey(key: string | undefined): void {
+  if (key !== undefined && !IDEMPOTENCY_KEY.test(key))
+    throw validationFailed([
+      {
+        field: "Idempotency-Key",
+        rule: "idempotency_key",
+        message: "must be 1 to 255 printable characters of ASCII, without a space at its ends",
+      },
+    ]);
+}
 
 /** `legs[0].amount`: a path as it is written in JSON. */
 function jsonPath(path: Path): string {

@@ -1,14 +1,14 @@
-import { type Link, ROOT_CONTEXT, type SpanContext, SpanStatusCode, TraceFlags, trace } from "@opentelemetry/api";
+import { type Attributes, type Link, ROOT_CONTEXT, type SpanContext, SpanStatusCode, TraceFlags, trace } from "@opentelemetry/api";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from "@opentelemetry/resources";
 import { BasicTracerProvider, BatchSpanProcessor } from "@opentelemetry/sdk-trace-base";
-import { formatTraceparent, parseTraceparent, type Tracer } from "#platform/telemetry/tracing.ts";
+import { formatTraceparent, parseTraceparent } from "#platform/telemetry/trace-context.ts";
 
 /**
  * A tracer that exports over OTLP/HTTP. Where to, how often, and which traces (OTEL_TRACES_SAMPLER, by default those that
  * the caller samples, and all that begin here) the SDK reads from the OTEL_* variables of the process by itself.
  */
-export function exportingTracer(serviceName: string): Tracer {
+export function exportingTracer(serviceName: string) {
   const provider = new BasicTracerProvider({
     resource: defaultResource()
       .merge(resourceFromAttributes({ "service.name": serviceName }))
@@ -17,7 +17,7 @@ export function exportingTracer(serviceName: string): Tracer {
   });
   const tracer = provider.getTracer("polis");
   return {
-    start(name, parent, attributes = {}, links = []) {
+    start(name: string, parent: string | undefined, attributes: Attributes = {}, links: readonly string[] = []) {
       const parentContext = spanContext(parent);
       const span = tracer.startSpan(
         name,
@@ -27,7 +27,7 @@ export function exportingTracer(serviceName: string): Tracer {
       const { traceId, spanId, traceFlags } = span.spanContext();
       return {
         traceparent: formatTraceparent({ traceId, spanId, sampled: (traceFlags & TraceFlags.SAMPLED) !== 0 }),
-        end(error) {
+        end(error?: unknown) {
           // The error's name and no more: its message may hold what is personal.
           if (error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: labelOf(error) });
           span.end();

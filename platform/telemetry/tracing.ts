@@ -1,13 +1,4 @@
-import { getRandomValues } from "node:crypto";
-
-/** A W3C trace context (w3.org/TR/trace-context, version 00). */
-export type TraceContext = {
-  /** 32 hexadecimal digits. */
-  readonly traceId: string;
-  /** 16 hexadecimal digits. */
-  readonly spanId: string;
-  readonly sampled: boolean;
-};
+import { newTraceparent, parseTraceparent } from "#platform/telemetry/trace-context.ts";
 
 export type SpanAttributes = { readonly [name: string]: string | number | boolean };
 
@@ -25,46 +16,6 @@ export type Tracer = {
   /** Sends what is still waiting. */
   shutdown(): Promise<void>;
 };
-
-const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
-const NO_TRACE = "0".repeat(32);
-const NO_SPAN = "0".repeat(16);
-
-/** Reads a `traceparent`; undefined where it is malformed. A version from the future is read as far as it is like ours. */
-export function parseTraceparent(text: string | undefined): TraceContext | undefined {
-  const match = text === undefined ? null : TRACEPARENT.exec(text);
-  if (match === null) return undefined;
-  const [, version, traceId, spanId, flags, rest] = match as unknown as [string, string, string, string, string, string | undefined];
-  if (version === "ff" || traceId === NO_TRACE || spanId === NO_SPAN || (version === "00" && rest !== undefined)) return undefined;
-  return { traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 };
-}
-
-export const formatTraceparent = ({ traceId, spanId, sampled }: TraceContext): string => `00-${traceId}-${spanId}-${sampled ? "01" : "00"}`;
-
-/** The first span of a new trace; not sampled, for who exports nothing has nothing to ask of others. */
-export const newTraceparent = (sampled = false): string => formatTraceparent({ traceId: randomHex(32), spanId: randomHex(16), sampled });
-
-/** A new span under `parent`, with its trace and its decision to sample. */
-export function childTraceparent(parent: string | undefined): string {
-  const context = parseTraceparent(parent);
-  return context === undefined ? newTraceparent() : formatTraceparent({ ...context, spanId: randomHex(16) });
-}
-
-const random = new Uint32Array(256);
-let used = random.length;
-
-function randomHex(digits: 16 | 32): string {
-  let hex = "";
-  while (hex.length < digits) {
-    if (used === random.length) {
-      getRandomValues(random);
-      used = 0;
-    }
-    hex += (random[used++] as number).toString(16).padStart(8, "0");
-  }
-  // All zeros means "none" in the standard.
-  return hex === NO_SPAN || hex === NO_TRACE ? randomHex(digits) : hex;
-}
 
 /** What stands in for a span where nothing is exported: it hands its parent's context on, or makes one when somebody asks. */
 class UnrecordedSpan implements Span {
@@ -88,3 +39,17 @@ export const passingTracer: Tracer = {
   start: (_name, parent) => new UnrecordedSpan(parent),
   shutdown: async () => {},
 };
+
+type Environment = { readonly [name: string]: string | undefined };
+
+/**
+ * Exports spans where OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT says where to; else traces
+ * only pass through.
+ */
+export async function openTracer(environment: Environment): Promise<Tracer> {
+  const endpoint = environment.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? environment.OTEL_EXPORTER_OTLP_ENDPOINT;
+  if (endpoint === undefined || endpoint === "" || environment.OTEL_SDK_DISABLED?.toLowerCase() === "true") return passingTracer;
+  // Loaded only here: the SDK costs start-up time that nobody should pay who doesn't export.
+  const { exportingTracer } = await import("#platform/telemetry/exporting-tracer.ts");
+  return exportingTracer(environment.OTEL_SERVICE_NAME ?? "polis");
+}

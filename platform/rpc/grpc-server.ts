@@ -1,0 +1,238 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
+import {
+  type Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerReadableStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type sendUnaryData,
+  type UntypedHandleCall,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { HealthImplementation } from "grpc-health-check";
+import { type Caller, nobody } from "#platform/access/caller.ts";
+import type { CallerTokens } from "#platform/access/caller-token.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
+import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
+import type { Endpoint } from "#platform/rpc/endpoint.ts";
+import { toGrpc } from "#platform/rpc/grpc-errors.ts";
+import { addReflection } from "#platform/rpc/grpc-reflection.ts";
+import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
+import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
+import { Race } from "#platform/rpc/race.ts";
+import { cancelled } from "#platform/rpc/served-call.ts";
+import type { Call } from "#platform/rpc/transport.ts";
+import { checkIdempotencyKey } from "#platform/rpc/validation.ts";
+
+export type GrpcServer = {
+  readonly port: number;
+  /** Takes no new calls, waits for those that run, and ends them after `drainMs` (10 s). */
+  close(options?: { readonly drainMs?: number }): Promise<void>;
+};
+
+const OPTIONS = {
+  "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+  "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+  "grpc.max_concurrent_streams": 4096,
+  "grpc.keepalive_time_ms": 20_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+  // Behind a balancer of connections, servers that are added get their share only when connections are made anew.
+  "grpc.max_connection_age_ms": 30 * 60_000,
+  "grpc.max_connection_age_grace_ms": 5 * 60_000,
+};
+
+const DRAIN_MS_DEFAULT = 10_000;
+
+/**
+ * Serves endpoints over gRPC. Health and reflection are open to strangers; whoever calls anything else is who the caller
+ * token in `authorization: Bearer …` says, or nobody. Listens on loopback unless told otherwise; port 0 takes a free one.
+ */
+export async function startGrpcServer(options: {
+  readonly endpoints: readonly Endpoint[];
+  readonly tokens: Pick<CallerTokens, "verify">;
+  readonly host?: string;
+  readonly port: number;
+}): Promise<GrpcServer> {
+  const { endpoints, tokens, host = "127.0.0.1" } = options;
+  const server = new Server(OPTIONS);
+  for (const endpoint of endpoints) server.addService(definitionOf(endpoint), implementationOf(endpoint, tokens));
+  const names = ["", ...endpoints.map((endpoint) => endpoint.service.typeName)];
+  const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, "SERVING"])));
+  health.addToServer(server);
+  addReflection(
+    server,
+    endpoints.map((endpoint) => endpoint.service),
+  );
+  const port = await new Promise<number>((resolve, reject) => {
+    const address = `${host.includes(":") ? `[${host}]` : host}:${options.port}`;
+    server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error)));
+  });
+  return {
+    port,
+    close({ drainMs = DRAIN_MS_DEFAULT } = {}) {
+      for (const name of names) health.setStatus(name, "NOT_SERVING");
+      return new Promise((resolve) => {
+        const force = setTimeout(() => server.forceShutdown(), drainMs);
+        server.tryShutdown(() => {
+          clearTimeout(force);
+          resolve();
+        });
+      });
+    },
+  };
+}
+
+const definitionOf = ({ service }: Endpoint): ServiceDefinition =>
+  Object.fromEntries(
+    service.methods.map((method) => [
+      method.name,
+      {
+        path: `/${service.typeName}/${method.name}`,
+        requestStream: method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming",
+        responseStream: method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming",
+        requestSerialize: asBytes,
+        requestDeserialize: asBytes,
+        responseSerialize: asBytes,
+        responseDeserialize: asBytes,
+      },
+    ]),
+  );
+
+type Tokens = Pick<CallerTokens, "verify">;
+
+const implementationOf = (endpoint: Endpoint, tokens: Tokens): UntypedServiceImplementation =>
+  Object.fromEntries(endpoint.service.methods.map((method) => [method.name, handlerOf(endpoint, method, tokens)]));
+
+function handlerOf(endpoint: Endpoint, method: DescMethod, tokens: Tokens): UntypedHandleCall {
+  switch (method.methodKind) {
+    case "unary":
+      return (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
+        respond(method, done, async () => {
+          const context = await incoming(call, tokens);
+          return endpoint.unary(method, decode(method.input, call.request), context);
+        });
+    case "client_streaming":
+      return (call: ServerReadableStream<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
+        respond(method, done, async () => endpoint.clientStreaming(method, requestsOf(method, call), await incoming(call, tokens)));
+    case "server_streaming":
+      return (call: ServerWritableStream<Buffer, Buffer>) =>
+        stream(method, call, async () => {
+          const context = await incoming(call, tokens);
+          return endpoint.serverStreaming(method, decode(method.input, call.request), context);
+        });
+    case "bidi_streaming":
+      return (call: ServerDuplexStream<Buffer, Buffer>) =>
+        stream(method, call, async () => endpoint.bidiStreaming(method, requestsOf(method, call), await incoming(call, tokens)));
+  }
+}
+
+/** How long after the last request a client may still turn out to have gone away. */
+const LAST_REQUEST_PAUSE_MS = 20;
+
+/**
+ * What a client streams. A client on Node that cancels (grpc-js on http2) first ends its stream properly and resets it just
+ * after, so for a moment half an upload looks like the whole. The end is believed after a pause. That makes the mistake
+ * rare and not impossible: what must be whole carries its length or hash.
+ */
+const requestsOf = (method: DescMethod, call: Parameters<typeof readMessages>[0] & IncomingCall): AsyncIterable<Message> =>
+  readMessages(call, {
+    decode: (bytes) => decode(method.input, bytes),
+    async checkEnd() {
+      await pause(LAST_REQUEST_PAUSE_MS);
+      if (call.cancelled) throw cancelled();
+    },
+  });
+
+type IncomingCall = {
+  readonly cancelled: boolean;
+  readonly metadata: Metadata;
+  getDeadline(): Date | number;
+  on(event: "cancelled", listener: () => void): unknown;
+  off(event: "cancelled", listener: () => void): unknown;
+};
+
+/** Who calls, until when, and with what. Throws UNAUTHENTICATED for a token that isn't good, also where nobody may call. */
+async function incoming(call: IncomingCall, tokens: Tokens): Promise<Call> {
+  const caller = await callerOf(call.metadata, tokens);
+  const deadline = call.getDeadline();
+  const idempotencyKey = text(call.metadata, "idempotency-key");
+  checkIdempotencyKey(idempotencyKey);
+  return {
+    caller,
+    deadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
+    cancellation: cancellableBy(call),
+    traceparent: text(call.metadata, "traceparent"),
+    idempotencyKey,
+  };
+}
+
+async function callerOf(metadata: Metadata, tokens: Tokens): Promise<Caller> {
+  const sent = metadata.get("authorization");
+  if (sent.length === 0) return nobody;
+  const token = sent.length === 1 ? /^Bearer +(\S+)$/i.exec(String(sent[0]))?.[1] : undefined;
+  if (token === undefined)
+    throw new CallError("UNAUTHENTICATED", "unauthenticated", "Say `authorization: Bearer` and a caller token, once.");
+  return tokens.verify(token);
+}
+
+const text = (metadata: Metadata, name: string): string | undefined => {
+  const [first] = metadata.get(name);
+  return typeof first === "string" ? first : undefined;
+};
+
+function cancellableBy(call: IncomingCall): Cancellable {
+  const listeners = new Map<Dependant, () => void>();
+  return {
+    get cancelled() {
+      return call.cancelled;
+    },
+    add(dependant) {
+      const listener = () => dependant.cancel();
+      listeners.set(dependant, listener);
+      call.on("cancelled", listener);
+    },
+    remove(dependant) {
+      const listener = listeners.get(dependant);
+      if (listener !== undefined) call.off("cancelled", listener);
+      listeners.delete(dependant);
+    },
+  };
+}
+
+function decode(schema: DescMessage, bytes: Uint8Array): Message {
+  try {
+    return decoder(schema)(bytes);
+  } catch (cause) {
+    throw malformed(schema, cause);
+  }
+}
+
+const malformed = (schema: DescMessage, cause: unknown): CallError =>
+  new CallError("INVALID_ARGUMENT", "malformed_message", `The bytes are no ${schema.typeName}.`, { cause });
+
+function respond(method: DescMethod, done: sendUnaryData<Buffer>, run: () => Promise<Message>): void {
+  run()
+    .then((answer) => encode(method.output, answer))
+    .then(
+      (bytes) => done(null, bytes),
+      (error: unknown) => done(toGrpc(CallError.from(error))),
+    );
+}
+
+type OutgoingStream = Parameters<typeof writeMessages>[0] & IncomingCall & { end(): void };
+
+function stream(method: DescMethod, call: OutgoingStream, run: () => Promise<AsyncIterable<Message>>): void {
+  const race = new Race();
+  call.on("cancelled", () => race.lose(cancelled()));
+  run()
+    .then((answers) => writeMessages(call, method.output, answers, race))
+    .then(
+      () => call.end(),
+      // So grpc-js is told of an error: it ends the stream with it.
+      (error: unknown) => void call.emit("error", toGrpc(CallError.from(error))),
+    );
+}

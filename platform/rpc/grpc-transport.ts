@@ -1,0 +1,149 @@
+import type { DescMethod, Message } from "@bufbuild/protobuf";
+import { Client, type ClientOptions, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import type { CallerTokens } from "#platform/access/caller-token.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
+import type { Dependant } from "#platform/rpc/cancellation.ts";
+import { targetOf } from "#platform/rpc/grpc-addresses.ts";
+import { fromGrpc } from "#platform/rpc/grpc-errors.ts";
+import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
+import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
+import { Race } from "#platform/rpc/race.ts";
+import { cancelled, deadlineExceeded } from "#platform/rpc/served-call.ts";
+import type { Call, Transport } from "#platform/rpc/transport.ts";
+
+const OPTIONS: ClientOptions = {
+  "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+  "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+  // A peer whose machine vanished is noticed in half a minute and not when TCP gives up.
+  "grpc.keepalive_time_ms": 20_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.max_reconnect_backoff_ms": 5_000,
+  "grpc.service_config": JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] }),
+  "grpc.service_config_disable_resolution": 1,
+};
+
+export type GrpcTransport = Transport & { close(): void };
+
+/**
+ * The way to a service in another process, at one or several addresses (`host:port`) that take turns. Connects with the
+ * first call. The caller goes along as a signed token; nobody goes along without one.
+ */
+export function grpcTransport(options: {
+  readonly addresses: readonly string[];
+  readonly tokens: Pick<CallerTokens, "sign">;
+}): GrpcTransport {
+  const client = new Client(targetOf(options.addresses), credentials.createInsecure(), OPTIONS);
+  const prepare = async (call: Call): Promise<Metadata> => {
+    const metadata = new Metadata();
+    if (call.caller.kind !== "nobody") metadata.set("authorization", `Bearer ${await options.tokens.sign(call.caller)}`);
+    if (call.traceparent !== undefined) metadata.set("traceparent", call.traceparent);
+    if (call.idempotencyKey !== undefined) metadata.set("idempotency-key", call.idempotencyKey);
+    if (Date.now() >= call.deadlineMs) throw deadlineExceeded();
+    if (call.cancellation?.cancelled === true) throw cancelled();
+    return metadata;
+  };
+  return {
+    async unary(method, request, call) {
+      const metadata = await prepare(call);
+      return answerOf(method, call, (done) =>
+        client.makeUnaryRequest(
+          pathOf(method),
+          asBytes,
+          asBytes,
+          encode(method.input, request),
+          metadata,
+          { deadline: call.deadlineMs },
+          done,
+        ),
+      );
+    },
+    async clientStreaming(method, requests, call) {
+      const metadata = await prepare(call);
+      const race = new Race();
+      const answer = answerOf(method, call, (done) => {
+        const stream = client.makeClientStreamRequest(pathOf(method), asBytes, asBytes, metadata, { deadline: call.deadlineMs }, done);
+        send(method, requests, stream, race);
+        return stream;
+      });
+      return answer.finally(() => race.lose(cancelled()));
+    },
+    async *serverStreaming(method, request, call) {
+      const metadata = await prepare(call);
+      const stream = client.makeServerStreamRequest(pathOf(method), asBytes, asBytes, encode(method.input, request), metadata, {
+        deadline: call.deadlineMs,
+      });
+      yield* answersOf(method, call, stream);
+    },
+    async *bidiStreaming(method, requests, call) {
+      const metadata = await prepare(call);
+      const race = new Race();
+      const stream = client.makeBidiStreamRequest(pathOf(method), asBytes, asBytes, metadata, { deadline: call.deadlineMs });
+      send(method, requests, stream, race);
+      try {
+        yield* answersOf(method, call, stream);
+      } finally {
+        race.lose(cancelled());
+      }
+    },
+    close: () => client.close(),
+  };
+}
+
+export const pathOf = (method: DescMethod): string => `/${method.parent.typeName}/${method.name}`;
+
+type Cancellable = { cancel(): void };
+
+function answerOf(
+  method: DescMethod,
+  call: Call,
+  start: (done: (error: ServiceError | null, bytes?: Buffer) => void) => Cancellable,
+): Promise<Message> {
+  return new Promise((resolve, reject) => {
+    const started = start((error, bytes) => {
+      call.cancellation?.remove(dependant);
+      if (error !== null) return reject(fromGrpc(error, call.deadlineMs));
+      try {
+        resolve(decoder(method.output)(bytes as Buffer));
+      } catch (cause) {
+        reject(CallError.from(cause));
+      }
+    });
+    const dependant: Dependant = { cancel: () => started.cancel() };
+    call.cancellation?.add(dependant);
+  });
+}
+
+type MessageReader = Parameters<typeof readMessages>[0] & Cancellable;
+
+async function* answersOf(method: DescMethod, call: Call, stream: MessageReader): AsyncGenerator<Message, void> {
+  const dependant: Dependant = { cancel: () => stream.cancel() };
+  call.cancellation?.add(dependant);
+  try {
+    yield* readMessages(stream, { decode: decoder(method.output), failsAtOnce: isGivenUp });
+  } catch (error) {
+    throw isServiceError(error) ? fromGrpc(error, call.deadlineMs) : CallError.from(error);
+  } finally {
+    call.cancellation?.remove(dependant);
+    // Where the reader went away; after the end it does nothing.
+    stream.cancel();
+  }
+}
+
+/** Streams requests along; what becomes of the call, its answer tells. */
+function send(
+  method: DescMethod,
+  requests: AsyncIterable<Message>,
+  stream: Parameters<typeof writeMessages>[0] & Cancellable,
+  race: Race,
+): void {
+  writeMessages(stream, method.input, requests, race).then(
+    () => stream.end(),
+    () => stream.cancel(),
+  );
+}
+
+const isServiceError = (error: unknown): error is ServiceError => error instanceof Error && "code" in error && "metadata" in error;
+
+/** The reader gave up or ran out of time: what is buffered is of no use to it. */
+const isGivenUp = (error: unknown): boolean => isServiceError(error) && (error.code === 1 || error.code === 4);
