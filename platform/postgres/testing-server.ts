@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ClientConfig } from "pg";
@@ -14,10 +15,13 @@ declare module "vitest" {
   }
 }
 
+const FOLDER = /^polis-test-(\d+)-/;
+
 /** Vitest's global setup: one server a run, without a disk to wait for, gone at the end. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const folder = await mkdtemp(join(tmpdir(), "polis-test-"));
   const log = pino({ level: "warn" }) as unknown as Log;
+  await sweep(log);
+  const folder = await mkdtemp(join(tmpdir(), `polis-test-${process.pid}-`));
   // Every worker has pools of its own.
   const postgres = await startEmbeddedPostgres({ folder, log, durable: false, settings: { max_connections: "300", autovacuum: "off" } });
   project.provide("postgres", postgres.connection("postgres"));
@@ -25,4 +29,30 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     await postgres.stop();
     await rm(folder, { recursive: true, force: true });
   };
+}
+
+/** Ends the servers of runs that were killed: a server outlives its Polis, as it should elsewhere. */
+async function sweep(log: Log): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = Number(FOLDER.exec(name)?.[1]);
+    if (Number.isNaN(pid) || isAlive(pid)) continue;
+    const folder = join(tmpdir(), name);
+    try {
+      if (existsSync(join(folder, "postgres", "postmaster.pid")))
+        await (await startEmbeddedPostgres({ folder, log, durable: false })).stop();
+      await rm(folder, { recursive: true, force: true });
+    } catch (error) {
+      // Another run sweeps as well, or it is another user's.
+      log.debug({ err: error, folder }, "a killed run's server is left as it is");
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
 }
