@@ -2,37 +2,10 @@ import type { Registry } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { uuidv7 } from "#platform/ids.ts";
 import type { Identity } from "#platform/rest/identity.ts";
+import type { Call, Invoke } from "#platform/rest/invoke.ts";
 import { httpFault } from "#platform/rest/problem.ts";
 import type { Binding } from "#platform/rest/routes.ts";
 import type { Span, StartSpan } from "#platform/rest/trace.ts";
-import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
-import type { Call, Transport } from "#platform/rpc/transport.ts";
-
-/** How the edge reaches methods: in this process or over gRPC. */
-export type Invoke = Pick<Transport, "unary" | "serverStreaming" | "clientStreaming">;
-
-/** A request that may be given up: when its client goes, or, for a stream, when the server closes. Cheaper than an AbortController. */
-export class Cancellation implements Cancellable {
-  readonly #dependants = new Set<Dependant>();
-  /** What is told to the client, if it is still there. */
-  reason: unknown;
-  cancelled = false;
-
-  add(dependant: Dependant): void {
-    this.#dependants.add(dependant);
-  }
-
-  remove(dependant: Dependant): void {
-    this.#dependants.delete(dependant);
-  }
-
-  cancel(reason?: unknown): void {
-    if (this.cancelled) return;
-    this.cancelled = true;
-    this.reason = reason;
-    for (const dependant of [...this.#dependants]) dependant.cancel();
-  }
-}
 
 /** What every route of the edge works with. */
 export type Edge = {
@@ -51,7 +24,7 @@ export type Edge = {
   /** Of a streamed upload. */
   readonly uploadLimitBytes: number;
   /** Streams that are open; each ends with `unavailable` when the server closes. */
-  readonly streams: Set<Cancellation>;
+  readonly streams: Set<AbortController>;
 };
 
 /** A binding as a request met it. */
@@ -66,10 +39,13 @@ declare module "fastify" {
 }
 
 /** What the headers say of the call. Throws CallError or HttpFault. */
-export async function startCall(edge: Edge, binding: Binding, request: FastifyRequest, cancellation: Cancellation): Promise<Call> {
+export async function startCall(edge: Edge, binding: Binding, request: FastifyRequest, signal: AbortSignal): Promise<Call> {
   const { headers } = request;
   const isStream = binding.method.methodKind !== "unary";
-  const span = edge.startSpan(`${binding.httpMethod} ${binding.template.text}`, textHeader(headers["traceparent"]));
+  const span = edge.startSpan(
+    `${binding.httpMethod} ${binding.template.text}`,
+    textHeader(headers.traceparent as string | string[] | undefined),
+  );
   request.span = span;
   const identified = edge.identity.identify(headers);
   const caller = identified instanceof Promise ? await identified : identified;
@@ -77,22 +53,20 @@ export async function startCall(edge: Edge, binding: Binding, request: FastifyRe
     caller,
     idempotencyKey: idempotencyKey(textHeader(headers["idempotency-key"]), binding),
     traceparent: span.traceparent,
-    deadlineMs:
-      Date.now() +
-      (isStream
-        ? timeoutMs(headers["request-timeout"], edge.streamTimeoutMs, edge.streamTimeoutMs)
-        : timeoutMs(headers["request-timeout"], edge.timeoutMs, edge.timeoutMaxMs)),
-    cancellation,
+    timeoutMs: isStream
+      ? timeoutMs(headers["request-timeout"], edge.streamTimeoutMs, edge.streamTimeoutMs)
+      : timeoutMs(headers["request-timeout"], edge.timeoutMs, edge.timeoutMaxMs),
+    signal,
   };
 }
 
-/** Cancelled when the client goes before its answer is complete. */
-export function cancelOnDisconnect(reply: FastifyReply): Cancellation {
-  const cancellation = new Cancellation();
+/** Fires when the client goes before its answer is complete. */
+export function abortOnDisconnect(reply: FastifyReply): AbortController {
+  const abort = new AbortController();
   reply.raw.once("close", () => {
-    if (!reply.raw.writableFinished) cancellation.cancel();
+    if (!reply.raw.writableFinished) abort.abort(new Error("the client has gone"));
   });
-  return cancellation;
+  return abort;
 }
 
 const textHeader = (value: string | string[] | undefined): string | undefined => (Array.isArray(value) ? value.join(", ") : value);

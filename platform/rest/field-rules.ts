@@ -2,8 +2,27 @@ import { type DescField, getOption, hasOption } from "@bufbuild/protobuf";
 import { type FieldRules, field as fieldOption, Ignore } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 
 type Json = Record<string, unknown>;
+/** What rules of different types have in common, by name. */
+type RuleFields = {
+  readonly [K in
+    | "minItems"
+    | "maxItems"
+    | "unique"
+    | "minPairs"
+    | "maxPairs"
+    | "minLen"
+    | "maxLen"
+    | "len"
+    | "pattern"
+    | "const"
+    | "in"
+    | "example"]?: unknown;
+} & {
+  readonly [K in "wellKnown" | "greaterThan" | "lessThan"]?: { readonly case?: string; readonly value?: unknown };
+};
 
-export const rulesOf = (field: DescField): FieldRules | undefined => (hasOption(field, fieldOption) ? getOption(field, fieldOption) : undefined);
+export const rulesOf = (field: DescField): FieldRules | undefined =>
+  hasOption(field, fieldOption) ? getOption(field, fieldOption) : undefined;
 
 const FORMATS: Readonly<Record<string, string>> = {
   uuid: "uuid",
@@ -23,14 +42,14 @@ export function ruleKeywords(rules: FieldRules | undefined): Json {
   const { type } = rules ?? {};
   if (type?.case === undefined) return {};
   // proto2 messages: what isn't set shows on the prototype.
-  const set = Object.fromEntries(Object.entries(type.value)) as Json;
+  const set = Object.fromEntries(Object.entries(type.value)) as RuleFields;
   switch (type.case) {
     case "string":
       return stringKeywords(set);
     case "repeated":
-      return compact({ minItems: number(set["minItems"]), maxItems: number(set["maxItems"]), uniqueItems: set["unique"] });
+      return compact({ minItems: number(set.minItems), maxItems: number(set.maxItems), uniqueItems: set.unique });
     case "map":
-      return compact({ minProperties: number(set["minPairs"]), maxProperties: number(set["maxPairs"]) });
+      return compact({ minProperties: number(set.minPairs), maxProperties: number(set.maxPairs) });
     case "bytes":
     case "enum":
     case "bool":
@@ -48,28 +67,26 @@ export function ruleKeywords(rules: FieldRules | undefined): Json {
 export const itemRules = (rules: FieldRules | undefined): FieldRules | undefined =>
   rules?.type.case === "repeated" ? rules.type.value.items : rules?.type.case === "map" ? rules.type.value.values : undefined;
 
-function stringKeywords(set: Json): Json {
-  const wellKnown = set["wellKnown"] as { case?: string } | undefined;
+function stringKeywords(set: RuleFields): Json {
   return compact({
-    minLength: number(set["minLen"] ?? set["len"]),
-    maxLength: number(set["maxLen"] ?? set["len"]),
-    pattern: set["pattern"],
-    const: set["const"],
-    enum: list(set["in"]),
-    format: FORMATS[wellKnown?.case ?? ""],
-    examples: list(set["example"]),
+    minLength: number(set.minLen ?? set.len),
+    maxLength: number(set.maxLen ?? set.len),
+    pattern: set.pattern,
+    const: set.const,
+    enum: list(set.in),
+    format: FORMATS[set.wellKnown?.case ?? ""],
+    examples: list(set.example),
   });
 }
 
-function numberKeywords(set: Json): Json {
-  const above = set["greaterThan"] as { case?: string; value?: unknown } | undefined;
-  const below = set["lessThan"] as { case?: string; value?: unknown } | undefined;
+function numberKeywords(set: RuleFields): Json {
+  const { greaterThan: above, lessThan: below } = set;
   return compact({
     exclusiveMinimum: above?.case === "gt" ? number(above.value) : undefined,
     minimum: above?.case === "gte" ? number(above.value) : undefined,
     exclusiveMaximum: below?.case === "lt" ? number(below.value) : undefined,
     maximum: below?.case === "lte" ? number(below.value) : undefined,
-    examples: list(set["example"])?.map((value) => (typeof value === "bigint" ? String(value) : value)),
+    examples: list(set.example)?.map((value) => (typeof value === "bigint" ? String(value) : value)),
   });
 }
 
@@ -93,7 +110,9 @@ export function isRequired(field: DescField): boolean {
 
 /** Told apart from its zero value: optional, in a oneof, or a message. Not written where it isn't set. */
 export const hasPresence = (field: DescField): boolean =>
-  field.fieldKind === "message" || field.oneof !== undefined || (field.fieldKind !== "list" && field.fieldKind !== "map" && field.proto.proto3Optional);
+  field.fieldKind === "message" ||
+  field.oneof !== undefined ||
+  (field.fieldKind !== "list" && field.fieldKind !== "map" && field.proto.proto3Optional);
 
 /** Bounds past 2^53 are left out: JSON can't say them exactly. */
 function number(value: unknown): number | undefined {
@@ -104,4 +123,5 @@ function number(value: unknown): number | undefined {
 
 const list = (value: unknown): unknown[] | undefined => (Array.isArray(value) && value.length > 0 ? value : undefined);
 
-const compact = (object: Json): Json => Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined && value !== false));
+const compact = (object: Json): Json =>
+  Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined && value !== false));

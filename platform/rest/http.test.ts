@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import {
   type CancelThingRequest,
   type CreateThingRequest,
+  type EchoRequest,
   EchoResponseSchema,
   type GetNamedRequest,
   GetNamedResponseSchema,
@@ -26,12 +27,25 @@ async function things(answers: Answers = {}, options: Parameters<typeof startThi
   const started = await startThings(answers, options);
   open.push(started.server);
   const call = async (method: string, path: string, init: RequestInit = {}) => {
-    const response = await fetch(started.url + path, { method, ...init, headers: { "x-user-id": userId, ...(init.headers as Record<string, string>) } });
+    const response = await fetch(started.url + path, {
+      method,
+      ...init,
+      headers: { "x-user-id": userId, ...(init.headers as Record<string, string>) },
+    });
     const text = await response.text();
-    return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) as Record<string, unknown>, problem: () => JSON.parse(text) as Problem };
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      json: () => JSON.parse(text) as Record<string, unknown>,
+      problem: () => JSON.parse(text) as Problem,
+    };
   };
   const send = (method: string, path: string, body: unknown, headers: Record<string, string> = {}) =>
-    call(method, path, { body: typeof body === "string" ? body : JSON.stringify(body), headers: { "content-type": "application/json", ...headers } });
+    call(method, path, {
+      body: typeof body === "string" ? body : JSON.stringify(body),
+      headers: { "content-type": "application/json", ...headers },
+    });
   return { ...started, call, send, last: <T>() => started.received.at(-1)?.request as T };
 }
 
@@ -78,7 +92,9 @@ describe("a route", () => {
   });
 
   test("matches names of several segments, and keeps an encoded slash told apart", async () => {
-    const { call, last } = await things({ unary: { GetNamed: (request) => create(GetNamedResponseSchema, { name: (request as GetNamedRequest).name }) } });
+    const { call, last } = await things({
+      unary: { GetNamed: (request) => create(GetNamedResponseSchema, { name: (request as GetNamedRequest).name }) },
+    });
     await call("GET", "/named/shelves/1/books/war%20and%20peace?view=all");
     expect(last()).toMatchObject({ name: "shelves/1/books/war and peace", view: "all" });
     expect((await call("GET", "/files/a/b%2Fc/d.txt")).json()).toEqual({ name: "a/b%2Fc/d.txt" });
@@ -162,14 +178,21 @@ describe("a query", () => {
     const { call, received } = await things();
     const answer = await call("GET", `/things?${query}`);
     expect(answer.status).toBe(400);
-    expect(answer.problem()).toMatchObject({ code: "validation_failed", errors: expect.arrayContaining([expect.objectContaining({ field, rule })]) });
+    expect(answer.problem()).toMatchObject({
+      code: "validation_failed",
+      errors: expect.arrayContaining([expect.objectContaining({ field, rule })]),
+    });
     expect(received).toEqual([]);
   });
 
   test("can't name what path or body holds, nor break its encoding", async () => {
     const { call, send } = await things();
-    expect((await call("GET", `/things/${thingId}?thing_id=x`)).problem().errors).toMatchObject([{ field: "thing_id", rule: "unknown_field" }]);
-    expect((await send("POST", "/things?amount=1", { amount: 1 })).problem().errors).toMatchObject([{ field: "amount", rule: "unknown_field" }]);
+    expect((await call("GET", `/things/${thingId}?thing_id=x`)).problem().errors).toMatchObject([
+      { field: "thing_id", rule: "unknown_field" },
+    ]);
+    expect((await send("POST", "/things?amount=1", { amount: 1 })).problem().errors).toMatchObject([
+      { field: "amount", rule: "unknown_field" },
+    ]);
     expect((await call("GET", "/things?page_token=%ff")).problem()).toMatchObject({ status: 400, code: "invalid_query" });
   });
 });
@@ -184,7 +207,9 @@ describe("path and body", () => {
   });
 
   test("a field as the body has its paths begin there, also those that the service names", async () => {
-    const refusal = new CallError("INVALID_ARGUMENT", "validation_failed", "no", { violations: [{ field: "thing.amount", rule: "int64.gt", message: "no" }] });
+    const refusal = new CallError("INVALID_ARGUMENT", "validation_failed", "no", {
+      violations: [{ field: "thing.amount", rule: "int64.gt", message: "no" }],
+    });
     const { send } = await things({ unary: { UpdateThing: () => Promise.reject(refusal) } });
     expect((await send("PATCH", "/things/x", { amount: true })).problem().errors).toMatchObject([{ field: "amount", rule: "wrong_type" }]);
     expect((await send("PATCH", "/things/x", { amount: 1 })).problem().errors).toMatchObject([{ field: "amount", rule: "int64.gt" }]);
@@ -212,7 +237,13 @@ describe("what HTTP refuses", () => {
     const { call } = await things();
     const answer = await call(method, path);
     expect(answer.headers.get("content-type")).toMatch(/^application\/problem\+json/);
-    expect(answer.problem()).toMatchObject({ type: "about:blank", status, code, requestId: answer.headers.get("x-request-id"), errors: [] });
+    expect(answer.problem()).toMatchObject({
+      type: "about:blank",
+      status,
+      code,
+      requestId: answer.headers.get("x-request-id"),
+      errors: [],
+    });
     expect(answer.status).toBe(status);
   });
 
@@ -230,7 +261,10 @@ describe("what HTTP refuses", () => {
     expect((await call("POST", "/things", { body: "amount=1" })).problem()).toMatchObject({ status: 415, code: "unsupported_media_type" });
     expect((await send("POST", "/things", "{}", { "content-type": "application/json; charset=utf-16" })).status).toBe(415);
     expect((await send("POST", "/things", "{}", { "content-encoding": "gzip" })).status).toBe(415);
-    expect((await send("POST", "/things", `{"currency":"${"x".repeat(1000)}"}`)).problem()).toMatchObject({ status: 413, code: "body_too_large" });
+    expect((await send("POST", "/things", `{"currency":"${"x".repeat(1000)}"}`)).problem()).toMatchObject({
+      status: 413,
+      code: "body_too_large",
+    });
     expect(received).toEqual([]);
     expect((await send("POST", "/things", "{}", { "content-type": "application/json; charset=UTF-8" })).status).toBe(201);
   });
@@ -238,7 +272,9 @@ describe("what HTTP refuses", () => {
   test("what isn't HTTP, a head that is too large, and a request that doesn't arrive", async () => {
     const { url } = await things({}, { requestTimeoutMs: 200 });
     expect(await raw(url, "NONSENSE\r\n\r\n")).toMatch(/^HTTP\/1\.1 400 Bad Request[\s\S]*"code":"malformed_request"/);
-    expect(await raw(url, `GET / HTTP/1.1\r\nHost: x\r\nX: ${"y".repeat(20_000)}\r\n\r\n`)).toMatch(/^HTTP\/1\.1 431 [\s\S]*"code":"headers_too_large"/);
+    expect(await raw(url, `GET / HTTP/1.1\r\nHost: x\r\nX: ${"y".repeat(20_000)}\r\n\r\n`)).toMatch(
+      /^HTTP\/1\.1 431 [\s\S]*"code":"headers_too_large"/,
+    );
     expect(await raw(url, "POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{")).toMatch(
       /^HTTP\/1\.1 408 [\s\S]*"code":"request_timeout"/,
     );
@@ -260,7 +296,10 @@ describe("what a call says", () => {
     await send("PUT", "/things/x", {});
     expect(received.map(({ call }) => call.idempotencyKey)).toEqual(["order-7", expect.stringMatching(/^[0-9a-f-]{13}-7/), undefined]);
     for (const key of ["", "a b", "x".repeat(256)])
-      expect((await send("POST", "/things", { amount: 1 }, { "idempotency-key": key })).problem()).toMatchObject({ status: 400, code: "invalid_idempotency_key" });
+      expect((await send("POST", "/things", { amount: 1 }, { "idempotency-key": key })).problem()).toMatchObject({
+        status: 400,
+        code: "invalid_idempotency_key",
+      });
     expect((await send("POST", "/things", { amount: 1 }, { "idempotency-key": "x".repeat(255) })).status).toBe(201);
   });
 
@@ -285,14 +324,9 @@ describe("what a call says", () => {
 
   test("a deadline is ten seconds, or what the client asks for within a bound", async () => {
     const { call, received } = await things({}, { timeoutMaxMs: 30_000 });
-    const before = Date.now();
     for (const seconds of ["0.5", "900"]) await call("GET", "/things", { headers: { "request-timeout": seconds } });
     await call("GET", "/things");
-    const allowed = received.map((one) => Math.round((one.call.deadlineMs - before) / 250) / 4);
-    expect(allowed[0]).toBeLessThan(2);
-    expect(allowed[1]).toBeGreaterThanOrEqual(30);
-    expect(allowed[1]).toBeLessThan(32);
-    expect(allowed[2]).toBeLessThan(12);
+    expect(received.map((one) => one.call.timeoutMs)).toEqual([500, 30_000, 10_000]);
     expect((await call("GET", "/things", { headers: { "request-timeout": "soon" } })).problem().code).toBe("invalid_request_timeout");
   });
 
@@ -302,11 +336,9 @@ describe("what a call says", () => {
       unary: {
         ListThings: (_request, call) =>
           new Promise((_resolve, reject) => {
-            call.cancellation?.add({
-              cancel: () => {
-                cancelled();
-                reject(new CallError("CANCELLED", "cancelled", "gone"));
-              },
+            call.signal.addEventListener("abort", () => {
+              cancelled();
+              reject(new CallError("CANCELLED", "cancelled", "gone"));
             });
           }),
       },
@@ -335,7 +367,9 @@ describe("an error of a call", () => {
     ["DEADLINE_EXCEEDED", 504],
   ] as const)("%s is %i, with its code, text and fields", async (status, http) => {
     const violations = [{ field: "amount", rule: "int64.gt", message: "must be more" }];
-    const { call } = await things({ unary: { ListThings: () => Promise.reject(new CallError(status, "some_code", "Some text.", { violations, retryAfterMs: 1500 })) } });
+    const { call } = await things({
+      unary: { ListThings: () => Promise.reject(new CallError(status, "some_code", "Some text.", { violations, retryAfterMs: 1500 })) },
+    });
     const answer = await call("GET", "/things");
     expect(answer.status).toBe(http);
     expect(answer.headers.get("retry-after")).toBe("2");
@@ -361,14 +395,20 @@ describe("an error of a call", () => {
 describe("bytes", () => {
   test("an HttpBody answer is sent as it is, and an HttpBody request is taken as it comes", async () => {
     const { call, last } = await things({
-      unary: { Download: () => httpBody("text/html", "<script>1</script>"), TakeWebhook: () => create(TakeWebhookResponseSchema, { bytesCount: 3n }) },
+      unary: {
+        Download: () => httpBody("text/html", "<script>1</script>"),
+        TakeWebhook: () => create(TakeWebhookResponseSchema, { bytesCount: 3n }),
+      },
     });
     const file = await call("GET", "/downloads/a%2Fb.html");
     expect([file.text, file.headers.get("content-type")]).toEqual(["<script>1</script>", "text/html"]);
     expect(file.headers.get("content-security-policy")).toContain("sandbox");
     expect(last()).toMatchObject({ file: "a/b.html" });
     const body = new Uint8Array([0xff, 0, 0x7b]);
-    expect((await call("POST", "/webhooks", { body, headers: { "content-type": "application/json" } })).json()).toEqual({ contentType: "", bytesCount: "3" });
+    expect((await call("POST", "/webhooks", { body, headers: { "content-type": "application/json" } })).json()).toEqual({
+      contentType: "",
+      bytesCount: "3",
+    });
     expect(last()).toMatchObject({ contentType: "application/json" });
     expect([...last<{ data: Uint8Array }>().data]).toEqual([...body]);
   });
@@ -376,12 +416,17 @@ describe("bytes", () => {
 
 describe("the edge's own addresses", () => {
   test("tell of health, metrics and themselves", async () => {
-    const { call } = await things({}, { health: { live: () => true, ready: async () => ({ ready: false, checks: { postgres: "away" } }) } });
+    const { call } = await things(
+      {},
+      { health: { live: () => true, ready: async () => ({ ready: false, checks: { postgres: "away" } }) } },
+    );
     expect((await call("GET", "/healthz")).status).toBe(200);
     const ready = await call("GET", "/readyz");
     expect([ready.status, ready.json()]).toEqual([503, { ready: false, checks: { postgres: "away" } }]);
     await call("GET", `/things/${thingId}`);
-    expect((await call("GET", "/metrics")).text).toMatch(/polis_http_request_duration_seconds_count\{method="GET",route="\/things\/\{thing_id\}",status="200"\} 1/);
+    expect((await call("GET", "/metrics")).text).toMatch(
+      /polis_http_request_duration_seconds_count\{method="GET",route="\/things\/\{thing_id\}",status="200"\} 1/,
+    );
     expect((await call("GET", "/", { headers: { accept: "application/json" } })).json()).toMatchObject({ title: "Things", docs: "/docs" });
   });
 
@@ -397,7 +442,8 @@ describe("the edge's own addresses", () => {
 
   test("every answer says how browsers are to treat it", async () => {
     const { call } = await things();
-    for (const path of ["/things", "/nowhere", "/docs", "/things/%zz"]) expect((await call("GET", path)).headers.get("x-content-type-options")).toBe("nosniff");
+    for (const path of ["/things", "/nowhere", "/docs", "/things/%zz"])
+      expect((await call("GET", path)).headers.get("x-content-type-options")).toBe("nosniff");
   });
 });
 
@@ -421,10 +467,21 @@ test("closing waits for what is being answered", async () => {
 });
 
 test("a message of every kind of field comes back as it was sent", async () => {
-  const { send } = await things({ unary: { Echo: (request) => create(EchoResponseSchema, { everything: (request as { everything: never }).everything }) } });
-  const everything = { int64Value: "-9223372036854775808", doubleValue: "NaN", bytesValue: "AAEC", enumValue: "GONE", textChoice: "x", struct: { a: [1, null, { b: "c" }] }, int64Wrapper: "7", duration: "1.500s" };
+  const { send } = await things({
+    unary: { Echo: (request) => create(EchoResponseSchema, { everything: (request as EchoRequest).everything }) },
+  });
+  const everything = {
+    int64Value: "-9223372036854775808",
+    doubleValue: "NaN",
+    bytesValue: "AAEC",
+    enumValue: "GONE",
+    textChoice: "x",
+    struct: { a: [1, null, { b: "c" }] },
+    int64Wrapper: "7",
+    duration: "1.500s",
+  };
   const { json } = await send("POST", "/echo", { everything });
-  expect(json()["everything"]).toMatchObject(everything);
+  expect(json().everything).toMatchObject(everything);
   const sent = fromJson(EchoResponseSchema, { everything });
   expect(toJson(EchoResponseSchema, fromJson(EchoResponseSchema, json() as JsonValue))).toEqual(toJson(EchoResponseSchema, sent));
 });

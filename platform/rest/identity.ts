@@ -21,7 +21,8 @@ export const headerIdentity: Identity = {
   identify(headers) {
     const userId = headers["x-user-id"];
     if (userId === undefined) return nobody;
-    if (typeof userId !== "string" || !UUID.test(userId)) throw new CallError("UNAUTHENTICATED", "invalid_user_id", "X-User-Id is not one uuid.");
+    if (typeof userId !== "string" || !UUID.test(userId))
+      throw new CallError("UNAUTHENTICATED", "invalid_user_id", "X-User-Id is not one uuid.");
     return userCaller(userId.toLowerCase());
   },
   challenge: 'Header name="X-User-Id"',

@@ -84,7 +84,8 @@ function makeMessageCheck(message: DescMessage): Check {
         oneofs.set(entry.oneof, key);
       }
       const checked = entry.check(given, place, faults);
-      if (checked !== given) value[key] = checked;
+      // Not `!==`, to which -0 and 0 are the same.
+      if (!Object.is(checked, given)) value[key] = checked;
     }
     return value;
   };
@@ -101,11 +102,21 @@ function fieldCheck(field: DescField): Check {
     case "message":
       return messageCheck(field.message);
     case "list":
-      return listCheck(field.listKind === "scalar" ? scalarCheck(field.scalar) : field.listKind === "enum" ? enumCheck(field.enum) : messageCheck(field.message));
+      return listCheck(
+        field.listKind === "scalar"
+          ? scalarCheck(field.scalar)
+          : field.listKind === "enum"
+            ? enumCheck(field.enum)
+            : messageCheck(field.message),
+      );
     case "map":
       return mapCheck(
         field.mapKey,
-        field.mapKind === "scalar" ? scalarCheck(field.scalar) : field.mapKind === "enum" ? enumCheck(field.enum) : messageCheck(field.message),
+        field.mapKind === "scalar"
+          ? scalarCheck(field.scalar)
+          : field.mapKind === "enum"
+            ? enumCheck(field.enum)
+            : messageCheck(field.message),
       );
   }
 }
@@ -117,7 +128,7 @@ const listCheck =
     for (let i = 0; i < value.length; i++) {
       const given = value[i] as JsonTree;
       const checked = item(given, { up, key: i }, faults);
-      if (checked !== given) value[i] = checked;
+      if (!Object.is(checked, given)) value[i] = checked;
     }
     return value;
   };
@@ -131,7 +142,7 @@ function mapCheck(keyType: ScalarType, item: Check): Check {
       key(name, place, faults);
       const given = value[name] as JsonTree;
       const checked = item(given, place, faults);
-      if (checked !== given) set(value, name, checked);
+      if (!Object.is(checked, given)) set(value, name, checked);
     }
     return value;
   };
@@ -147,10 +158,14 @@ function keyCheck(type: ScalarType): (key: string, place: Place, faults: Faults)
 }
 
 const INTEGERS: Partial<Record<ScalarType, { min: bigint; max: bigint; name: string }>> = {};
-for (const type of [ScalarType.INT32, ScalarType.SINT32, ScalarType.SFIXED32]) INTEGERS[type] = { min: -(2n ** 31n), max: 2n ** 31n - 1n, name: "32-bit integer" };
-for (const type of [ScalarType.UINT32, ScalarType.FIXED32]) INTEGERS[type] = { min: 0n, max: 2n ** 32n - 1n, name: "unsigned 32-bit integer" };
-for (const type of [ScalarType.INT64, ScalarType.SINT64, ScalarType.SFIXED64]) INTEGERS[type] = { min: -(2n ** 63n), max: 2n ** 63n - 1n, name: "64-bit integer" };
-for (const type of [ScalarType.UINT64, ScalarType.FIXED64]) INTEGERS[type] = { min: 0n, max: 2n ** 64n - 1n, name: "unsigned 64-bit integer" };
+for (const type of [ScalarType.INT32, ScalarType.SINT32, ScalarType.SFIXED32])
+  INTEGERS[type] = { min: -(2n ** 31n), max: 2n ** 31n - 1n, name: "32-bit integer" };
+for (const type of [ScalarType.UINT32, ScalarType.FIXED32])
+  INTEGERS[type] = { min: 0n, max: 2n ** 32n - 1n, name: "unsigned 32-bit integer" };
+for (const type of [ScalarType.INT64, ScalarType.SINT64, ScalarType.SFIXED64])
+  INTEGERS[type] = { min: -(2n ** 63n), max: 2n ** 63n - 1n, name: "64-bit integer" };
+for (const type of [ScalarType.UINT64, ScalarType.FIXED64])
+  INTEGERS[type] = { min: 0n, max: 2n ** 64n - 1n, name: "unsigned 64-bit integer" };
 
 function scalarCheck(type: ScalarType): Check {
   const range = INTEGERS[type];
@@ -309,7 +324,16 @@ const isObject = (value: JsonTree): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof NumberText);
 
 function wrongType(value: JsonTree, place: Place | undefined, faults: Faults, expected: string): null {
-  const is = value === null ? "null" : Array.isArray(value) ? "an array" : isObject(value) ? "an object" : value instanceof NumberText ? "a number" : `a ${typeof value}`;
+  const is =
+    value === null
+      ? "null"
+      : Array.isArray(value)
+        ? "an array"
+        : isObject(value)
+          ? "an object"
+          : value instanceof NumberText
+            ? "a number"
+            : `a ${typeof value}`;
   faults.add(place, "wrong_type", `Must be ${expected}, and is ${is}.`);
   return null;
 }

@@ -84,10 +84,17 @@ function problemResponse(status: number, causes: readonly Cause[]): Json {
   });
   return {
     description: causes.map(({ code, text }) => `- \`${code}\`: ${text}`).join("\n"),
-    ...(status === 429 || status === 503 ? { headers: { "Retry-After": { description: "Seconds to wait.", schema: { type: "integer" } } } } : {}),
+    ...(status === 429 || status === 503
+      ? { headers: { "Retry-After": { description: "Seconds to wait.", schema: { type: "integer" } } } }
+      : {}),
     content: {
       [PROBLEM_TYPE]: {
-        schema: { allOf: [{ $ref: "#/components/schemas/Problem" }, { type: "object", properties: { code: { type: "string", enum: causes.map(({ code }) => code) } } }] },
+        schema: {
+          allOf: [
+            { $ref: "#/components/schemas/Problem" },
+            { type: "object", properties: { code: { type: "string", enum: causes.map(({ code }) => code) } } },
+          ],
+        },
         examples: Object.fromEntries(examples),
       },
     },

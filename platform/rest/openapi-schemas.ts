@@ -37,7 +37,9 @@ export class Schemas {
   /** The schema of a message without some of its fields. */
   object(message: DescMessage, direction: Direction, without: ReadonlySet<DescField>): Json {
     const fields = message.fields.filter((field) => !without.has(field));
-    const required = fields.filter((field) => (direction === "in" ? isRequired(field) : !hasPresence(field))).map((field) => field.jsonName);
+    const required = fields
+      .filter((field) => (direction === "in" ? isRequired(field) : !hasPresence(field)))
+      .map((field) => field.jsonName);
     return {
       type: "object",
       ...this.#described(message.typeName),
@@ -64,7 +66,10 @@ export class Schemas {
       case "message":
         return this.message(field.message, direction);
       case "list":
-        return { type: "array", items: { ...this.#element(field, direction), ...(direction === "in" ? ruleKeywords(itemRules(rulesOf(field))) : {}) } };
+        return {
+          type: "array",
+          items: { ...this.#element(field, direction), ...(direction === "in" ? ruleKeywords(itemRules(rulesOf(field))) : {}) },
+        };
       case "map":
         return { type: "object", additionalProperties: this.#element(field, direction) };
     }
@@ -86,8 +91,10 @@ export class Schemas {
 
   #fieldText(field: DescField): Json {
     const isPersonal = hasOption(field, fieldOption) && getOption(field, fieldOption).personal;
-    const own = field.fieldKind === "enum" ? this.#enum(field.enum)["description"] : undefined;
-    const texts = [this.#comments.get(`${field.parent.typeName}.${field.name}`), own, isPersonal ? "Personal data." : undefined].filter((text) => text !== undefined);
+    const own = field.fieldKind === "enum" ? this.#enum(field.enum).description : undefined;
+    const texts = [this.#comments.get(`${field.parent.typeName}.${field.name}`), own, isPersonal ? "Personal data." : undefined].filter(
+      (text) => text !== undefined,
+    );
     return { ...(texts.length > 0 ? { description: texts.join("\n\n") } : {}), ...(isPersonal ? { "x-personal": true } : {}) };
   }
 

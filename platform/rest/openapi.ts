@@ -1,7 +1,7 @@
 import type { DescField, DescMessage, DescService } from "@bufbuild/protobuf";
 import type { Identity } from "#platform/rest/identity.ts";
-import { type Json, Schemas, shortName } from "#platform/rest/openapi-schemas.ts";
 import { problemResponses, problemSchema } from "#platform/rest/openapi-problems.ts";
+import { type Json, Schemas, shortName } from "#platform/rest/openapi-schemas.ts";
 import { type Comments, readComments } from "#platform/rest/proto-comments.ts";
 import { hasTextForm, isQueryable } from "#platform/rest/query.ts";
 import type { Binding } from "#platform/rest/routes.ts";
@@ -18,13 +18,21 @@ const KNOWN = ["get", "put", "post", "delete", "options", "head", "patch", "trac
 /** Nested fields of a query are told so deep; deeper ones work as well. */
 const QUERY_DEPTH = 3;
 
-type Work = DocumentInput & { readonly schemas: Schemas; readonly comments: Comments; readonly operationIds: Map<string, number>; readonly responses: Record<string, Json> };
+type Work = DocumentInput & {
+  readonly schemas: Schemas;
+  readonly comments: Comments;
+  readonly operationIds: Map<string, number>;
+  readonly responses: Record<string, Json>;
+};
 
 /** The OpenAPI 3.1 document of the services: addresses, texts, schemas, rules and errors, all from their contracts. */
 export function openApi(input: DocumentInput): Json {
   const comments = readComments();
-  const schemas = new Schemas(comments, input.bindings.map(({ method }) => method.output));
-  schemas.components["Problem"] = problemSchema;
+  const schemas = new Schemas(
+    comments,
+    input.bindings.map(({ method }) => method.output),
+  );
+  schemas.components.Problem = problemSchema;
   const work: Work = { ...input, comments, schemas, operationIds: new Map(), responses: {} };
   const paths: Record<string, Json> = {};
   const shapes = new Map<string, string>();
@@ -38,7 +46,11 @@ export function openApi(input: DocumentInput): Json {
     paths[key] ??= {};
     const item = paths[key];
     for (const method of binding.httpMethod === "*" ? ["get", "put", "post", "delete", "patch"] : [binding.httpMethod.toLowerCase()])
-      item[KNOWN.includes(method) ? method : `x-${method}`] = operation(work, binding, names.map((name, index) => ({ ...name, name: keyNames[index] ?? name.name })));
+      item[KNOWN.includes(method) ? method : `x-${method}`] = operation(
+        work,
+        binding,
+        names.map((name, index) => ({ ...name, name: keyNames[index] ?? name.name })),
+      );
   }
   return {
     openapi: "3.1.0",
@@ -59,7 +71,8 @@ const idempotencyKey = {
   name: "Idempotency-Key",
   in: "header",
   required: false,
-  description: "Names this command: a repeat under the same key gets the first answer and changes nothing. Without one, a retry may do the work twice.",
+  description:
+    "Names this command: a repeat under the same key gets the first answer and changes nothing. Without one, a retry may do the work twice.",
   schema: { type: "string", minLength: 1, maxLength: 255, pattern: "^[\\x21-\\x7e]+$" },
   example: "0190b6a0-7c1e-7000-8000-3d6f1c2b4a59",
 };
@@ -95,7 +108,13 @@ function operation(work: Work, binding: Binding, pathNames: readonly PathName[])
   const parameters = [
     ...pathNames.map(({ name, field, isRest }) => {
       const { description: about, ...schema } = work.schemas.field(field, "in");
-      return { name, in: "path", required: true, schema, ...text(isRest ? "The rest of the path; it may hold slashes." : (about as string | undefined)) };
+      return {
+        name,
+        in: "path",
+        required: true,
+        schema,
+        ...text(isRest ? "The rest of the path; it may hold slashes." : (about as string | undefined)),
+      };
     }),
     ...(body.kind === "whole" ? [] : queryParameters(work, method.input, new Set([...bound(binding)]), "", 1)),
     ...(options.idempotency === "KEYED" ? [{ $ref: "#/components/parameters/IdempotencyKey" }] : []),
@@ -126,7 +145,16 @@ function queryParameters(work: Work, message: DescMessage, without: ReadonlySet<
       return goesOn ? queryParameters(work, field.message, without, `${name}.`, depth + 1) : [];
     }
     const { description, ...schema } = work.schemas.field(field, "in");
-    return [{ name, in: "query", required: false, schema, ...(field.fieldKind === "list" ? { style: "form", explode: true } : {}), ...text(description as string | undefined) }];
+    return [
+      {
+        name,
+        in: "query",
+        required: false,
+        schema,
+        ...(field.fieldKind === "list" ? { style: "form", explode: true } : {}),
+        ...text(description as string | undefined),
+      },
+    ];
   });
 }
 
@@ -155,7 +183,8 @@ function success(work: Work, binding: Binding): Json {
   const schema = responseBody === undefined ? work.schemas.message(method.output, "out") : work.schemas.field(responseBody, "out");
   if (method.methodKind !== "server_streaming") return { description, headers, content: { "application/json": { schema } } };
   return {
-    description: "A message a line, or an event each. An error on the way is the last line, `{\"error\": problem}`, or the last event, `error`.",
+    description:
+      'A message a line, or an event each. An error on the way is the last line, `{"error": problem}`, or the last event, `error`.',
     headers,
     content: { "application/x-ndjson": { schema }, "text/event-stream": { schema: { type: "string" } } },
   };

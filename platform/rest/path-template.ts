@@ -82,7 +82,8 @@ function splitSegments(path: string): string[] {
 }
 
 /** The same for two templates that match the same paths: `/things/{id}:cancel` and `/things/{thing_id}:cancel`. */
-export const templateShape = (template: PathTemplate): string => `${routerPath(template)}${template.verb === undefined ? "" : ` :${template.verb}`}`;
+export const templateShape = (template: PathTemplate): string =>
+  `${routerPath(template)}${template.verb === undefined ? "" : ` :${template.verb}`}`;
 
 /** The template as Fastify's router reads it, without its verb; variables lose their names, since values are cut from the raw path. */
 export const routerPath = ({ segments }: PathTemplate): string =>
@@ -122,4 +123,10 @@ export function matchPath(template: PathTemplate, rawPath: string): string[] | u
   });
 }
 
-const decodeKeepingSlash = (part: string): string => (part.includes("%") ? part.split(/(%2f)/i).map((piece, index) => (index % 2 === 1 ? piece : decodeURIComponent(piece))).join("") : part);
+const decodeKeepingSlash = (part: string): string =>
+  part.includes("%")
+    ? part
+        .split(/(%2f)/i)
+        .map((piece, index) => (index % 2 === 1 ? piece : decodeURIComponent(piece)))
+        .join("")
+    : part;

@@ -19,7 +19,8 @@ export function readQuery(schema: DescMessage, rawQuery: string, bound: Readonly
   const violations: Violation[] = [];
   if (rawQuery === "") return tree;
   const pairs = rawQuery.split("&", PARAMETERS_MAX + 1);
-  if (pairs.length > PARAMETERS_MAX) throw new CallError("INVALID_ARGUMENT", "invalid_query", `More than ${PARAMETERS_MAX} query parameters.`);
+  if (pairs.length > PARAMETERS_MAX)
+    throw new CallError("INVALID_ARGUMENT", "invalid_query", `More than ${PARAMETERS_MAX} query parameters.`);
   for (const pair of pairs) {
     if (pair === "") continue;
     const at = pair.indexOf("=");
@@ -35,14 +36,23 @@ export function readQuery(schema: DescMessage, rawQuery: string, bound: Readonly
 function decode(text: string): string {
   try {
     return decodeURIComponent(text.replaceAll("+", " "));
-  } catch {
-    throw new CallError("INVALID_ARGUMENT", "invalid_query", "The query's percent-encoding is broken.");
+  } catch (error) {
+    throw brokenEncoding(error);
   }
 }
 
+const brokenEncoding = (cause: unknown): CallError =>
+  new CallError("INVALID_ARGUMENT", "invalid_query", "The query's percent-encoding is broken.", { cause });
+
 const unknown = { rule: "unknown_field", message: "There is no such query parameter." };
 
-function put(tree: JsonObject, schema: DescMessage, name: string, value: string, bound: ReadonlySet<DescField>): Omit<Violation, "field"> | undefined {
+function put(
+  tree: JsonObject,
+  schema: DescMessage,
+  name: string,
+  value: string,
+  bound: ReadonlySet<DescField>,
+): Omit<Violation, "field"> | undefined {
   const keys = name.split(".");
   let object = tree;
   let message = schema;
@@ -90,6 +100,7 @@ function toTree(field: DescField, value: string): JsonTree {
   const isBool = field.scalar === ScalarType.BOOL || field.message?.typeName === "google.protobuf.BoolValue";
   if (isBool && (value === "true" || value === "false")) return value === "true";
   // A mask's paths may be written as the contract has them.
-  if (field.message?.typeName === "google.protobuf.FieldMask") return value.replaceAll(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  if (field.message?.typeName === "google.protobuf.FieldMask")
+    return value.replaceAll(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
   return value;
 }

@@ -59,7 +59,11 @@ export function asClientWrote(error: unknown, { body }: Binding): unknown {
     return prefix === undefined ? violation : { ...violation, field: violation.field.slice(prefix.length + 1) };
   });
   const { retryAfterMs, cause } = error;
-  return new CallError(error.status, error.code, error.message, { violations, cause, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) });
+  return new CallError(error.status, error.code, error.message, {
+    violations,
+    cause,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
 }
 
 const rawMessage = (schema: DescMessage, { contentType, data }: RawBody): Message => Object.assign(create(schema), { contentType, data });
@@ -105,15 +109,26 @@ function bindPath(tree: JsonObject, { pathFields, body }: Binding, values: reado
     const said = Object.hasOwn(object, key) ? object[key] : undefined;
     if (said !== undefined && said !== null && (said instanceof NumberText ? said.text : String(said)) !== value) {
       const within = body.kind === "field" && chain[0] === body.field ? chain.slice(1) : chain;
-      violations.push({ field: within.map((part) => part.jsonName).join("."), rule: "path_mismatch", message: "Differs from what the path says." });
+      violations.push({
+        field: within.map((part) => part.jsonName).join("."),
+        rule: "path_mismatch",
+        message: "Differs from what the path says.",
+      });
     }
-    object[key] = field.fieldKind === "scalar" && (value === "true" || value === "false") && field.scalar === ScalarType.BOOL ? value === "true" : value;
+    object[key] =
+      field.fieldKind === "scalar" && (value === "true" || value === "false") && field.scalar === ScalarType.BOOL
+        ? value === "true"
+        : value;
   }
   if (violations.length > 0) throw validationFailed(violations);
 }
 
 /** PATCH without an `update_mask` changes what its body names; null and empty values included. */
-function deriveMask({ httpMethod, method, body }: Binding, tree: JsonTree, given: JsonTree | undefined): { field: DescField; paths: string[] } | undefined {
+function deriveMask(
+  { httpMethod, method, body }: Binding,
+  tree: JsonTree,
+  given: JsonTree | undefined,
+): { field: DescField; paths: string[] } | undefined {
   if (httpMethod !== "PATCH" || body.kind !== "field" || body.field.fieldKind !== "message") return undefined;
   const field = method.input.fields.find(({ name, message }) => name === "update_mask" && message?.typeName === FieldMaskSchema.typeName);
   if (field === undefined || !isPlainObject(tree) || !isPlainObject(given) || Object.hasOwn(tree, keyOf(tree, field))) return undefined;
@@ -126,7 +141,11 @@ function maskPaths(schema: DescMessage, object: JsonObject, prefix: string): str
     if (field === undefined) return [];
     const path = prefix + field.name;
     const inner = object[key];
-    const goesOn = field.fieldKind === "message" && !hasTextForm(field.message) && !field.message.typeName.startsWith("google.protobuf.") && isPlainObject(inner);
+    const goesOn =
+      field.fieldKind === "message" &&
+      !hasTextForm(field.message) &&
+      !field.message.typeName.startsWith("google.protobuf.") &&
+      isPlainObject(inner);
     return goesOn && Object.keys(inner).length > 0 ? maskPaths(field.message, inner, `${path}.`) : [path];
   });
 }

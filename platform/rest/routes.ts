@@ -2,7 +2,7 @@ import { type DescField, type DescMessage, type DescMethod, type DescService, ge
 import { http } from "#contracts/google/api/annotations_pb.ts";
 import type { HttpRule } from "#contracts/google/api/http_pb.ts";
 import { type MethodOptions, methodName, methodOptions } from "#platform/contract/method-options.ts";
-import { type PathTemplate, parsePathTemplate, templateShape } from "#platform/rest/path-template.ts";
+import { type PathTemplate, parsePathTemplate, routerPath, templateShape } from "#platform/rest/path-template.ts";
 
 /** One way in which HTTP reaches a method. A method has as many as its rule and its `additional_bindings` say. */
 export type Binding = {
@@ -38,6 +38,7 @@ export function readBindings(services: readonly DescService[]): Binding[] {
   const faults: string[] = [];
   const bindings: Binding[] = [];
   const taken = new Map(ownPaths.map((path) => [`GET ${path}`, "the edge itself"]));
+  const readings = new Map<string, { reading: string; name: string }>();
   for (const method of services.flatMap((service) => service.methods)) {
     if (!hasOption(method, http)) continue;
     const rule = getOption(method, http);
@@ -45,6 +46,7 @@ export function readBindings(services: readonly DescService[]): Binding[] {
       try {
         const binding = readBinding(method, part, index);
         claim(binding, taken);
+        claimReading(binding, readings);
         bindings.push(binding);
       } catch (error) {
         faults.push(`${methodName(method)}: ${(error as Error).message}`);
@@ -65,6 +67,21 @@ function claim(binding: Binding, taken: Map<string, string>): void {
   });
   if (clash !== undefined) throw new Error(`${httpMethod} ${binding.template.text} is taken by ${clash[1]}`);
   taken.set(key, methodName(binding.method));
+}
+
+/** Routes that differ by their verb alone share one of Fastify's, and so the way in which their body is read. */
+function claimReading(
+  { httpMethod, template, method, rawRequest }: Binding,
+  readings: Map<string, { reading: string; name: string }>,
+): void {
+  const reading = method.methodKind === "client_streaming" ? "a stream" : rawRequest ? "bytes" : "JSON";
+  const key = `${httpMethod} ${routerPath(template)}`;
+  const first = readings.get(key);
+  if (first !== undefined && first.reading !== reading)
+    throw new Error(
+      `${httpMethod} ${template.text} takes ${reading}, and ${first.name}, which differs by its verb alone, ${first.reading}`,
+    );
+  readings.set(key, first ?? { reading, name: methodName(method) });
 }
 
 function readBinding(method: DescMethod, rule: HttpRule, index: number): Binding {
@@ -122,6 +139,7 @@ function pathField(input: DescMessage, path: string): DescField[] {
     message = field.fieldKind === "message" ? field.message : undefined;
   }
   const last = chain.at(-1);
-  if (last?.fieldKind !== "scalar" && last?.fieldKind !== "enum") throw new Error(`${path} can't stand in a path: it must be one scalar or enum`);
+  if (last?.fieldKind !== "scalar" && last?.fieldKind !== "enum")
+    throw new Error(`${path} can't stand in a path: it must be one scalar or enum`);
   return chain;
 }

@@ -4,8 +4,9 @@ import type { DescService } from "@bufbuild/protobuf";
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { uuidv7 } from "#platform/ids.ts";
 import { serveDocs } from "#platform/rest/docs-page.ts";
-import type { Edge, Invoke, Matched } from "#platform/rest/edge.ts";
+import type { Edge, Matched } from "#platform/rest/edge.ts";
 import type { Identity } from "#platform/rest/identity.ts";
+import type { Invoke } from "#platform/rest/invoke.ts";
 import { registryOf } from "#platform/rest/json.ts";
 import { openApi } from "#platform/rest/openapi.ts";
 import { matchPath, routerPath } from "#platform/rest/path-template.ts";
@@ -125,7 +126,8 @@ export function createRestServer(options: RestServerOptions): RestServer {
       return url;
     },
     async close() {
-      for (const stream of edge.streams) stream.cancel(new CallError("UNAVAILABLE", "shutting_down", "The server is being stopped: connect again.", { retryAfterMs: 1000 }));
+      for (const stream of edge.streams)
+        stream.abort(new CallError("UNAVAILABLE", "shutting_down", "The server is being stopped: connect again.", { retryAfterMs: 1000 }));
       const cut = setTimeout(() => server.server.closeAllConnections(), drainMs);
       await server.close();
       clearTimeout(cut);
@@ -177,13 +179,16 @@ function logFault(error: unknown, request: FastifyRequest, log: Log): void {
   if (error instanceof HttpFault) return;
   const call = CallError.from(error);
   if (call.status !== "INTERNAL") return;
-  log.error({ requestId: request.id, method: request.method, route: request.route, code: call.code, err: call.cause ?? call }, "a request failed by our fault");
+  log.error(
+    { requestId: request.id, method: request.method, route: request.route, code: call.code, err: call.cause ?? call },
+    "a request failed by our fault",
+  );
 }
 
 function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply, challenge: string): FastifyReply {
   const { status, headers, problem } = problemAnswer(error, request.id, challenge);
   // A body that was not read can't be told from the next request.
-  if (status === 413) headers["connection"] = "close";
+  if (status === 413) headers.connection = "close";
   for (const name of ["etag", "vary"]) reply.removeHeader(name);
   return reply.code(status).headers(headers).send(JSON.stringify(problem));
 }
@@ -210,7 +215,11 @@ function unroutable(request: FastifyRequest, bindings: readonly Binding[]): Http
     allowed.add(httpMethod);
     if (httpMethod === "GET" && method.methodKind === "unary") allowed.add("HEAD");
   }
-  if (/^\/(?:healthz|readyz|metrics|swagger\/doc\.json|docs(?:\/.*)?)?$/.test(rawPath) && request.method !== "GET" && request.method !== "HEAD") {
+  if (
+    /^\/(?:healthz|readyz|metrics|swagger\/doc\.json|docs(?:\/.*)?)?$/.test(rawPath) &&
+    request.method !== "GET" &&
+    request.method !== "HEAD"
+  ) {
     allowed.add("GET");
     allowed.add("HEAD");
   }
@@ -227,7 +236,11 @@ function splitUrl(url: string): { rawPath: string; rawQuery: string } {
   return at === -1 ? { rawPath: whole || "/", rawQuery: "" } : { rawPath: whole.slice(0, at) || "/", rawQuery: whole.slice(at + 1) };
 }
 
-function serveOwnPaths(server: FastifyInstance, { health, metrics, info, services, identity }: RestServerOptions, bindings: readonly Binding[]): void {
+function serveOwnPaths(
+  server: FastifyInstance,
+  { health, metrics, info, services, identity }: RestServerOptions,
+  bindings: readonly Binding[],
+): void {
   const noStore = (reply: FastifyReply) => reply.header("cache-control", "no-store");
   server.get("/", (request, reply) =>
     request.headers.accept?.includes("text/html") === true
@@ -236,13 +249,21 @@ function serveOwnPaths(server: FastifyInstance, { health, metrics, info, service
   );
   server.get("/healthz", (_request, reply) => {
     const isLive = health.live();
-    return noStore(reply).code(isLive ? 200 : 503).send({ status: isLive ? "ok" : "failing" });
+    return noStore(reply)
+      .code(isLive ? 200 : 503)
+      .send({ status: isLive ? "ok" : "failing" });
   });
   server.get("/readyz", async (_request, reply) => {
     const { ready, checks } = await health.ready();
-    return noStore(reply).code(ready ? 200 : 503).send({ ready, checks });
+    return noStore(reply)
+      .code(ready ? 200 : 503)
+      .send({ ready, checks });
   });
-  server.get("/metrics", async (_request, reply) => noStore(reply).type(metrics.contentType).send(await metrics.text()));
+  server.get("/metrics", async (_request, reply) =>
+    noStore(reply)
+      .type(metrics.contentType)
+      .send(await metrics.text()),
+  );
   let document: string | undefined;
   server.get("/swagger/doc.json", (_request, reply) => {
     document ??= JSON.stringify(openApi({ bindings, services, info, identity }));
@@ -261,16 +282,17 @@ function serveBindings(server: FastifyInstance, edge: Edge, bindings: readonly B
   ] as const;
   for (const { takes, type, read } of scopes) {
     const groups = groupByRoute(bindings.filter(takes));
-    server.register(async (scope) => {
+    server.register((scope, _options, done) => {
       scope.removeAllContentTypeParsers();
-      if (read === "stream") scope.addContentTypeParser(type, (_request, payload, done) => done(null, payload));
+      if (read === "stream") scope.addContentTypeParser(type, (_request, payload, parsed) => parsed(null, payload));
       else
-        scope.addContentTypeParser(type, { parseAs: "buffer" }, (request, body, done) => {
+        scope.addContentTypeParser(type, { parseAs: "buffer" }, (request, body, parsed) => {
           const fault = type === "*" ? undefined : encodingFault(request);
-          if (fault === undefined) done(null, body);
-          else done(fault);
+          if (fault === undefined) parsed(null, body);
+          else parsed(fault);
         });
       for (const group of groups) serveGroup(scope, edge, group);
+      done();
     });
   }
 }

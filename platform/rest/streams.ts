@@ -1,7 +1,7 @@
 import { Readable } from "node:stream";
 import type { Message } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { type Cancellation, cancelOnDisconnect, type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
+import { abortOnDisconnect, type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
 import { fieldToJson, messageToJson, readJson } from "#platform/rest/json.ts";
 import { httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { asClientWrote, RawBody, requestMessage } from "#platform/rest/request-message.ts";
@@ -20,13 +20,13 @@ const KEEP_ALIVE_MS = 15_000;
  */
 export async function serveServerStream(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const cancellation = cancelOnDisconnect(reply);
-  const call = await startCall(edge, binding, request, cancellation);
+  const abort = abortOnDisconnect(reply);
+  const call = await startCall(edge, binding, request, abort.signal);
   const body = request.body instanceof Buffer && request.body.length > 0 ? readJson(request.body) : undefined;
   const message = requestMessage(binding, { ...matched, body }, edge.registry);
-  edge.streams.add(cancellation);
-  reply.raw.once("close", () => edge.streams.delete(cancellation));
-  const answers = edge.invoke.serverStreaming(binding.method, message, call)[Symbol.asyncIterator]();
+  edge.streams.add(abort);
+  reply.raw.once("close", () => edge.streams.delete(abort));
+  const answers = edge.invoke.serverStream(binding.method, message, call)[Symbol.asyncIterator]();
   const first = answers.next();
   const early = await within(OPEN_AFTER_MS, first).catch((error: unknown) => Promise.reject(asClientWrote(error, binding)));
   reply.code(binding.options.httpStatus).header("cache-control", "no-store");
@@ -39,7 +39,7 @@ export async function serveServerStream(edge: Edge, matched: Matched, request: F
   }
   const isEvents = request.headers.accept?.includes("text/event-stream") === true;
   reply.header("content-type", isEvents ? "text/event-stream" : "application/x-ndjson").header("x-accel-buffering", "no");
-  const lines = textLines(edge, matched, answers, first, isEvents, request, cancellation);
+  const lines = textLines({ edge, matched, request, signal: abort.signal, isEvents }, answers, first);
   const stream = Readable.from(lines, { objectMode: false, highWaterMark: 16 * 1024 });
   reply.send(stream);
   // The head goes out now, and not with a first message that may be long in coming.
@@ -50,9 +50,19 @@ export async function serveServerStream(edge: Edge, matched: Matched, request: F
 type Answers = AsyncIterator<Message>;
 type First = Promise<IteratorResult<Message>>;
 
-async function* textLines(edge: Edge, { binding }: Matched, answers: Answers, first: First, isEvents: boolean, request: FastifyRequest, cancellation: Cancellation) {
+type TextStream = {
+  readonly edge: Edge;
+  readonly matched: Matched;
+  readonly request: FastifyRequest;
+  readonly signal: AbortSignal;
+  readonly isEvents: boolean;
+};
+
+async function* textLines({ edge, matched: { binding }, request, signal, isEvents }: TextStream, answers: Answers, first: First) {
   const toJson = (message: Message) =>
-    binding.responseBody === undefined ? messageToJson(binding.method.output, message, edge.registry) : fieldToJson(binding.responseBody, message, edge.registry);
+    binding.responseBody === undefined
+      ? messageToJson(binding.method.output, message, edge.registry)
+      : fieldToJson(binding.responseBody, message, edge.registry);
   let next = first;
   try {
     for (;;) {
@@ -66,7 +76,7 @@ async function* textLines(edge: Edge, { binding }: Matched, answers: Answers, fi
       next = answers.next();
     }
   } catch (error) {
-    const told = cancellation.reason instanceof CallError ? cancellation.reason : asClientWrote(error, binding);
+    const told = signal.reason instanceof CallError ? signal.reason : asClientWrote(error, binding);
     const { problem } = problemAnswer(told, request.id, edge.identity.challenge);
     yield isEvents ? `event: error\ndata: ${JSON.stringify(problem)}\n\n` : `${JSON.stringify({ error: problem })}\n`;
   } finally {
@@ -98,8 +108,8 @@ async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined
 /** Takes many messages in one request: a message a line (NDJSON), or a body of bytes in chunks; answers once. */
 export async function serveClientStream(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const cancellation = cancelOnDisconnect(reply);
-  const call = await startCall(edge, binding, request, cancellation);
+  const abort = abortOnDisconnect(reply);
+  const call = await startCall(edge, binding, request, abort.signal);
   const type = request.headers["content-type"] ?? "";
   if (!binding.rawRequest && !/^application\/(?:x-)?(?:ndjson|jsonl)\s*(?:;|$)/i.test(type))
     throw httpFault("unsupported_media_type", "This stream is read as application/x-ndjson.");
@@ -111,7 +121,7 @@ export async function serveClientStream(edge: Edge, matched: Matched, request: F
   });
   let answer: Message;
   try {
-    answer = await edge.invoke.clientStreaming(binding.method, requests, call);
+    answer = await edge.invoke.clientStream(binding.method, requests, call);
   } catch (error) {
     throw fault ?? asClientWrote(error, binding);
   }
@@ -145,7 +155,12 @@ async function* rawRequests(edge: Edge, matched: Matched, source: AsyncIterable<
     yield requestMessage(matched.binding, { ...matched, body: new RawBody(type || "application/octet-stream", chunk) }, edge.registry);
   }
   // An empty file is a file: its one message says so.
-  if (isEmpty) yield requestMessage(matched.binding, { ...matched, body: new RawBody(type || "application/octet-stream", new Uint8Array()) }, edge.registry);
+  if (isEmpty)
+    yield requestMessage(
+      matched.binding,
+      { ...matched, body: new RawBody(type || "application/octet-stream", new Uint8Array()) },
+      edge.registry,
+    );
 }
 
 async function* lineRequests(edge: Edge, matched: Matched, source: AsyncIterable<Buffer>): AsyncGenerator<Message> {
@@ -156,11 +171,15 @@ async function* lineRequests(edge: Edge, matched: Matched, source: AsyncIterable
     try {
       yield requestMessage(matched.binding, { ...matched, body: readJson(line) }, edge.registry);
     } catch (error) {
-      if (!(error instanceof CallError)) throw error;
-      throw new CallError(error.status, error.code, `Line ${number}: ${error.message}`, { violations: error.violations });
+      throw atLine(number, error);
     }
   }
 }
+
+const atLine = (number: number, error: unknown): unknown =>
+  error instanceof CallError
+    ? new CallError(error.status, error.code, `Line ${number}: ${error.message}`, { violations: error.violations, cause: error })
+    : error;
 
 async function* lines(source: AsyncIterable<Buffer>, limitBytes: number): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];

@@ -3,9 +3,8 @@ import pino from "pino";
 import { HttpBodySchema } from "#contracts/google/api/httpbody_pb.ts";
 import { ThingSchema, ThingsService } from "#contracts/polis/resttest/v1/resttest_pb.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
-import type { Invoke } from "#platform/rest/edge.ts";
+import type { Call, Invoke } from "#platform/rest/invoke.ts";
 import { createRestServer, type RestServer, type RestServerOptions } from "#platform/rest/server.ts";
-import type { Call } from "#platform/rpc/transport.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 export const userId = "0190b6a0-0000-7000-8000-000000000001";
@@ -33,12 +32,12 @@ export async function startThings(
       received.push({ method: method.name, request, call });
       return (await answers.unary?.[method.name]?.(request, call)) ?? create(method.output);
     },
-    serverStreaming(method, request, call) {
+    serverStream(method, request, call) {
       received.push({ method: method.name, request, call });
       if (answers.stream === undefined) throw new Error("the test says no stream");
       return answers.stream(method, request, call);
     },
-    clientStreaming(method, requests, call) {
+    clientStream(method, requests, call) {
       if (answers.upload === undefined) throw new Error("the test says no upload");
       return answers.upload(method, requests, call);
     },
@@ -57,5 +56,6 @@ export async function startThings(
   return { url: await server.listen(0, "127.0.0.1"), server, received, metrics, logged };
 }
 
-export const thing = (init: MessageInitShape<typeof ThingSchema> = {}) => create(ThingSchema, { id: thingId, userId, amount: 1000n, currency: "RUB", ...init });
+export const thing = (init: MessageInitShape<typeof ThingSchema> = {}) =>
+  create(ThingSchema, { id: thingId, userId, amount: 1000n, currency: "RUB", ...init });
 export const httpBody = (contentType: string, data: string) => create(HttpBodySchema, { contentType, data: Buffer.from(data) });

@@ -3,7 +3,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { HttpBody } from "#contracts/google/api/httpbody_pb.ts";
 import { Cache_Scope } from "#contracts/polis/options/v1/options_pb.ts";
-import { cancelOnDisconnect, type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
+import { abortOnDisconnect, type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
 import { fieldToJson, messageToJson, readJson } from "#platform/rest/json.ts";
 import { asClientWrote, RawBody, requestMessage } from "#platform/rest/request-message.ts";
 import type { Binding } from "#platform/rest/routes.ts";
@@ -11,7 +11,7 @@ import type { Binding } from "#platform/rest/routes.ts";
 /** Answers one request by one call. */
 export async function serveUnary(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const call = await startCall(edge, binding, request, cancelOnDisconnect(reply));
+  const call = await startCall(edge, binding, request, abortOnDisconnect(reply).signal);
   const message = requestMessage(binding, { ...matched, body: bodyOf(binding, request) }, edge.registry);
   let answer: Message;
   try {
@@ -37,7 +37,8 @@ export function sendAnswer(edge: Edge, binding: Binding, answer: Message, reques
     return cached(edge, binding, data, request, reply.header("content-type", contentType || "application/octet-stream"));
   }
   const { responseBody, method } = binding;
-  const text = responseBody === undefined ? messageToJson(method.output, answer, edge.registry) : fieldToJson(responseBody, answer, edge.registry);
+  const text =
+    responseBody === undefined ? messageToJson(method.output, answer, edge.registry) : fieldToJson(responseBody, answer, edge.registry);
   return cached(edge, binding, text, request, reply.header("content-type", "application/json"));
 }
 

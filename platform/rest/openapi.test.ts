@@ -1,0 +1,125 @@
+import { describe, expect, test } from "vitest";
+import { ThingsService } from "#contracts/polis/resttest/v1/resttest_pb.ts";
+import { headerIdentity } from "#platform/rest/identity.ts";
+import { openApi } from "#platform/rest/openapi.ts";
+import { readBindings } from "#platform/rest/routes.ts";
+
+// Read loosely: what a test asks for is what fails it when it isn't there.
+type Node = { [key: string]: Node } & Node[] & string;
+const document = openApi({
+  bindings: readBindings([ThingsService]),
+  services: [ThingsService],
+  info: { title: "Things", version: "1" },
+  identity: headerIdentity,
+}) as Node;
+const operation = (path: string, method: string): Node => document.paths?.[path]?.[method] as Node;
+const schema = (name: string): Node => document.components?.schemas?.[name] as Node;
+
+describe("the OpenAPI document", () => {
+  test("has every binding, with the verb, the segments of a name and one path for one shape", () => {
+    expect(Object.keys(document.paths ?? {}).sort()).toEqual(
+      [
+        "/things",
+        "/things/{thing_id}",
+        "/owners/{owner.user_id}/things/{thing_id}",
+        "/things/{thing_id}:cancel",
+        "/things:cancel",
+        "/echo",
+        "/named/shelves/{name}/books/{name_2}",
+        "/files/{name}",
+        "/files/{name}:describe",
+        "/names",
+        "/cache",
+        "/downloads/{file}",
+        "/webhooks",
+        "/things:watch",
+        "/things:export",
+        "/things:import",
+        "/uploads/{file_id}",
+      ].sort(),
+    );
+    expect(Object.keys(document.paths?.["/things/{thing_id}"] ?? {}).sort()).toEqual(["delete", "get", "patch", "put"]);
+    const ids = JSON.stringify(document).match(/"operationId":"[^"]+"/g) ?? [];
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  test("has the contract's comments as its texts", () => {
+    expect(operation("/things", "post")).toMatchObject({
+      operationId: "createThing",
+      tags: ["Things"],
+      summary: "Makes a thing. Small, as most requests are".split(". ")[0],
+      description: "Makes a thing. Small, as most requests are.",
+    });
+    expect(document.tags).toMatchObject([{ name: "Things", description: "Things, and every way in which HTTP can reach them." }]);
+    expect(schema("resttest.Thing").properties?.status?.description).toContain("- `USED`: In use.");
+    expect(JSON.stringify(document)).not.toContain("buf:lint");
+  });
+
+  test("tells the contract's rules, what is required, and examples", () => {
+    expect(schema("resttest.CreateThingRequest")).toMatchObject({
+      required: ["amount"],
+      additionalProperties: false,
+      properties: {
+        amount: { type: ["string", "integer"], format: "int64", exclusiveMinimum: 0, examples: ["1000"], description: "Minor units." },
+        currency: { type: "string", pattern: "^[A-Z]{3}$", examples: ["RUB"] },
+        description: { type: "string", maxLength: 2000, "x-personal": true },
+      },
+    });
+    const pageSize = operation("/things", "get").parameters?.find((parameter) => parameter.name === "page_size");
+    expect(pageSize).toMatchObject({
+      in: "query",
+      required: false,
+      schema: { type: "integer", minimum: 0, maximum: 500 },
+      description: "At most so many; 50 if left out.",
+    });
+    expect(operation("/things/{thing_id}", "get").parameters?.[0]).toMatchObject({
+      name: "thing_id",
+      in: "path",
+      required: true,
+      schema: { format: "uuid" },
+    });
+  });
+
+  test("tells what is answered apart from what is sent", () => {
+    expect(schema("resttest.Thing").properties?.amount).toMatchObject({ type: "string", format: "int64" });
+    expect(schema("resttest.Thing").required).toEqual(["id", "userId", "amount", "currency", "status", "labels", "notes"]);
+    expect(schema("resttest.EverythingInput").properties?.int64Value?.type).toEqual(["string", "integer"]);
+    expect(
+      Object.keys(operation("/things/{thing_id}", "put").requestBody?.content?.["application/json"]?.schema?.properties ?? {}),
+    ).toEqual(["amount", "currency"]);
+  });
+
+  test("has each method's status, its rejections and what may happen to any request, with examples of the code", () => {
+    const { responses } = operation("/things", "post") as unknown as { responses: Node };
+    expect(Object.keys(responses)).toEqual(["201", "400", "401", "403", "409", "413", "415", "429", "500", "503", "504"]);
+    const conflict = responses["409"]?.content?.["application/problem+json"];
+    expect(Object.keys(conflict?.examples ?? {})).toEqual(["thing_exists", "idempotency_key_reused"]);
+    expect(conflict?.examples?.thing_exists?.value).toMatchObject({
+      status: 409,
+      code: "thing_exists",
+      detail: "There is such a thing already.",
+    });
+    expect(Object.keys(operation("/things/{thing_id}", "delete").responses ?? {})[0]).toBe("204");
+  });
+
+  test("asks for a key where a method is keyed, and for a user where it isn't public", () => {
+    const key = { $ref: "#/components/parameters/IdempotencyKey" };
+    expect(operation("/things", "post").parameters).toContainEqual(key);
+    expect(operation("/things", "get").parameters).not.toContainEqual(key);
+    expect(operation("/things", "get").security).toEqual([{ user: [] }]);
+    expect(operation("/echo", "post").security).toEqual([]);
+    expect(document.components?.securitySchemes?.user).toMatchObject({ type: "apiKey", name: "X-User-Id" });
+  });
+
+  test("refers to nothing that isn't there", () => {
+    const references = new Set((JSON.stringify(document).match(/"\$ref":"#\/[^"]+"/g) ?? []).map((text) => text.slice(8, -1)));
+    expect(references.size).toBeGreaterThan(10);
+    for (const reference of references) {
+      const target = reference
+        .split("/")
+        .slice(1)
+        .reduce<Node | undefined>((node, key) => node?.[key], document);
+      expect(target, reference).toBeDefined();
+    }
+  });
+});
