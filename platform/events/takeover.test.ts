@@ -157,13 +157,20 @@ test("every event has its effect once and in the order of its key, whatever fail
   const database = await testDatabase({ migrations: serviceMigrations, maxConnections: 8 });
   await createEffects(database);
   const step = fc.oneof(
-    { weight: 6, arbitrary: fc.record({ do: fc.constant("publish" as const), key: fc.nat({ max: 5 }), repeat: fc.boolean() }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        do: fc.constant("publish" as const),
+        keys: fc.array(fc.nat({ max: 5 }), { minLength: 1, maxLength: 12 }),
+        repeat: fc.boolean(),
+      }),
+    },
     { weight: 1, arbitrary: fc.record({ do: fc.constant("restart" as const) }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant("join" as const) }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant("replay" as const) }) },
   );
   const scenario = fc.record({
-    steps: fc.array(step, { minLength: 10, maxLength: 60 }),
+    steps: fc.array(step, { minLength: 10, maxLength: 40 }),
     faults: fc.array(fc.nat({ max: 99 }), { minLength: 30, maxLength: 30 }),
     prepares: fc.boolean(),
     name: fc.uuid(),
@@ -211,11 +218,14 @@ test("every event has its effect once and in the order of its key, whatever fail
         await join();
         for (const [n, act] of steps.entries()) {
           if (act.do === "publish") {
-            const key = derivedUuid(name, String(act.key));
-            const record = orderCreated(key, String(n));
-            expected.set(key, [...(expected.get(key) ?? []), String(n)]);
-            sent.push(record);
-            await publisher.publish(act.repeat ? [record, sent[n % sent.length] as EventRecord] : [record]);
+            const fresh = act.keys.map((number, i) => {
+              const key = derivedUuid(name, String(number));
+              const value = `${n}.${i}`;
+              expected.set(key, [...(expected.get(key) ?? []), value]);
+              return orderCreated(key, value);
+            });
+            sent.push(...fresh);
+            await publisher.publish(act.repeat ? [...fresh, sent[n % sent.length] as EventRecord] : fresh);
           } else if (act.do === "join" && members.length < 3) await join();
           else if (act.do === "restart") {
             await leave();

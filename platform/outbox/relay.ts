@@ -61,34 +61,27 @@ export function startRelay(options: RelayOptions): Relay {
   };
   wakeups?.on(`outbox ${service}`, bell.ring);
 
+  const measure = ({ events, ageSeconds }: { events: number; ageSeconds: number }): void => {
+    gauges.events.set({ service }, events);
+    gauges.age.set({ service }, ageSeconds);
+  };
+
   const run = async (): Promise<void> => {
-    for (let failures = 0; !stopping.signal.aborted; ) {
+    while (!stopping.signal.aborted) {
       const lease = makeLease(options);
+      const taken = await lease.take().catch((error: unknown) => {
+        logger.debug({ err: error }, "the outbox is away");
+        return false;
+      });
+      if (!taken) {
+        await pause(timings.outboxHeartbeatMs, stopping.signal);
+        continue;
+      }
+      leads = true;
       try {
-        if (!(await lease.take())) {
-          await pause(timings.outboxHeartbeatMs, stopping.signal);
-          continue;
-        }
-        leads = true;
-        await relayRounds(options, {
-          lease,
-          bell,
-          stopping: stopping.signal,
-          gauges: ({ events, ageSeconds }) => {
-            gauges.events.set({ service }, events);
-            gauges.age.set({ service }, ageSeconds);
-          },
-          succeeded: () => {
-            failures = 0;
-          },
-        });
+        await relayRounds(options, { lease, bell, stopping: stopping.signal, gauges: measure });
       } catch (error) {
-        if (error instanceof LeaseLostError) logger.warn("another relay has taken over the outbox");
-        else {
-          failures += 1;
-          logger.warn({ err: error, failures }, "events wait in the outbox");
-          await pause(growingPauseMs(failures, timings), stopping.signal);
-        }
+        logger.warn({ err: error }, "the outbox's lease was lost");
       } finally {
         leads = false;
         gauges.events.remove({ service });
@@ -157,25 +150,32 @@ type Work = {
   readonly bell: ReturnType<typeof makeBell>;
   readonly stopping: AbortSignal;
   readonly gauges: (depth: { events: number; ageSeconds: number }) => void;
-  readonly succeeded: () => void;
 };
 
-async function relayRounds(options: RelayOptions, work: Work): Promise<void> {
-  const { database, timings } = options;
-  const { lease, bell, stopping } = work;
-  let parkedKeys = await retryParkedRows(options, lease);
-  let lookedAt = performance.now();
-  while (!stopping.aborted) {
+/** Rounds until the relay is stopped or its lease lost; what else goes wrong is tried again after a pause that grows. */
+async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauges }: Work): Promise<void> {
+  const { database, timings, logger } = options;
+  let parkedKeys: Set<string> | undefined;
+  let lookedAt = Number.NEGATIVE_INFINITY;
+  for (let failures = 0; !stopping.aborted; ) {
     lease.assertHeld();
-    if (performance.now() - lookedAt >= timings.outboxPollMs) {
-      lookedAt = performance.now();
-      work.gauges(await outboxDepth(database));
-      if (parkedKeys.size > 0) parkedKeys = await retryParkedRows(options, lease);
+    try {
+      if (performance.now() - lookedAt >= timings.outboxPollMs) {
+        lookedAt = performance.now();
+        gauges(await outboxDepth(database));
+        if (parkedKeys !== undefined && parkedKeys.size > 0) parkedKeys = await retryParkedRows(options, lease);
+      }
+      parkedKeys ??= await retryParkedRows(options, lease);
+      const rows = await readRows(database);
+      if (rows.length === 0) await bell.wait(timings.outboxPollMs);
+      else await relayRound(options, lease, rows, parkedKeys);
+      failures = 0;
+    } catch (error) {
+      if (error instanceof LeaseLostError) throw error;
+      failures += 1;
+      logger.warn({ err: error, failures }, "events wait in the outbox");
+      await pause(growingPauseMs(failures, timings), stopping);
     }
-    const rows = await readRows(database);
-    if (rows.length === 0) await bell.wait(timings.outboxPollMs);
-    else await relayRound(options, lease, rows, parkedKeys);
-    work.succeeded();
   }
 }
 

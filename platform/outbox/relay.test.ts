@@ -1,0 +1,228 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
+import { type EventLog, RecordRefusedError } from "#platform/events/event-log.ts";
+import { topicsOf } from "#platform/events/event-types.ts";
+import type { PostgresLog } from "#platform/events/postgres-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { decodeRecordBatch } from "#platform/events/record-batch.ts";
+import { logMigrations, orderCreated, serviceMigrations, testEventLog, testTimings } from "#platform/events/test-support.ts";
+import { uuidv7 } from "#platform/ids.ts";
+import { outboxInsert, retryParked } from "#platform/outbox/outbox.ts";
+import { type Relay, startRelay } from "#platform/outbox/relay.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import { testDatabase, testLog } from "#platform/postgres/testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+
+const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 10_000, interval: 10 });
+
+describe("the relay of an outbox", async () => {
+  const logDatabase = await testDatabase({ migrations: logMigrations, maxConnections: 8 });
+  const database = await testDatabase({ migrations: serviceMigrations, maxConnections: 8 });
+  const ended: (() => Promise<void>)[] = [];
+  let log: PostgresLog;
+
+  beforeEach(async () => {
+    await database.query({ text: "TRUNCATE outbox, outbox_lease, outbox_parked" });
+    await logDatabase.query({ text: "TRUNCATE topics, partitions, log, groups, positions, members, leases" });
+    log = testEventLog(logDatabase);
+    ended.push(() => log.close());
+    await log.ensureTopics(topicsOf([OrderCreatedSchema]));
+  });
+  afterEach(async () => {
+    for (const end of ended.splice(0).reverse()) await end();
+  });
+
+  function start(options: { log?: EventLog; database?: Database; metrics?: Metrics } = {}): Relay {
+    const relay = startRelay({ service: "test", database, log, logger: testLog, metrics: new Metrics(), timings: testTimings, ...options });
+    ended.push(() => relay.stop());
+    return relay;
+  }
+
+  const put = async (...records: EventRecord[]): Promise<void> => void (await database.query(outboxInsert(records)));
+
+  /** The values of all events in the log, of each key in order. */
+  async function logged(): Promise<Map<string, string[]>> {
+    const { rows } = await logDatabase.query<{ records: Buffer }>({ text: "SELECT records FROM log ORDER BY partition_id, last_offset" });
+    const byKey = new Map<string, string[]>();
+    for (const { key, eventId } of rows.flatMap((row) => decodeRecordBatch(row.records)))
+      byKey.set(key, [...(byKey.get(key) ?? []), eventId]);
+    return byKey;
+  }
+  const left = async (table = "outbox"): Promise<number> =>
+    (await database.query<{ left: number }>({ text: `SELECT count(*)::int AS left FROM ${table}` })).rows[0]?.left ?? -1;
+
+  test("carries events to the log in order, as soon as it is woken, and empties the outbox", async () => {
+    const relay = start();
+    const key = uuidv7();
+    const sent = Array.from({ length: 300 }, (_, n) => orderCreated(key, String(n)));
+    for (let at = 0; at < sent.length; at += 3) {
+      await put(...sent.slice(at, at + 3));
+      relay.wake();
+    }
+    await until(async () => expect((await logged()).get(key)).toEqual(sent.map((record) => record.eventId)));
+    await until(async () => expect(await left()).toBe(0));
+  });
+
+  test("doesn't lose a transaction that began first and commits last", async () => {
+    const relay = start();
+    const [early, late] = [orderCreated(uuidv7(), "early"), orderCreated(uuidv7(), "late")];
+    const commit = Promise.withResolvers<void>();
+    const inserted = Promise.withResolvers<void>();
+    const slow = database.transaction(async (tx) => {
+      await tx.query(outboxInsert([early]));
+      inserted.resolve();
+      await commit.promise;
+    });
+    await inserted.promise;
+    await put(late);
+    relay.wake();
+    await until(async () => expect([...(await logged()).keys()]).toEqual([late.key]));
+    await until(async () => expect(await left()).toBe(0));
+    commit.resolve();
+    await slow;
+    relay.wake();
+    await until(async () => expect((await logged()).get(early.key)).toEqual([early.eventId]));
+  });
+
+  test("works alone; when it freezes another takes over, and the frozen one deletes nothing", async () => {
+    const thaw = Promise.withResolvers<void>();
+    let frozen: Promise<void> | undefined;
+    const freezing: Database = {
+      ...database,
+      query: async (statement) => {
+        await frozen;
+        return database.query(statement);
+      },
+      transaction: async (run, options) => {
+        await frozen;
+        return database.transaction(run, options);
+      },
+    };
+    const published: string[] = [];
+    const inHand = Promise.withResolvers<void>();
+    const frozenLog: EventLog = {
+      ...log,
+      systemId: log.systemId,
+      publish: async (records, options) => {
+        frozen = thaw.promise;
+        inHand.resolve();
+        await thaw.promise;
+        await log.publish(records, options);
+        published.push(...records.map((record) => record.eventId));
+      },
+    };
+    start({ log: frozenLog, database: freezing });
+    const key = uuidv7();
+    const [one, two, three] = [orderCreated(key, "1"), orderCreated(key, "2"), orderCreated(key, "3")];
+    await put(one);
+    await inHand.promise;
+    start();
+    await put(two);
+    await until(async () => expect((await logged()).get(key)).toEqual([one.eventId, two.eventId]));
+    await until(async () => expect(await left()).toBe(0));
+    // What the frozen one now appends is a repeat; what it would delete by then is somebody else's.
+    await put(three);
+    frozen = undefined;
+    thaw.resolve();
+    await until(() => expect(published).toEqual([one.eventId]));
+    await until(async () => {
+      const order = [...new Set((await logged()).get(key))];
+      expect(order).toEqual([one.eventId, two.eventId, three.eventId]);
+    });
+    await until(async () => expect(await left()).toBe(0));
+  });
+
+  test("publishes again what the server may have lost in a crash after the append", async () => {
+    let crashes = 1;
+    const crashing: EventLog = {
+      ...log,
+      systemId: log.systemId,
+      publish: async (records, options) => {
+        await log.publish(records, options);
+        if (crashes-- <= 0) return;
+        // The append didn't wait for the disk, and unlogged tables are empty after recovery.
+        await logDatabase.query({ text: "DELETE FROM log" });
+        await database.query({ text: "TRUNCATE outbox_lease" });
+      },
+    };
+    const relay = start({ log: crashing });
+    const event = orderCreated(uuidv7(), "a");
+    await put(event);
+    relay.wake();
+    await until(async () => expect((await logged()).get(event.key)).toEqual([event.eventId]));
+    await until(async () => expect(await left()).toBe(0));
+  });
+
+  test("parks what the log refuses with what follows on its key, goes on with the rest, and publishes it when asked", async () => {
+    let refused = "";
+    const picky: EventLog = {
+      ...log,
+      systemId: log.systemId,
+      publish: async (records, options) => {
+        const bad = records.find((record) => record.eventId === refused);
+        if (bad !== undefined) throw new RecordRefusedError(bad, "it is not wanted");
+        await log.publish(records, options);
+      },
+    };
+    const [a, b] = [uuidv7(), uuidv7()];
+    const [a1, a2, a3, b1, b2] = [
+      orderCreated(a, "1"),
+      orderCreated(a, "2"),
+      orderCreated(a, "3"),
+      orderCreated(b, "1"),
+      orderCreated(b, "2"),
+    ];
+    refused = a2.eventId;
+    await put(a1, a2, b1);
+    await put(a3, b2);
+    start({ log: picky });
+    await until(async () =>
+      expect(await logged()).toEqual(
+        new Map([
+          [a, [a1.eventId]],
+          [b, [b1.eventId, b2.eventId]],
+        ]),
+      ),
+    );
+    await until(async () => expect([await left(), await left("outbox_parked")]).toEqual([0, 2]));
+    const a4 = orderCreated(a, "4");
+    await put(a4);
+    await until(async () => expect([await left(), await left("outbox_parked")]).toEqual([0, 3]));
+    refused = "";
+    await retryParked(database);
+    await until(async () => expect((await logged()).get(a)).toEqual([a1.eventId, a2.eventId, a3.eventId, a4.eventId]));
+    const a5 = orderCreated(a, "5");
+    await put(a5);
+    await until(async () => expect((await logged()).get(a)?.at(-1)).toBe(a5.eventId));
+    expect(await left("outbox_parked")).toBe(0);
+  });
+
+  test("waits while the log is away, shows it, and goes on by itself", async () => {
+    const metrics = new Metrics();
+    let away = true;
+    const leaving: EventLog = {
+      ...log,
+      systemId: log.systemId,
+      publish: async (records, options) => {
+        if (away) throw new Error("Connection terminated unexpectedly");
+        await log.publish(records, options);
+      },
+    };
+    start({ log: leaving, metrics });
+    const event = orderCreated(uuidv7(), "a");
+    await put(event);
+    await until(async () => {
+      expect(await metrics.text()).toMatch(/polis_outbox_events\{service="test"\} 1/);
+      expect(await metrics.text()).toMatch(/polis_outbox_age_seconds\{service="test"\} 0\.[1-9]/);
+    });
+    away = false;
+    await until(async () => expect((await logged()).get(event.key)).toEqual([event.eventId]));
+  });
+
+  test("leaves its lease behind for the next at once", async () => {
+    const relay = start();
+    await until(async () => expect(await left("outbox_lease")).toBe(1));
+    await relay.stop();
+    expect(await left("outbox_lease")).toBe(0);
+  });
+});
