@@ -102,7 +102,6 @@ function clientMethod(method: DescMethod): (this: Binding, input: never, options
 
 /** A copy of a request, refused where the wire would refuse or change it. */
 function outgoing(method: DescMethod, request: object): Message {
-  assertCallsAllowed(method);
   let message: Message;
   try {
     message = handOver(method.input, request);
@@ -118,6 +117,7 @@ const tooLarge = (cause: unknown): CallError =>
   new CallError("INVALID_ARGUMENT", "message_too_large", "The request is too large.", { cause });
 
 function makeCall(method: DescMethod, { caller, context, defaults }: ClientBase, options: CallOptions | undefined): Call {
+  assertCallsAllowed(method);
   const timeoutMs = options?.timeoutMs ?? defaults?.timeoutMs;
   const limitMs = context?.deadlineMs ?? Number.POSITIVE_INFINITY;
   let deadlineMs = limitMs;

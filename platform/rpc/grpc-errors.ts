@@ -4,7 +4,7 @@ import { Metadata, type ServiceError } from "@grpc/grpc-js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "#contracts/google/rpc/error_details_pb.ts";
 import { type Status as RpcStatus, StatusSchema } from "#contracts/google/rpc/status_pb.ts";
 import { CallError, type Status, statuses } from "#platform/rpc/call-error.ts";
-import { cancelled, deadlineExceeded } from "#platform/rpc/served-call.ts";
+import { cancelledBefore, deadlineExceeded } from "#platform/rpc/served-call.ts";
 
 // A CallError over gRPC: its status by number, the rest as google.rpc.Status in the trailer `grpc-status-details-bin`
 // (google.rpc.ErrorInfo, BadRequest, RetryInfo), which clients of other languages read with their own libraries.
@@ -48,7 +48,7 @@ export function fromGrpc(error: ServiceError, deadlineMs: number): CallError {
   const info = find(sent, ErrorInfoSchema);
   if (sent === undefined || info?.domain !== DOMAIN) {
     if (status === "DEADLINE_EXCEEDED") return deadlineExceeded();
-    if (status === "CANCELLED") return Date.now() >= deadlineMs ? deadlineExceeded() : cancelled();
+    if (status === "CANCELLED") return cancelledBefore(deadlineMs);
     return new CallError(status, status.toLowerCase(), texts[status] ?? "The call failed.", { cause: error });
   }
   const retryDelay = find(sent, RetryInfoSchema)?.retryDelay;

@@ -80,9 +80,8 @@ export class ServedCall implements Context, Timed, Dependant, Cancellable {
     this.#giveUp(deadlineExceeded());
   }
 
-  /** Whoever cancels because of a deadline cancels this call at the same time: the deadline is then the reason. */
   cancel(): void {
-    this.#giveUp(Date.now() >= this.deadlineMs ? deadlineExceeded() : cancelled());
+    this.#giveUp(cancelledBefore(this.deadlineMs));
   }
 
   /** Ends a stream whose reader went away: the handler's signal fires. */
@@ -118,3 +117,9 @@ export class ServedCall implements Context, Timed, Dependant, Cancellable {
 export const deadlineExceeded = (): CallError => new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "There was no answer in time.");
 
 export const cancelled = (): CallError => new CallError("CANCELLED", "cancelled", "The caller gave up.");
+
+const DEADLINE_SKEW_MS = 50;
+
+/** Why a call was cancelled: who cancels at the deadline does so because of it, and over the wire that comes a moment early or late. */
+export const cancelledBefore = (deadlineMs: number): CallError =>
+  Date.now() >= deadlineMs - DEADLINE_SKEW_MS ? deadlineExceeded() : cancelled();
