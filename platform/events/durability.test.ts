@@ -52,19 +52,11 @@ describe("a commit waits for the disk", async () => {
     expect(await flushedAfter(watch, () => log.publish([event()], { durable: false }))).toBeLessThan(5);
     const token = crypto.randomUUID();
     await takeLease(sqlOf(outbox), token, 60_000);
+    for (let n = 0; n < 10; n++) await sqlOf(outbox).query(outboxInsert([event()]));
+    const rows = await readRows(sqlOf(outbox));
     const removed = await flushedAfter(watch, async () => {
-      await sqlOf(outbox).query(outboxInsert([event()]));
-      const rows = await readRows(sqlOf(outbox));
-      expect(
-        (
-          await sqlOf(outbox).query(
-            deleteRows(
-              rows.map((row) => row.id),
-              token,
-            ),
-          )
-        ).rowCount,
-      ).toBe(1);
+      const row = rows.pop();
+      expect((await sqlOf(outbox).query(deleteRows(row === undefined ? [] : [row.id], token))).rowCount).toBe(1);
     });
     expect(removed).toBeLessThan(5);
     await log.close();
