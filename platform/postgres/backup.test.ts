@@ -1,6 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test, vi } from "vitest";
 import { backup, restore } from "#platform/postgres/backup.ts";
 import { ensureDatabase } from "#platform/postgres/create-database.ts";
@@ -9,6 +10,10 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
+
+/** So that the log doesn't outgrow the data. */
+const DISTURB_PAUSE_MS = 200;
+const TIMEOUT_MS = 60_000;
 
 const root = mkdtempSync(join(tmpdir(), "polis-backup-"));
 
@@ -41,7 +46,15 @@ async function startWriting(postgres: EmbeddedPostgres) {
       await b.transaction((tx) => tx.commit([insert]), { durable: true });
     }
   };
-  const writers = [write(), write(), write()];
+  // What is copied is then of many moments, and spread over many files of the log.
+  const disturb = async (): Promise<void> => {
+    while (isWriting) {
+      await a.query({ text: "CHECKPOINT" });
+      await a.query({ text: "SELECT pg_switch_wal()" });
+      await sleep(DISTURB_PAUSE_MS);
+    }
+  };
+  const writers = [write(), write(), write(), disturb()];
   return {
     written: () => next,
     stop: async () => {
@@ -52,35 +65,39 @@ async function startWriting(postgres: EmbeddedPostgres) {
   };
 }
 
-test("a backup under writers restores all databases at one position, in which no effect is without its cause", async () => {
-  const postgres = await start(folder);
-  writeFileSync(join(folder, "secret"), "the secret");
-  const writers = await startWriting(postgres);
-  await vi.waitFor(() => expect(writers.written()).toBeGreaterThan(200), { timeout: 10_000 });
-  const writtenBefore = writers.written();
-  const target = join(root, "backup");
-  const manifest = await backup({ folder, target, log: testLog });
-  const writtenAfter = writers.written();
-  await writers.stop();
-  await postgres.stop();
-  expect(writtenAfter).toBeGreaterThan(writtenBefore);
-  expect(JSON.parse(readFileSync(join(target, "backup.json"), "utf8"))).toEqual(manifest);
+test(
+  "a backup under writers restores all databases at one position, in which no effect is without its cause",
+  async () => {
+    const postgres = await start(folder);
+    writeFileSync(join(folder, "secret"), "the secret");
+    const writers = await startWriting(postgres);
+    await vi.waitFor(() => expect(writers.written()).toBeGreaterThan(200), { timeout: 10_000 });
+    const writtenBefore = writers.written();
+    const target = join(root, "backup");
+    const manifest = await backup({ folder, target, log: testLog });
+    const writtenAfter = writers.written();
+    await writers.stop();
+    await postgres.stop();
+    expect(writtenAfter).toBeGreaterThan(writtenBefore);
+    expect(JSON.parse(readFileSync(join(target, "backup.json"), "utf8"))).toEqual(manifest);
 
-  const restored = join(root, "restored");
-  await restore({ source: target, folder: restored });
-  expect(readFileSync(join(restored, "secret"), "utf8")).toBe("the secret");
-  const again = await start(restored);
-  const [a, b] = [await open(again, "a"), await open(again, "b")];
-  const [inA, inB] = [await idsOf(a), await idsOf(b)];
-  expect([...inB].filter((id) => !inA.has(id))).toEqual([]);
-  // Each of the three writers may have one on its way.
-  expect(inB.size).toBeGreaterThanOrEqual(writtenBefore - 3);
-  expect(inA.size).toBeLessThanOrEqual(writtenAfter);
-  // And it is a database like any other.
-  await a.query({ text: "INSERT INTO t (id) VALUES (-1)" });
-  await Promise.all([a.close(), b.close()]);
-  await again.stop();
-});
+    const restored = join(root, "restored");
+    await restore({ source: target, folder: restored });
+    expect(readFileSync(join(restored, "secret"), "utf8")).toBe("the secret");
+    const again = await start(restored);
+    const [a, b] = [await open(again, "a"), await open(again, "b")];
+    const [inA, inB] = [await idsOf(a), await idsOf(b)];
+    expect([...inB].filter((id) => !inA.has(id))).toEqual([]);
+    // Each of the three writers may have one on its way.
+    expect(inB.size).toBeGreaterThanOrEqual(writtenBefore - 3);
+    expect(inA.size).toBeLessThanOrEqual(writtenAfter);
+    // And it is a database like any other.
+    await a.query({ text: "INSERT INTO t (id) VALUES (-1)" });
+    await Promise.all([a.close(), b.close()]);
+    await again.stop();
+  },
+  TIMEOUT_MS,
+);
 
 test("a backup can be made while no Polis runs", async () => {
   const target = join(root, "cold");
