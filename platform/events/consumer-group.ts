@@ -43,6 +43,8 @@ export type PartitionWork = {
   readonly fence: Fence;
   /** Keys that have parked events; at least those, since others may remove some, and nobody else adds any. */
   readonly parked: Set<string>;
+  /** The one key that was taken aside to see whether others fare better (failure-book.ts). */
+  aside: string | undefined;
   /** Runs one thing after the other: fresh events and the drain of parked ones never overlap. */
   exclusive<T>(run: () => Promise<T>): Promise<T>;
 };
@@ -76,6 +78,7 @@ export function makePartitionWork({ id, database }: ConsumerGroup, assignment: A
     assignment,
     fence,
     parked,
+    aside: undefined,
     exclusive(run) {
       const result = last
         .catch(() => undefined)

@@ -3,6 +3,7 @@ import { type OrderCreated_Data, OrderCreatedSchema } from "#contracts/polis/ord
 import { PaymentSucceededSchema } from "#contracts/polis/payments/v1/events_pb.ts";
 import { type Consumer, consumer, on } from "#platform/events/define-consumer.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
+import { partitionOf } from "#platform/events/partition.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import {
@@ -239,4 +240,37 @@ describe("a consumer", async () => {
     });
     await until(async () => expect((await allEffects(database)).length).toBe(n + 1));
   });
+
+  test("takes aside what fails with nobody to compare it with, also beside older dead letters, so that others go on", async () => {
+    const timings = { ...testTimings, aloneTries: 5, aloneForMs: 100 };
+    const [poison, away, ...others] = keysOfOnePartition(5) as [string, string, ...string[]];
+    const running = await startTestConsumer({
+      database,
+      log,
+      timings,
+      consumer: asking(async ({ orderId, description }) => {
+        if (orderId === poison) throw new Error("broken");
+        if (orderId === away) throw new CallError("UNAVAILABLE", "unavailable", "away for this one");
+        return description;
+      }),
+    });
+    ended.push(() => running.stop());
+    await log.publish([orderCreated(poison, "never")]);
+    await until(async () => expect(await listDeadLetters(database)).toMatchObject([{ key: poison, state: "dead" }]));
+    await log.publish([orderCreated(away, "never")]);
+    await until(async () => expect((await listDeadLetters(database)).map(({ key }) => key).sort()).toEqual([poison, away].sort()));
+    for (const key of others) await log.publish([orderCreated(key, "a")]);
+    await until(async () => expect(await allEffects(database)).toEqual(["a", "a", "a"]));
+    await log.publish([orderCreated(away, "later")]);
+    expect((await listDeadLetters(database, { key: away }))[0]?.state).toBe("retrying");
+  });
 });
+
+function keysOfOnePartition(count: number): string[] {
+  const keys: string[] = [];
+  while (keys.length < count) {
+    const key = uuidv7();
+    if (partitionOf(key, 4) === 0) keys.push(key);
+  }
+  return keys;
+}

@@ -25,6 +25,8 @@ export async function drainParked(group: ConsumerGroup, work: PartitionWork): Pr
   const heads = await parkedHeads(group.database, work.fence, [...work.parked]);
   const keys = new Set(heads.map((head) => head.key));
   for (const key of work.parked) if (!keys.has(key)) work.parked.delete(key);
+  // Drained, or found to be poison: the next one may be taken aside.
+  if (heads.every((head) => head.key !== work.aside || head.state === "dead")) work.aside = undefined;
   const nowMs = group.clock();
   const due = heads.filter((head) => head.due && group.failures.notBeforeMs(inboxId(head.record)) <= nowMs);
   const retrying = heads.some((head) => head.state !== "dead");

@@ -22,10 +22,11 @@ export async function handleBatch(group: ConsumerGroup, work: PartitionWork, bat
     let pending = await freshEntries(group, batch);
     for (let failures = 0; pending.length > 0; ) {
       const round = await work.exclusive(() => runRound(group, work, pending, failures > 0));
-      failures = round.left.length < pending.length ? Math.min(failures, 1) : failures;
+      const progressed = round.left.length < pending.length;
       pending = round.left;
-      if (round.transient === undefined) continue;
-      failures += 1;
+      if (round.transient === undefined) failures = 0;
+      else failures = progressed ? 1 : failures + 1;
+      if (failures === 0) continue;
       if (failures === 1)
         group.logger.warn({ err: round.transient, topic, partition, events: pending.length }, "events wait for a neighbour");
       group.paused.set(labels, 1);
@@ -106,7 +107,6 @@ function stopsOf(group: ConsumerGroup, work: PartitionWork, pending: readonly En
     const { key } = entry.record;
     if (work.parked.has(key) && !stops.has(key)) stops.set(key, { entry, error: undefined, parking: waitingBehind(entry.record) });
   }
-  let asideAlready = work.parked.size > 0;
   for (const one of prepared) {
     if (one.kind === "ready" || stops.has(one.entry.record.key)) continue;
     const { entry, error } = one;
@@ -114,8 +114,8 @@ function stopsOf(group: ConsumerGroup, work: PartitionWork, pending: readonly En
     if (one.kind === "fault") stops.set(record.key, { entry, error, parking: { record, ...parkedAfter(group, 1, error) } });
     else {
       // One at a time: were the neighbour away, all events would end up aside.
-      const isAside = one.verdict === "aside" && !asideAlready;
-      asideAlready ||= isAside;
+      const isAside = one.verdict === "aside" && work.aside === undefined;
+      if (isAside) work.aside = record.key;
       const afterMs = isAside ? group.timings.longestPauseMs : 0;
       const state = one.verdict === "poison" ? "dead" : "retrying";
       const isParked = one.verdict === "poison" || isAside;

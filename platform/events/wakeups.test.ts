@@ -1,0 +1,58 @@
+import { Client } from "pg";
+import { afterEach, expect, test, vi } from "vitest";
+import { testTimings } from "#platform/events/test-support.ts";
+import { openWakeups, type Wakeups } from "#platform/events/wakeups.ts";
+import { testDatabaseConnection, testLog } from "#platform/postgres/testing.ts";
+
+const connection = await testDatabaseConnection();
+const opened: Wakeups[] = [];
+
+function open(): Wakeups {
+  const wakeups = openWakeups({
+    log: testLog,
+    timings: testTimings,
+    async connect() {
+      const client = new Client(connection);
+      await client.connect();
+      return client;
+    },
+  });
+  opened.push(wakeups);
+  return wakeups;
+}
+
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((one) => one.close()));
+});
+
+test("wakes who listens to the subject in another process, and not oneself; many wake-ups become few", async () => {
+  const [a, b] = [open(), open()];
+  const [own, wake, other] = [vi.fn(), vi.fn(), vi.fn()];
+  a.on("log", own);
+  b.on("log", wake);
+  b.on("outbox orders", other);
+  // All are woken once when their session is there.
+  await vi.waitFor(() => {
+    for (const mock of [own, wake, other]) expect(mock).toHaveBeenCalled();
+  });
+  for (const mock of [own, wake, other]) mock.mockClear();
+  for (let n = 0; n < 1_000; n++) a.notify("log");
+  await vi.waitFor(() => expect(wake).toHaveBeenCalledTimes(1));
+  expect(own).not.toHaveBeenCalled();
+  expect(other).not.toHaveBeenCalled();
+});
+
+test("comes back after its session was lost, and wakes everybody for what was missed", async () => {
+  const wakeups = open();
+  const wake = vi.fn();
+  wakeups.on("log", wake);
+  await vi.waitFor(() => expect(wake).toHaveBeenCalled());
+  wake.mockClear();
+  const killer = new Client(connection);
+  await killer.connect();
+  await killer.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+  );
+  await killer.end();
+  await vi.waitFor(() => expect(wake).toHaveBeenCalled(), { timeout: 10_000 });
+});
