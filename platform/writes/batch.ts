@@ -86,7 +86,7 @@ async function runAlone(tx: Transaction, slice: Slice, item: BatchItem, error: u
 }
 
 const conflictCode = (item: BatchItem, constraint: string): string | undefined =>
-  refsOf((locksOf(item) as { locks?: Locks }).locks)
+  ((locksOf(item) as { refs?: readonly Ref<object>[] }).refs ?? [])
     .map((ref) => takenCode(ref.table, constraint))
     .find((code) => code !== undefined);
 
@@ -103,11 +103,14 @@ async function decide(tx: Transaction, { items, publishes }: Slice, guards: read
   return { outcomes, statements, published: events.length };
 }
 
-type ItemLocks = { readonly locks: Locks; readonly failed?: undefined } | { readonly failed: { readonly error: unknown } };
+type ItemLocks =
+  | { readonly locks: Locks; readonly refs: readonly Ref<object>[]; readonly failed?: undefined }
+  | { readonly failed: { readonly error: unknown } };
 
 function locksOf(item: BatchItem): ItemLocks {
   try {
-    return { locks: item.parts.lock?.(item.input, item) };
+    const locks = item.parts.lock?.(item.input, item);
+    return { locks, refs: refsOf(locks) };
   } catch (error) {
     return { failed: { error } };
   }
@@ -126,7 +129,7 @@ async function load(tx: Transaction, items: readonly BatchItem[], locks: readonl
   };
   for (const [index, item] of items.entries()) {
     const lock = locks[index] as ItemLocks;
-    if (lock.failed === undefined) refsOf(lock.locks).forEach(name);
+    if (lock.failed === undefined) lock.refs.forEach(name);
     if (item.command !== undefined) name(answers.row(item.command.key) as unknown as Ref<object>);
   }
   const guarded = guards.map((guard) => checked(tx, guard));
@@ -148,9 +151,9 @@ function runItem(item: BatchItem, locks: ItemLocks, { picture, events, publishes
   const { command } = item;
   const stored = command === undefined ? undefined : picture.row(answers.row(command.key));
   if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
-  const work = new ItemWork(item, locks.locks, picture, publishes);
+  const work = new ItemWork(item, locks.refs, picture, publishes);
   try {
-    const said = item.parts.write(work, item.input, { ...contextOf(item), prepared: item.prepared, locked: picture.locked(locks.locks) }) as Message | Rejection | undefined;
+    const said = item.parts.write(work, item.input, new WriteView(item, picture.locked(locks.locks)) as never) as Message | Rejection | undefined;
     // What the item says itself goes before what an index says of it.
     const answer = work.taken === undefined || isRejection(said) ? said : reject(work.taken);
     if (isRejection(answer)) work.undo();
@@ -166,22 +169,51 @@ function runItem(item: BatchItem, locks: ItemLocks, { picture, events, publishes
   }
 }
 
-const contextOf = ({ caller, id, commandId, now }: ApplyItem) => ({ caller, id, commandId, now });
+/** An item as its `write` sees it. */
+class WriteView {
+  readonly #item: ApplyItem;
+  readonly locked: unknown;
+
+  constructor(item: ApplyItem, locked: unknown) {
+    this.#item = item;
+    this.locked = locked;
+  }
+
+  get caller() {
+    return this.#item.caller;
+  }
+
+  get id() {
+    return this.#item.id;
+  }
+
+  get commandId() {
+    return this.#item.commandId;
+  }
+
+  get now() {
+    return this.#item.now;
+  }
+
+  get prepared() {
+    return this.#item.prepared;
+  }
+}
 
 /** What one item has written so far, and how to take it back. */
 class ItemWork implements Tx {
   readonly events: EventRecord[] = [];
   readonly #item: ApplyItem;
-  readonly #locks: Locks;
+  readonly #refs: readonly Ref<object>[];
   readonly #picture: Picture;
   readonly #publishes: ReadonlySet<DescMessage>;
   readonly #undo: (() => void)[] = [];
   #taken: string | undefined;
 
-  constructor(item: ApplyItem, locks: Locks, picture: Picture, publishes: ReadonlySet<DescMessage>) {
+  constructor(item: ApplyItem, refs: readonly Ref<object>[], picture: Picture, publishes: ReadonlySet<DescMessage>) {
     this.#publishes = publishes;
     this.#item = item;
-    this.#locks = locks;
+    this.#refs = refs;
     this.#picture = picture;
   }
 
@@ -195,7 +227,7 @@ class ItemWork implements Tx {
 
   update<R extends object>(table: Table<R>, row: R): void {
     const key = table.keyOf(row);
-    const named = refsOf(this.#locks).some((ref) => {
+    const named = this.#refs.some((ref) => {
       if ((ref.table as unknown) !== table) return false;
       const locked = this.#picture.row(ref);
       return locked !== undefined && table.keyOf(locked as R) === key;

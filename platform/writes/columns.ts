@@ -27,13 +27,22 @@ export const bytes: Column<Uint8Array> = {
   decode: asIs,
 };
 
+let lastSeconds: bigint | undefined;
+let lastNanos: number | undefined;
+let lastText = "";
+
 /** timestamptz; microseconds are kept, what is finer is cut off. */
 export const timestamp: Column<Timestamp> = {
   type: "timestamptz",
   encode: ({ seconds, nanos }) => {
+    // The rows of a batch share their millisecond more often than not.
+    if (seconds === lastSeconds && nanos === lastNanos) return lastText;
     const iso = new Date(Number(seconds) * 1000 + Math.floor(nanos / 1_000_000)).toISOString();
     const micros = Math.floor(nanos / 1000) % 1000;
-    return micros === 0 ? iso : `${iso.slice(0, -1)}${String(micros).padStart(3, "0")}Z`;
+    lastSeconds = seconds;
+    lastNanos = nanos;
+    lastText = micros === 0 ? iso : `${iso.slice(0, -1)}${String(micros).padStart(3, "0")}Z`;
+    return lastText;
   },
   decode: asIs,
 };

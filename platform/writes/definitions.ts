@@ -91,3 +91,12 @@ export const operation = <I extends DescMessage, O extends DescMessage, L extend
   method: DescMethodUnary<I, O>,
   parts: WriteParts<MessageShape<I>, MessageShape<O> | Rejection, L, Prepared>,
 ): Operation<DescMethodUnary<I, O>> => ({ kind: "operation", method, parts });
+
+/**
+ * Defines a method that writes by SQL of its own, in a transaction to itself: for what the batch can't say (a bulk expiry, an
+ * archive). It may be run again from its start; it publishes nothing; calls to peers throw while it runs.
+ */
+export const runOperation = <I extends DescMessage, O extends DescMessage>(
+  method: DescMethodUnary<I, O>,
+  run: (sql: Transaction, input: MessageShape<I>, context: ItemContext) => Promise<MessageShape<O> | Rejection>,
+): RunOperation<DescMethodUnary<I, O>> => ({ kind: "run", method, run });

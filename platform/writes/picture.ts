@@ -1,13 +1,14 @@
 import { strict as assert } from "node:assert";
 import type { Statement } from "#platform/postgres/database.ts";
 import type { Locked, Locks } from "#platform/writes/definitions.ts";
-import { insertStatement, KEY, type Ref, type Table, updateStatement } from "#platform/writes/table.ts";
+import { type Change, insertStatement, KEY, type Ref, type Table, updateStatements } from "#platform/writes/table.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: a picture holds rows of every table
 type AnyTable = Table<any>;
 type Row = object;
 type State = "loaded" | "inserted" | "ensured" | "updated";
-type Entry = { row: Row; state: State };
+/** `loaded` is what the database has of a row that was updated. */
+type Entry = { readonly row: Row; readonly state: State; readonly loaded?: Row };
 type TablePicture = { readonly rows: Map<string, Entry>; readonly indexes: Map<string, Map<string, string>> };
 
 /**
@@ -51,8 +52,10 @@ export class Picture {
     const key = table.keyOf(row);
     const before = this.#of(table).rows.get(key);
     assert(before !== undefined, `${table.name} ${key} isn't there; nothing to update`);
+    assert(before.state !== "ensured", `${table.name} ${key} was ensured, so nobody knows what it is`);
     if (before.row === row) return () => undefined;
-    return this.#put(table, { row, state: before.state === "inserted" ? "inserted" : "updated" });
+    if (before.state === "inserted") return this.#put(table, { row, state: "inserted" });
+    return this.#put(table, { row, state: "updated", loaded: before.loaded ?? before.row });
   }
 
   /** What brings the database to this picture: tables by name, rows by key, so that batches meet in one order. */
@@ -60,11 +63,17 @@ export class Picture {
     const statements: Statement[] = [];
     const tables = [...this.#tables].sort(([a], [b]) => (a.name < b.name ? -1 : 1));
     for (const [table, { rows }] of tables) {
-      const of = (state: State): Row[] => [...rows.values()].filter((entry) => entry.state === state).map((entry) => entry.row);
-      const [inserted, ensured, updated] = [of("inserted"), of("ensured"), of("updated")];
+      const inserted: Row[] = [];
+      const ensured: Row[] = [];
+      const updated: Change<Row>[] = [];
+      for (const { row, state, loaded } of rows.values()) {
+        if (state === "inserted") inserted.push(row);
+        else if (state === "ensured") ensured.push(row);
+        else if (state === "updated" && loaded !== undefined) updated.push({ row, loaded });
+      }
       if (inserted.length > 0) statements.push(insertStatement(table, inserted, false));
       if (ensured.length > 0) statements.push(insertStatement(table, ensured, true));
-      if (updated.length > 0) statements.push(updateStatement(table, updated));
+      statements.push(...updateStatements(table, updated));
     }
     return statements;
   }

@@ -79,7 +79,10 @@ function makeTable<R extends object>(name: string, columns: Columns<R>, options:
     },
     keyOf: (row) => row[key] as string,
     uniqueValueOf: (index, row) => {
-      const values = (unique[index]?.fields ?? []).map((field) => row[field]);
+      const fields = unique[index]?.fields ?? [];
+      const [only] = fields;
+      if (fields.length === 1 && only !== undefined) return row[only] as string | undefined;
+      const values = fields.map((field) => row[field]);
       return values.some((value) => value === undefined) ? undefined : values.join(SEPARATOR).toLowerCase();
     },
     fromRow: (raw) => make(Object.fromEntries(entries.map(({ field, name, column }) => [field, column.decode(raw[name])]))),
@@ -115,19 +118,24 @@ export function insertStatement<R extends object>(table: Table<R>, rows: readonl
   };
 }
 
-/** One statement that replaces all rows by their keys. */
-export function updateStatement<R extends object>(table: Table<R>, rows: readonly R[]): Statement {
-  const columns = [...table.columns];
-  const names = columns.map(([, c]) => c.name);
-  const key = snakeCase(table.key);
-  return {
+export type Change<R extends object> = { readonly row: R; readonly loaded: R };
+
+/** One statement that changes rows by their keys, in the columns in which some row differs from what was loaded; none where none does. */
+export function updateStatements<R extends object>(table: Table<R>, changes: readonly Change<R>[]): Statement[] {
+  const differs = (field: keyof R & string): boolean => changes.some(({ row, loaded }) => row[field] !== loaded[field]);
+  const changed = [...table.columns].filter(([field]) => differs(field));
+  const key = table.columns.get(table.key);
+  if (changed.length === 0 || key === undefined) return [];
+  const columns = [[table.key, key] as const, ...changed];
+  const rows = changes.map(({ row }) => row);
+  const update: Statement = {
     name: `update ${table.name}`,
-    text: `UPDATE ${table.name} SET ${names
-      .filter((name) => name !== key)
-      .map((name) => `${name} = u.${name}`)
-      .join(", ")} FROM unnest(${columns.map(([, c], i) => `$${i + 1}::${c.type}[]`).join(", ")}) u (${names.join(", ")}) WHERE ${table.name}.${key} = u.${key}`,
+    text: `UPDATE ${table.name} SET ${changed.map(([, { name }]) => `${name} = u.${name}`).join(", ")} FROM unnest(${columns
+      .map(([, { type }], i) => `$${i + 1}::${type}[]`)
+      .join(", ")}) u (${columns.map(([, { name }]) => name).join(", ")}) WHERE ${table.name}.${key.name} = u.${key.name}`,
     values: columns.map(([field, column]) => arrayLiteral(rows, field, column)),
   };
+  return [update];
 }
 
 const textArray = (values: readonly string[]): string => `{${values.map((v) => `"${v.replace(/["\\]/g, "\\$&")}"`).join(",")}}`;

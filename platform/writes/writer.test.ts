@@ -9,7 +9,7 @@ import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
-import { operation } from "#platform/writes/definitions.ts";
+import { operation, runOperation } from "#platform/writes/definitions.ts";
 import { pruneAnswers } from "#platform/writes/idempotency.ts";
 import { contextOf, type Move, move, noPeers, outcomeOf, pots, potsDatabase, potsIn, requestOf, userId, writerOn } from "#platform/writes/testing.ts";
 
@@ -182,6 +182,26 @@ test("a declared no of a peer is stored as the command's no; a fault of a peer i
   expect(await run()).toEqual(reject("account_not_found", "none"));
   expect(await run()).toEqual(reject("account_not_found", "none"));
   expect(asking).toHaveBeenCalledTimes(2);
+});
+
+test("an operation with SQL of its own runs once under its key, and a rejection takes back what it wrote", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const runs = vi.fn();
+  const bulk = runOperation(OrdersService.method.createOrder, async (sql, { amount }) => {
+    runs();
+    await sql.query({ text: "INSERT INTO pots SELECT 'pot ' || n, n, 'nick ' || n FROM generate_series(1, $1) n", values: [amount] });
+    return amount > 5n ? reject("insufficient_funds") : create(OrderSchema, { amount });
+  });
+  const run = (amount: bigint, key: string) => writer.run(bulk, create(CreateOrderRequestSchema, { amount }), contextOf({ idempotencyKey: key }));
+  expect(await run(9n, "too much")).toEqual(reject("insufficient_funds"));
+  expect(await potsIn(database)).toEqual({});
+  expect(await run(3n, "fits")).toMatchObject({ amount: 3n });
+  expect(await run(3n, "fits")).toMatchObject({ amount: 3n });
+  expect(await run(9n, "too much")).toEqual(reject("insufficient_funds"));
+  expect(await run(4n, "fits")).toMatchObject({ code: "idempotency_key_reused" });
+  expect(runs).toHaveBeenCalledTimes(2);
+  expect(Object.keys(await potsIn(database))).toHaveLength(3);
 });
 
 test("keys are forgotten after seven days, in bounded batches", async () => {

@@ -1,10 +1,8 @@
-import type { DescMessage, Message } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { DescMessage, DescMethodUnary, Message } from "@bufbuild/protobuf";
 import { type Clock, systemClock } from "#platform/clock.ts";
-import { methodName, methodOptions } from "#platform/contract/method-options.ts";
+import { methodOptions } from "#platform/contract/method-options.ts";
 import type { ApplyItems, ApplyOutcome, Guards } from "#platform/events/apply.ts";
-import { uuidv7 } from "#platform/ids.ts";
-import type { Database } from "#platform/postgres/database.ts";
+import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { isConnectionLost, isDataError, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
@@ -13,8 +11,10 @@ import type { Context } from "#platform/rpc/context.ts";
 import { withoutCalls } from "#platform/rpc/no-calls.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
-import type { ItemContext, Operation, RunOperation } from "#platform/writes/definitions.ts";
-import { type Command, commandOf, findAnswer, repeatedAnswer } from "#platform/writes/idempotency.ts";
+import { CommandItem } from "#platform/writes/command-item.ts";
+import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
+import { answers, type Command, commandOf, findAnswer, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
+import { insertStatement, rowsOf, selectStatement } from "#platform/writes/table.ts";
 
 export type WriterSettings = {
   /** Past it a caller is told to try later. */
@@ -26,7 +26,7 @@ export type WriterSettings = {
 
 export const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3 };
 
-type Waiting = { readonly item: BatchItem; readonly context: Context; readonly resolve: (outcome: ApplyOutcome) => void; readonly reject: (error: unknown) => void };
+type Waiting = { readonly item: CommandItem; readonly resolve: (outcome: ApplyOutcome) => void; readonly reject: (error: unknown) => void };
 
 /** Carries out what changes the state of one service: many commands in one transaction, and no command knows. */
 export class Writer {
@@ -65,24 +65,25 @@ export class Writer {
   }
 
   /** One command: `prepare` now, the rest in a batch. */
-  async execute({ method, parts }: Operation, request: Message, context: Context, peer: Peers): Promise<Message | Rejection> {
-    const keyed = methodOptions(method).idempotency === "KEYED" && context.idempotencyKey !== undefined;
-    const command = keyed ? commandOf(method, context.caller, context.idempotencyKey as string, request) : undefined;
-    const item = { ...this.#itemContext(context, command), parts, input: request, prepared: undefined, command, trace: traceOf(context) };
-    if (parts.prepare === undefined) return this.#answer(item, context);
-    if (command === undefined) return this.#answer(await this.#prepared(item, context, peer), context);
-    return this.#once(command, async () => (await this.#knownAnswer(command)) ?? this.#answer(await this.#prepared(item, context, peer), context));
+  async execute(operation: Operation, request: Message, context: Context, peer: Peers): Promise<Message | Rejection> {
+    const command = keyedCommand(operation.method, request, context);
+    const item = new CommandItem(operation, request, context, command, this.#clock());
+    if (operation.parts.prepare === undefined) return this.#answer(item);
+    if (command === undefined) return this.#answer(await this.#prepare(item, peer));
+    return this.#once(command, async () => (await this.#knownAnswer(command)) ?? this.#answer(await this.#prepare(item, peer)));
   }
 
-  /** One command that writes by SQL of its own, in a transaction to itself. */
-  async run({ run, method }: RunOperation, request: Message, context: Context): Promise<Message | Rejection> {
-    const item = this.#itemContext(context, undefined);
+  /** One command that writes by SQL of its own, in a transaction to itself; a rejection takes back what it wrote. */
+  async run(operation: RunOperation, request: Message, context: Context): Promise<Message | Rejection> {
+    const command = keyedCommand(operation.method, request, context);
+    const refuse = { method: operation.method, parts: { write: () => reject("unreachable") } };
+    const item = new CommandItem({ kind: "operation", ...refuse }, request, context, command, this.#clock());
     try {
-      const answer = await this.#database.transaction((tx) => withoutCalls(() => run(tx, request, item)));
-      if (isRejection(answer)) throw new Error(`${methodName(method)}: a rejection can't take back what run() wrote; throw instead`);
-      return answer as Message;
+      return await this.#database.transaction((tx) => runAlone(tx, operation, item));
     } catch (error) {
-      throw callErrorOf(error);
+      if (!(error instanceof TakenBack)) throw callErrorOf(error);
+      item.parts = { write: () => error.rejection };
+      return this.#answer(item);
     }
   }
 
@@ -114,21 +115,16 @@ export class Writer {
   }
 
   /** A no from a peer is this command's no, and is decided like any other: in the batch, where it is stored. */
-  async #prepared(item: BatchItem & { command: Command | undefined }, context: Context, peer: Peers): Promise<BatchItem> {
+  async #prepare(item: CommandItem, peer: Peers): Promise<CommandItem> {
+    const { caller, id, commandId, now, context, command } = item;
     try {
-      const value = await item.parts.prepare?.(item.input, { ...item, sql: this.#database, peer, signal: context.signal });
-      return { ...item, prepared: value };
+      item.prepared = await item.parts.prepare?.(item.input, { caller, id, commandId, now, sql: this.#database, peer, signal: context.signal });
     } catch (error) {
-      const declared = item.command === undefined ? undefined : methodOptions(item.command.method).rejections;
+      const declared = command === undefined ? undefined : methodOptions(command.method).rejections;
       if (!(error instanceof CallError) || declared?.has(error.code) !== true) throw error;
-      return { ...item, parts: { write: () => reject(error.code, error.message) } };
+      item.parts = { write: () => reject(error.code, error.message) };
     }
-  }
-
-  #itemContext(context: Context, command: Command | undefined): ItemContext {
-    const nowMs = this.#clock();
-    const id = uuidv7(nowMs);
-    return { caller: context.caller, id, commandId: command?.key ?? id, now: timestampFromMs(nowMs) };
+    return item;
   }
 
   async #knownAnswer(command: Command): Promise<Message | Rejection | undefined> {
@@ -149,11 +145,11 @@ export class Writer {
     }
   }
 
-  async #answer(item: BatchItem, context: Context): Promise<Message | Rejection> {
+  async #answer(item: CommandItem): Promise<Message | Rejection> {
     if (this.#queue.length >= this.#settings.waitingMax)
       throw new CallError("RESOURCE_EXHAUSTED", "overloaded", "Too much is waiting; try again later.", { retryAfterMs: 1000 });
     const outcome = await new Promise<ApplyOutcome>((resolve, reject) => {
-      this.#queue.push({ item, context, resolve, reject });
+      this.#queue.push({ item, resolve, reject });
       this.#schedule();
     });
     if (outcome.kind === "failed") throw outcome.error;
@@ -173,7 +169,7 @@ export class Writer {
   async #runNext(): Promise<void> {
     const taken = this.#queue.splice(0, this.#settings.batchMax);
     // Dropped before its batch, never after: what is in a batch is carried out and answered.
-    const batch = taken.filter(({ context, reject }) => {
+    const batch = taken.filter(({ item: { context }, reject }) => {
       const late = context.deadlineMs <= this.#clock();
       if (late || context.cancelled) reject(new CallError(late ? "DEADLINE_EXCEEDED" : "CANCELLED", late ? "deadline_exceeded" : "cancelled", "Given up before it was begun."));
       return !late && !context.cancelled;
@@ -194,7 +190,29 @@ export class Writer {
   }
 }
 
-const traceOf = (context: Context) => ({ traceparent: context.traceparent, causationId: "" });
+const keyedCommand = (method: DescMethodUnary, request: Message, { caller, idempotencyKey }: Context): Command | undefined =>
+  idempotencyKey !== undefined && methodOptions(method).idempotency === "KEYED" ? commandOf(method, caller, idempotencyKey, request) : undefined;
+
+/** The answer of a command that ran by itself, stored in its own transaction like any other. */
+async function runAlone(tx: Transaction, { run }: RunOperation, item: CommandItem): Promise<Message | Rejection> {
+  const { command, caller, id, commandId, now } = item;
+  const [stored] = command === undefined ? [] : rowsOf(answers, await tx.query(selectStatement(answers, [answers.row(command.key)], false)));
+  if (command !== undefined && stored !== undefined) return repeatedAnswer(command, stored);
+  const answer: Message | Rejection = await withoutCalls(() => run(tx, item.input, { caller, id, commandId, now }));
+  if (isRejection(answer)) throw new TakenBack(answer);
+  if (command !== undefined) await tx.query(insertStatement(answers, [storedAnswer(command, answer, now)], false));
+  return answer;
+}
+
+class TakenBack extends Error {
+  override readonly name = "TakenBack";
+  readonly rejection: Rejection;
+
+  constructor(rejection: Rejection) {
+    super(`rejected: ${rejection.code}`);
+    this.rejection = rejection;
+  }
+}
 
 /** With the outcome unknown as well, trying again is right: the command's key tells whether it was carried out. */
 const callErrorOf = (error: unknown): unknown =>

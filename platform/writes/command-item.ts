@@ -1,0 +1,47 @@
+import type { Message } from "@bufbuild/protobuf";
+import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { Caller } from "#platform/access/caller.ts";
+import type { ApplyItem } from "#platform/events/apply.ts";
+import { uuidv7 } from "#platform/ids.ts";
+import type { Context } from "#platform/rpc/context.ts";
+import type { BatchItem } from "#platform/writes/batch.ts";
+import type { Operation } from "#platform/writes/definitions.ts";
+import type { Command } from "#platform/writes/idempotency.ts";
+
+/** A call on its way into a batch. What many operations never ask for is made when it is first read. */
+export class CommandItem implements BatchItem {
+  readonly input: Message;
+  readonly now: Timestamp;
+  readonly command: Command | undefined;
+  parts: Operation["parts"];
+  prepared: unknown;
+  readonly context: Context;
+  readonly #nowMs: number;
+  #id: string | undefined;
+
+  constructor(operation: Operation, input: Message, context: Context, command: Command | undefined, nowMs: number) {
+    this.parts = operation.parts;
+    this.input = input;
+    this.context = context;
+    this.command = command;
+    this.#nowMs = nowMs;
+    this.now = timestampFromMs(nowMs);
+  }
+
+  get caller(): Caller {
+    return this.context.caller;
+  }
+
+  get id(): string {
+    this.#id ??= uuidv7(this.#nowMs);
+    return this.#id;
+  }
+
+  get commandId(): string {
+    return this.command?.key ?? this.id;
+  }
+
+  get trace(): ApplyItem["trace"] {
+    return { traceparent: this.context.traceparent, causationId: "" };
+  }
+}
