@@ -1,4 +1,4 @@
-import { maskUrlPassword } from "#platform/telemetry/mask.ts";
+import { MASK, maskUrlPassword } from "#platform/telemetry/mask.ts";
 
 /** How a setting's text is read. */
 export type SettingType<T> = {
@@ -36,7 +36,7 @@ export const folder: SettingType<string> = {
 export const secretText = (lengthMin: number): SettingType<string> => ({
   must: `a secret of at least ${lengthMin} characters`,
   parse: (value) => (value.length >= lengthMin ? value : undefined),
-  show: () => "***",
+  show: () => MASK,
 });
 
 /** One of the names given. */

@@ -1,8 +1,7 @@
 import { type DescField, type DescMessage, getOption, hasOption, type JsonValue, type Message, toJson } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import { field as fieldOption } from "#contracts/polis/options/v1/options_pb.ts";
-
-const MASK = "***";
+import { MASK } from "#platform/telemetry/mask.ts";
 
 /** A message as JSON, with the fields that its contract calls personal masked: what may be shown. */
 export function maskedJson(schema: DescMessage, message: Message): JsonValue {
