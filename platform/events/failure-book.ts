@@ -42,7 +42,11 @@ export function makeFailureBook(timings: EventTimings, clock: Clock): FailureBoo
       entry.servedBefore = count(type);
       entry.notBeforeMs = nowMs + growingPauseMs(entry.tries, timings);
       if (nowMs - entry.sinceMs < timings.aloneForMs) return "wait";
-      if (entry.alone >= timings.aloneTries) return "poison";
+      if (entry.alone >= timings.aloneTries) {
+        // Should somebody replay it, it begins anew.
+        failing.delete(id);
+        return "poison";
+      }
       return entry.tries >= timings.aloneTries ? "aside" : "wait";
     },
     notBeforeMs: (id) => failing.get(id)?.notBeforeMs ?? 0,
