@@ -36,8 +36,9 @@ export function uuidv7(nowMs: number = Date.now()): string {
 /** The same parts give the same UUID (version 8, from SHA-256): for ids derived from others. */
 export function derivedUuid(...parts: readonly string[]): string {
   // Lengths stand before the parts, so that ("a", "bc") and ("ab", "c") differ.
-  const digest = hash("sha256", parts.map((part) => `${part.length}:${part}`).join(""), "hex");
-  return asUuid(digest);
+  let whole = "";
+  for (const part of parts) whole += `${part.length}:${part}`;
+  return asUuid(hash("sha256", whole, "hex"));
 }
 
 /** The first 128 bits of a SHA-256 as a UUID (version 8): short enough for an index, long enough to be unique. */

@@ -9,8 +9,9 @@ import type { Wakeups } from "#platform/events/wakeups.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
+import type { ReadContext } from "#platform/reads/query.ts";
 import { type Rejection, reject } from "#platform/rejection.ts";
-import { peersOf } from "#platform/rpc/client.ts";
+import { type Peers, peersOf } from "#platform/rpc/client.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endpoint.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
@@ -89,23 +90,29 @@ function handlersOf(definition: ServiceDefinition, database: Database, writer: W
     if (!known.has(peer.typeName)) throw new Error(`${name} calls ${peer.typeName}, which its manifest doesn't name among its peers`);
     return transportFor(peer);
   };
-  const handlers = Object.entries(definition.operations).map(([method, operation]) => {
-    const handle = async (request: Message, context: Context): Promise<Message | Rejection> => {
-      if (operation.kind === "run") return writer.run(operation, request, context);
-      const peer = peersOf(context, { service: name, transportFor: declared });
-      if (operation.kind === "operation") return writer.execute(operation, request, context, peer);
-      const { caller } = context;
-      const readContext = {
-        sql: database,
-        caller,
-        peer,
-        get signal() {
-          return context.signal;
-        },
-      };
-      return (await operation.read(request, readContext)) ?? reject("not_found");
-    };
-    return [method, handle] as const;
-  });
+  const peersFor = (context: Context): Peers => peersOf(context, { service: name, transportFor: declared });
+  const handlers = Object.entries(definition.operations).map(([method, operation]) => [method, handlerOf(operation, database, writer, peersFor)]);
   return Object.fromEntries(handlers) as Handlers<DescService>;
 }
+
+type AnyHandler = (request: Message, context: Context) => Promise<Message | Rejection>;
+
+function handlerOf(operation: ServiceDefinition["operations"][string], database: Database, writer: Writer, peersFor: (context: Context) => Peers): AnyHandler {
+  switch (operation.kind) {
+    case "run":
+      return (request, context) => writer.run(operation, request, context);
+    case "operation":
+      return (request, context) => writer.execute(operation, request, context, peersFor);
+    case "query":
+      return async (request, context) => (await operation.read(request, readContext(database, context, peersFor))) ?? reject("not_found");
+  }
+}
+
+const readContext = (sql: Database, context: Context, peersFor: (context: Context) => Peers): ReadContext => ({
+  sql,
+  caller: context.caller,
+  peer: peersFor(context),
+  get signal() {
+    return context.signal;
+  },
+});

@@ -1,4 +1,3 @@
-import { strict as assert } from "node:assert";
 import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { callerName } from "#platform/access/caller.ts";
@@ -10,10 +9,10 @@ import { outboxInsert } from "#platform/outbox/outbox.ts";
 import type { Statement, Transaction } from "#platform/postgres/database.ts";
 import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
-import type { Locks, Tx } from "#platform/writes/definitions.ts";
+import type { EventDataInit, Locks, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
 import { Picture, refsOf, UniqueValueTaken } from "#platform/writes/picture.ts";
-import { type Ref, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
+import { KEY, type Ref, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
 
 export type BatchItem = ApplyItem & { readonly command?: Command | undefined };
 
@@ -125,7 +124,7 @@ async function load(tx: Transaction, items: readonly BatchItem[], locks: readonl
   const refs = new Map<Table<object>, Map<string, Ref<object>>>();
   const name = (ref: Ref<object>): void => {
     const ofTable = refs.get(ref.table) ?? new Map<string, Ref<object>>();
-    refs.set(ref.table, ofTable.set(`${ref.by} ${ref.value}`, ref));
+    refs.set(ref.table, ofTable.set(ref.by === KEY ? ref.value : `${ref.by} ${ref.value}`, ref));
   };
   for (const [index, item] of items.entries()) {
     const lock = locks[index] as ItemLocks;
@@ -151,6 +150,7 @@ function runItem(item: BatchItem, locks: ItemLocks, { picture, events, publishes
   const { command } = item;
   const stored = command === undefined ? undefined : picture.row(answers.row(command.key));
   if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
+  picture.begin();
   const work = new ItemWork(item, locks.refs, picture, publishes);
   try {
     const said = item.parts.write(work, item.input, new WriteView(item, picture.locked(locks.locks)) as never) as Message | Rejection | undefined;
@@ -158,7 +158,7 @@ function runItem(item: BatchItem, locks: ItemLocks, { picture, events, publishes
     const answer = work.taken === undefined || isRejection(said) ? said : reject(work.taken);
     if (isRejection(answer)) work.undo();
     if (command !== undefined) {
-      assert(answer !== undefined, `${command.method.name} answered nothing`);
+      if (answer === undefined) throw new Error(`${command.method.name} answered nothing`);
       work.insert(answers, storedAnswer(command, answer, item.now));
     }
     events.push(...work.events);
@@ -207,7 +207,6 @@ class ItemWork implements Tx {
   readonly #refs: readonly Ref<object>[];
   readonly #picture: Picture;
   readonly #publishes: ReadonlySet<DescMessage>;
-  readonly #undo: (() => void)[] = [];
   #taken: string | undefined;
 
   constructor(item: ApplyItem, refs: readonly Ref<object>[], picture: Picture, publishes: ReadonlySet<DescMessage>) {
@@ -218,33 +217,26 @@ class ItemWork implements Tx {
   }
 
   insert<R extends object>(table: Table<R>, row: R): void {
-    this.#change(() => this.#picture.insert(table, row));
+    this.#change("insert", table, row);
   }
 
   ensure<R extends object>(table: Table<R>, row: R): void {
-    this.#change(() => this.#picture.ensure(table, row));
+    this.#change("ensure", table, row);
   }
 
   update<R extends object>(table: Table<R>, row: R): void {
-    const key = table.keyOf(row);
-    const named = this.#refs.some((ref) => {
-      if ((ref.table as unknown) !== table) return false;
-      const locked = this.#picture.row(ref);
-      return locked !== undefined && table.keyOf(locked as R) === key;
-    });
-    assert(named, `${table.name} ${key} wasn't named in \`lock\``);
-    this.#change(() => this.#picture.update(table, row));
+    if (!this.#hasLocked(table, table.keyOf(row))) throw new Error(`${table.name} ${table.keyOf(row)} wasn't named in \`lock\``);
+    this.#change("update", table, row);
   }
 
-  publish: Tx["publish"] = (event, data) => {
+  publish<E extends DescMessage>(event: E, data: EventDataInit<E>): void {
     const { caller, now, trace } = this.#item;
-    assert(this.#publishes.has(event), `${event.typeName} isn't among the events that the manifest names`);
+    if (!this.#publishes.has(event)) throw new Error(`${event.typeName} isn't among the events that the manifest names`);
     this.events.push(newEvent(event, data, { eventId: uuidv7(), nowMs: timestampMs(now), actor: callerName(caller), ...trace }));
-  };
+  }
 
   undo(): void {
-    for (const undo of this.#undo.reverse()) undo();
-    this.#undo.length = 0;
+    this.#picture.undo();
     this.events.length = 0;
     this.#taken = undefined;
   }
@@ -254,11 +246,20 @@ class ItemWork implements Tx {
     return this.#taken;
   }
 
+  #hasLocked<R extends object>(table: Table<R>, key: string): boolean {
+    for (const ref of this.#refs) {
+      if ((ref.table as unknown) !== table) continue;
+      const locked = this.#picture.row(ref);
+      if (locked !== undefined && table.keyOf(locked as R) === key) return true;
+    }
+    return false;
+  }
+
   /** After a row ran into another, nothing that the item does will be written. */
-  #change(change: () => () => void): void {
+  #change<R extends object>(how: "insert" | "ensure" | "update", table: Table<R>, row: R): void {
     if (this.#taken !== undefined) return;
     try {
-      this.#undo.push(change());
+      this.#picture[how](table, row);
     } catch (error) {
       if (!(error instanceof UniqueValueTaken)) throw error;
       this.#taken = error.code;

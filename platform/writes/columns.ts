@@ -1,4 +1,4 @@
-import { type DescEnum, type DescField, type DescMessage, type MessageShape, ScalarType, create } from "@bufbuild/protobuf";
+import { type DescEnum, type DescField, type DescMessage, type MessageShape, ScalarType } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 
 /** How one field of a row is kept in a column. */
@@ -113,9 +113,3 @@ function plainColumnOf(field: DescField): Column<never> {
   if (column === undefined) throw new Error(`${field.parent.typeName}.${field.name} has no column type; list the table's columns by hand`);
   return column;
 }
-
-/** Makes rows that are messages of `schema`. */
-export const rowOf =
-  <D extends DescMessage>(schema: D) =>
-  (fields: object): MessageShape<D> =>
-    Object.assign(create(schema), fields) as MessageShape<D>;

@@ -1,25 +1,38 @@
-import { strict as assert } from "node:assert";
 import type { Statement } from "#platform/postgres/database.ts";
 import type { Locked, Locks } from "#platform/writes/definitions.ts";
-import { type Change, insertStatement, KEY, type Ref, type Table, updateStatements } from "#platform/writes/table.ts";
+import { type Change, insertStatement, KEY, Ref, type Table, updateStatements } from "#platform/writes/table.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: a picture holds rows of every table
 type AnyTable = Table<any>;
 type Row = object;
 type State = "loaded" | "inserted" | "ensured" | "updated";
 /** `loaded` is what the database has of a row that was updated. */
-type Entry = { readonly row: Row; readonly state: State; readonly loaded?: Row };
-type TablePicture = { readonly rows: Map<string, Entry>; readonly indexes: Map<string, Map<string, string>> };
+type Entry = { readonly row: Row; readonly state: State; readonly loaded: Row | undefined };
+type TablePicture = { readonly table: AnyTable; readonly rows: Map<string, Entry>; readonly indexes: ReadonlyMap<string, Map<string, string>> };
+type Undo = { readonly picture: TablePicture; readonly key: string; readonly before: Entry | undefined };
 
 /**
  * The rows that a batch works on: loaded and locked once, then changed by one item after the other, so that a later item
- * sees what an earlier one left. What an item did can be taken back alone.
+ * sees what an earlier one left. What the item that runs did can be taken back alone.
  */
 export class Picture {
   readonly #tables = new Map<AnyTable, TablePicture>();
+  /** What the item that runs has changed so far. */
+  readonly #journal: Undo[] = [];
 
   load(table: AnyTable, rows: readonly Row[]): void {
-    for (const row of rows) this.#put(table, { row, state: "loaded" });
+    for (const row of rows) this.#put(this.#of(table), table.keyOf(row), { row, state: "loaded", loaded: undefined });
+    this.begin();
+  }
+
+  /** The next item runs: what was changed so far stays. */
+  begin(): void {
+    this.#journal.length = 0;
+  }
+
+  /** Takes back what the item that runs has changed. */
+  undo(): void {
+    for (let change = this.#journal.pop(); change !== undefined; change = this.#journal.pop()) replace(change.picture, change.key, change.before);
   }
 
   row<R extends object>(ref: Ref<R>): R | undefined {
@@ -31,31 +44,37 @@ export class Picture {
   /** The rows in the shape in which they were named. */
   locked<L extends Locks>(locks: L): Locked<L> {
     if (locks === undefined) return undefined as Locked<L>;
-    if (isRef(locks)) return this.row(locks) as Locked<L>;
-    if (Array.isArray(locks)) return locks.map((ref) => (ref === undefined ? undefined : this.row(ref))) as Locked<L>;
-    return Object.fromEntries(Object.entries(locks).map(([name, inner]) => [name, this.locked(inner as Locks)])) as Locked<L>;
+    if (locks instanceof Ref) return this.row(locks) as Locked<L>;
+    if (Array.isArray(locks)) return locks.map((ref) => ref && this.row(ref)) as Locked<L>;
+    const rows: Record<string, unknown> = {};
+    for (const [name, inner] of Object.entries(locks)) rows[name] = this.locked(inner as Locks);
+    return rows as Locked<L>;
   }
 
-  /** Each change returns how to take it back. */
-  insert(table: AnyTable, row: Row): () => void {
+  /** Throws UniqueValueTaken where another row has a value that must be unique. */
+  insert(table: AnyTable, row: Row): void {
+    const picture = this.#of(table);
     const key = table.keyOf(row);
-    assert(!this.#of(table).rows.has(key), `${table.name} ${key} is there already; name it in \`lock\` and decide`);
-    return this.#put(table, { row, state: "inserted" });
+    if (picture.rows.has(key)) throw new Error(`${table.name} ${key} is there already; name it in \`lock\` and decide`);
+    this.#put(picture, key, { row, state: "inserted", loaded: undefined });
   }
 
-  ensure(table: AnyTable, row: Row): () => void {
-    return this.#of(table).rows.has(table.keyOf(row)) ? () => undefined : this.#put(table, { row, state: "ensured" });
-  }
-
-  update(table: AnyTable, row: Row): () => void {
-    assert(!table.immutable, `rows of ${table.name} never change`);
+  ensure(table: AnyTable, row: Row): void {
+    const picture = this.#of(table);
     const key = table.keyOf(row);
-    const before = this.#of(table).rows.get(key);
-    assert(before !== undefined, `${table.name} ${key} isn't there; nothing to update`);
-    assert(before.state !== "ensured", `${table.name} ${key} was ensured, so nobody knows what it is`);
-    if (before.row === row) return () => undefined;
-    if (before.state === "inserted") return this.#put(table, { row, state: "inserted" });
-    return this.#put(table, { row, state: "updated", loaded: before.loaded ?? before.row });
+    if (!picture.rows.has(key)) this.#put(picture, key, { row, state: "ensured", loaded: undefined });
+  }
+
+  /** Throws UniqueValueTaken as well. */
+  update(table: AnyTable, row: Row): void {
+    const picture = this.#of(table);
+    const key = table.keyOf(row);
+    const before = picture.rows.get(key);
+    if (table.immutable) throw new Error(`rows of ${table.name} never change`);
+    if (before === undefined || before.state === "ensured") throw new Error(`${table.name} ${key} isn't known; nothing to update`);
+    if (before.row === row) return;
+    const inserted = before.state === "inserted";
+    this.#put(picture, key, { row, state: inserted ? "inserted" : "updated", loaded: inserted ? undefined : (before.loaded ?? before.row) });
   }
 
   /** What brings the database to this picture: tables by name, rows by key, so that batches meet in one order. */
@@ -81,23 +100,20 @@ export class Picture {
   #of(table: AnyTable): TablePicture {
     let picture = this.#tables.get(table);
     if (picture === undefined) {
-      picture = { rows: new Map(), indexes: new Map(Object.keys(table.unique).map((index) => [index, new Map()])) };
+      picture = { table, rows: new Map(), indexes: new Map(Object.keys(table.unique).map((index) => [index, new Map()])) };
       this.#tables.set(table, picture);
     }
     return picture;
   }
 
-  #put(table: AnyTable, entry: Entry): () => void {
-    const picture = this.#of(table);
-    const key = table.keyOf(entry.row);
+  #put(picture: TablePicture, key: string, entry: Entry): void {
     for (const [index, keys] of picture.indexes) {
-      const value = table.uniqueValueOf(index, entry.row);
+      const value = picture.table.uniqueValueOf(index, entry.row);
       const holder = value === undefined ? undefined : keys.get(value);
-      if (holder !== undefined && holder !== key) throw new UniqueValueTaken(table, index);
+      if (holder !== undefined && holder !== key) throw new UniqueValueTaken(picture.table, index);
     }
-    const before = picture.rows.get(key);
-    replace(table, picture, key, before, entry);
-    return () => replace(table, picture, key, entry, before);
+    this.#journal.push({ picture, key, before: picture.rows.get(key) });
+    replace(picture, key, entry);
   }
 }
 
@@ -112,24 +128,26 @@ export class UniqueValueTaken extends Error {
   }
 }
 
-function replace(table: AnyTable, { rows, indexes }: TablePicture, key: string, before: Entry | undefined, after: Entry | undefined): void {
-  if (after === undefined) rows.delete(key);
-  else rows.set(key, after);
+function replace({ table, rows, indexes }: TablePicture, key: string, after: Entry | undefined): void {
   for (const [index, keys] of indexes) {
+    const before = rows.get(key);
     const old = before && table.uniqueValueOf(index, before.row);
     if (old !== undefined) keys.delete(old);
     const now = after && table.uniqueValueOf(index, after.row);
     if (now !== undefined) keys.set(now, key);
   }
+  if (after === undefined) rows.delete(key);
+  else rows.set(key, after);
 }
-
-export const isRef = (value: unknown): value is Ref<object> =>
-  typeof value === "object" && value !== null && "table" in value && "by" in value && "value" in value;
 
 /** All refs that `locks` names, whatever its shape. */
 export function refsOf(locks: Locks): readonly Ref<object>[] {
-  if (locks === undefined) return [];
-  if (isRef(locks)) return [locks];
-  if (Array.isArray(locks)) return locks.filter(isRef);
-  return Object.values(locks).flatMap((inner) => refsOf(inner as Locks));
+  const refs: Ref<object>[] = [];
+  const add = (some: Locks): void => {
+    if (some instanceof Ref) refs.push(some);
+    else if (Array.isArray(some)) for (const ref of some) add(ref);
+    else if (some !== undefined) for (const inner of Object.values(some)) add(inner as Locks);
+  };
+  add(locks);
+  return refs;
 }

@@ -1,16 +1,24 @@
-import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
 import type { Rows, Statement } from "#platform/postgres/database.ts";
-import { type Column, type Columns, columnsOf, rowOf } from "#platform/writes/columns.ts";
+import { type Column, type Columns, columnsOf } from "#platform/writes/columns.ts";
 
-/** Names a row by its key, or by fields that a unique index holds. */
-export type Ref<R extends object> = {
+/** Names a row by its key, or by the fields of a unique index. */
+export class Ref<R extends object> {
   readonly table: Table<R>;
-  /** `key`, or the name of a unique index. */
+  /** KEY, or the name of a unique index. */
   readonly by: string;
   /** The values as one text: what the picture of a batch finds a row by. */
   readonly value: string;
-  readonly values: readonly string[];
-};
+  /** The values of the unique index, in the order of its fields. */
+  readonly values: readonly string[] | undefined;
+
+  constructor(table: Table<R>, by: string, value: string, values: readonly string[] | undefined) {
+    this.table = table;
+    this.by = by;
+    this.value = value;
+    this.values = values;
+  }
+}
 
 /** A unique index: a row can be named by its fields, none of which may be null then. */
 export type Unique<R extends object> = {
@@ -51,13 +59,13 @@ export const KEY = "key";
 
 /** A table whose rows are messages of a contract. */
 export const messageTable = <D extends DescMessage>(name: string, schema: D, options: TableOptions<MessageShape<D>> = {}): Table<MessageShape<D>> =>
-  makeTable(name, columnsOf(schema) as unknown as Columns<MessageShape<D>>, options, rowOf(schema));
+  makeTable(name, columnsOf(schema) as unknown as Columns<MessageShape<D>>, options, () => create(schema));
 
 /** A table whose rows are plain objects. */
 export const table = <R extends object>(name: string, columns: Columns<R>, options: TableOptions<R> = {}): Table<R> =>
-  makeTable(name, columns, options, (fields) => fields as R);
+  makeTable(name, columns, options, () => ({}));
 
-function makeTable<R extends object>(name: string, columns: Columns<R>, options: TableOptions<R>, make: (fields: object) => R): Table<R> {
+function makeTable<R extends object>(name: string, columns: Columns<R>, options: TableOptions<R>, make: () => object): Table<R> {
   const entries = Object.entries<Column<never>>(columns as never).map(([field, column]) => ({ field, name: snakeCase(field), column }));
   const key = options.key ?? ("id" as keyof R & string);
   const unique = options.unique ?? {};
@@ -70,12 +78,11 @@ function makeTable<R extends object>(name: string, columns: Columns<R>, options:
     columns: new Map(entries.map(({ field, name, column }) => [field as keyof R & string, { ...column, name }])),
     row: (value) => {
       // The database compares uuids whatever their case; the picture compares texts.
-      const text = keyIsUuid ? value.toLowerCase() : value;
-      return { table: made, by: KEY, value: text, values: [text] };
+      return new Ref(made, KEY, keyIsUuid ? value.toLowerCase() : value, undefined);
     },
     rowBy: (index, ...values) => {
       const lower = values.map((value) => value.toLowerCase());
-      return { table: made, by: index, value: lower.join(SEPARATOR), values: lower };
+      return new Ref(made, index, lower.join(SEPARATOR), lower);
     },
     keyOf: (row) => row[key] as string,
     uniqueValueOf: (index, row) => {
@@ -85,7 +92,14 @@ function makeTable<R extends object>(name: string, columns: Columns<R>, options:
       const values = fields.map((field) => row[field]);
       return values.some((value) => value === undefined) ? undefined : values.join(SEPARATOR).toLowerCase();
     },
-    fromRow: (raw) => make(Object.fromEntries(entries.map(({ field, name, column }) => [field, column.decode(raw[name])]))),
+    fromRow: (raw) => {
+      const row = make() as Record<string, unknown>;
+      for (const { field, name, column } of entries) {
+        const value = column.decode(raw[name]);
+        if (value !== undefined) row[field] = value;
+      }
+      return row as R;
+    },
   };
   return made;
 }
@@ -94,8 +108,11 @@ function makeTable<R extends object>(name: string, columns: Columns<R>, options:
 export const takenCode = (table: Pick<Table<object>, "name" | "unique">, constraint: string): string | undefined =>
   Object.entries(table.unique).find(([index]) => `${table.name}_${snakeCase(index)}` === constraint)?.[1].taken;
 
-const arrayLiteral = <R>(rows: readonly R[], field: keyof R & string, column: Column<never>): string =>
-  `{${rows.map((row) => column.encode(row[field] as never)).join(",")}}`;
+function arrayLiteral<R>(rows: readonly R[], field: keyof R & string, column: Column<never>): string {
+  let literal = "{";
+  for (const row of rows) literal += `${literal.length === 1 ? "" : ","}${column.encode(row[field] as never)}`;
+  return `${literal}}`;
+}
 
 const byKey =
   <R extends object>(table: Table<R>) =>
@@ -156,7 +173,7 @@ export function selectStatement<R extends object>(table: Table<R>, refs: readonl
   const keysOf = [...groups].map(([by, group]) => {
     if (by === KEY) return `SELECT unnest(${param(group.map((ref) => ref.value), typeOf(table.key))}) AS k`;
     const fields = table.unique[by]?.fields ?? [];
-    const arrays = fields.map((field, i) => param(group.map((ref) => ref.values[i] ?? ""), typeOf(field)));
+    const arrays = fields.map((field, i) => param(group.map((ref) => ref.values?.[i] ?? ""), typeOf(field)));
     const on = fields.map((field) => `x.${snakeCase(field)} = u.${snakeCase(field)}`).join(" AND ");
     return `SELECT x.${key} AS k FROM unnest(${arrays.join(", ")}) u (${fields.map(snakeCase).join(", ")}) JOIN ${table.name} x ON ${on}`;
   });

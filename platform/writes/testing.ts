@@ -45,7 +45,7 @@ export const contextOf = (more: Partial<Context> = {}): Context => ({
   ...more,
 });
 
-export const noPeers = () => {
+export const noPeers = () => () => {
   throw new Error("there are no peers here");
 };
 

@@ -65,12 +65,12 @@ export class Writer {
   }
 
   /** One command: `prepare` now, the rest in a batch. */
-  async execute(operation: Operation, request: Message, context: Context, peer: Peers): Promise<Message | Rejection> {
+  async execute(operation: Operation, request: Message, context: Context, peersFor: (context: Context) => Peers): Promise<Message | Rejection> {
     const command = keyedCommand(operation.method, request, context);
     const item = new CommandItem(operation, request, context, command, this.#clock());
     if (operation.parts.prepare === undefined) return this.#answer(item);
-    if (command === undefined) return this.#answer(await this.#prepare(item, peer));
-    return this.#once(command, async () => (await this.#knownAnswer(command)) ?? this.#answer(await this.#prepare(item, peer)));
+    if (command === undefined) return this.#answer(await this.#prepare(item, peersFor(context)));
+    return this.#once(command, async () => (await this.#knownAnswer(command)) ?? this.#answer(await this.#prepare(item, peersFor(context))));
   }
 
   /** One command that writes by SQL of its own, in a transaction to itself; a rejection takes back what it wrote. */

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { AccountRow } from "../tables.ts";
-import { BALANCE_MAX, post, type ResolvedLeg, type Side } from "./ledger.ts";
+import { BALANCE_MAX, type Posted, post as postAt, type RejectionReason, type ResolvedLeg, type Side } from "./ledger.ts";
 
 const now = { $typeName: "google.protobuf.Timestamp" as const, seconds: 0n, nanos: 0 };
 const account = (id: string, balance: bigint, currency = "RUB"): Side => ({
@@ -10,7 +10,9 @@ const account = (id: string, balance: bigint, currency = "RUB"): Side => ({
 });
 const house = (id: string): Side => ({ kind: "house", id });
 const leg = (debit: Side, credit: Side, amount: bigint, currency = "RUB"): ResolvedLeg => ({ debit, credit, amount, currency });
-const balances = (outcome: ReturnType<typeof post>) => (typeof outcome === "string" ? outcome : Object.fromEntries(outcome.balances));
+const post = (legs: readonly ResolvedLeg[]) => postAt(legs, now);
+const balances = (outcome: Posted | RejectionReason) =>
+  typeof outcome === "string" ? outcome : Object.fromEntries([...outcome.moved].map(({ id, balance }) => [id, balance]));
 
 test("money leaves one account and reaches the other", () => {
   expect(balances(post([leg(account("a", 10n), account("b", 1n), 10n)]))).toEqual({ a: 0n, b: 11n });
@@ -56,7 +58,8 @@ test("whatever is posted, money is neither made nor lost, and no account goes be
       const sides = new Map(ids.map((id, i) => [id, account(id, start[i] as bigint)]));
       const outcome = post(wanted.map(({ debit, credit, amount }) => leg(sides.get(debit), sides.get(credit), amount)));
       if (typeof outcome === "string") return;
-      const after = ids.map((id, i) => outcome.balances.get(id) ?? (start[i] as bigint));
+      const moved = new Map([...outcome.moved].map(({ id, balance }) => [id, balance]));
+      const after = ids.map((id, i) => moved.get(id) ?? (start[i] as bigint));
       expect(after.every((balance) => balance >= 0n)).toBe(true);
       expect(after.reduce((a, b) => a + b, 0n)).toBe(start.reduce((a, b) => a + b, 0n));
     }),

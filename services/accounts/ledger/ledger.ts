@@ -1,3 +1,4 @@
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { AccountRow } from "../tables.ts";
 
 /** The largest balance that fits a bigint of PostgreSQL and an int64 of Protobuf. */
@@ -11,36 +12,36 @@ export type ResolvedLeg = { readonly debit: Side; readonly credit: Side; readonl
 export type RejectionReason = "account_not_found" | "same_account" | "currency_mismatch" | "insufficient_funds" | "balance_out_of_range";
 
 export type Posted = {
-  /** What each account that moved has now, by its id. */
-  readonly balances: ReadonlyMap<string, bigint>;
+  /** The accounts that moved, as they are now. */
+  readonly moved: Iterable<AccountRow>;
 };
 
 /**
- * Moves money over the legs in their order, all or none. Pure: takes the locked accounts, gives the new balances or the
- * reason why not. A later leg sees what an earlier one left, so a chain may pass money on.
+ * Moves money over the legs in their order, all or none. Pure: takes the locked accounts, gives them with their new balances
+ * or the reason why not. A later leg sees what an earlier one left, so a chain may pass money on.
  */
-export function post(legs: readonly ResolvedLeg[]): Posted | RejectionReason {
-  const balances = new Map<string, bigint>();
+export function post(legs: readonly ResolvedLeg[], now: Timestamp): Posted | RejectionReason {
+  const moved = new Map<string, AccountRow>();
   for (const { debit, credit, amount, currency } of legs) {
     if (debit === undefined || credit === undefined) return "account_not_found";
     if (sideId(debit) === sideId(credit)) return "same_account";
     if (!isOf(debit, currency) || !isOf(credit, currency)) return "currency_mismatch";
     if (debit.kind === "account") {
-      const left = balanceOf(balances, debit.account) - amount;
+      const { account } = debit;
+      const left = (moved.get(account.id) ?? account).balance - amount;
       if (left < 0n) return "insufficient_funds";
-      balances.set(debit.account.id, left);
+      moved.set(account.id, { ...account, balance: left, updatedAt: now });
     }
     if (credit.kind === "account") {
-      const now = balanceOf(balances, credit.account) + amount;
-      if (now > BALANCE_MAX) return "balance_out_of_range";
-      balances.set(credit.account.id, now);
+      const { account } = credit;
+      const sum = (moved.get(account.id) ?? account).balance + amount;
+      if (sum > BALANCE_MAX) return "balance_out_of_range";
+      moved.set(account.id, { ...account, balance: sum, updatedAt: now });
     }
   }
-  return { balances };
+  return { moved: moved.values() };
 }
 
 export const sideId = (side: NonNullable<Side>): string => (side.kind === "account" ? side.account.id : side.id);
 
 const isOf = (side: NonNullable<Side>, currency: string): boolean => side.kind === "house" || side.account.currency === currency;
-
-const balanceOf = (balances: ReadonlyMap<string, bigint>, account: AccountRow): bigint => balances.get(account.id) ?? account.balance;

@@ -30,12 +30,11 @@ export const post = operation(AccountsService.method.post, {
         currency,
       }),
     );
-    const outcome = decide(legs);
+    const outcome = decide(legs, now);
     const rows = typeof outcome === "string" ? [rejectedRow(request, outcome, now)] : postedRows(request, legs, now);
     for (const row of rows) tx.insert(postings, row);
     if (typeof outcome !== "string") {
-      const moved = new Map([...debits, ...credits].filter(isThere).map((account) => [account.id, account]));
-      for (const [id, balance] of outcome.balances) tx.update(accounts, { ...(moved.get(id) as AccountRow), balance, updatedAt: now });
+      for (const account of outcome.moved) tx.update(accounts, account);
       for (const { debit, credit, currency } of request.legs) {
         for (const ref of [debit, credit]) if (ref?.account.case === "house") tx.ensure(houseAccounts, houseAccount(ref.account.value, currency));
       }

@@ -1,7 +1,7 @@
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { type Posting, Posting_Outcome, PostingSchema, type PostRequest, PostRequestSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
-import { derivedUuid, hashUuid } from "#platform/ids.ts";
+import { type AccountRef, type Posting, Posting_Outcome, PostingSchema, type PostRequest } from "#contracts/polis/accounts/v1/accounts_pb.ts";
+import { derivedUuid } from "#platform/ids.ts";
 import type { PostingRow } from "../tables.ts";
 import { type RejectionReason, type ResolvedLeg, sideId } from "./ledger.ts";
 
@@ -11,8 +11,20 @@ export const LEGS_MAX = 64;
 /** The id of a leg's row, and of its transaction: the posting's own for the first. */
 export const legId = (postingId: string, leg: number): string => (leg === 0 ? postingId.toLowerCase() : derivedUuid("leg", postingId.toLowerCase(), String(leg)));
 
-/** What tells a repeat from another posting under the same id. */
-export const contentOf = (request: PostRequest): string => hashUuid(toBinary(PostRequestSchema, request));
+/** What tells a repeat from another posting under the same id: a hash of all that the request says beside the id. */
+export const contentOf = ({ legs, referenceOrderId }: PostRequest): string =>
+  derivedUuid("posting", referenceOrderId ?? "", ...legs.flatMap(({ debit, credit, amount, currency }) => [nameOf(debit), nameOf(credit), `${amount}${currency}`]));
+
+function nameOf(ref: AccountRef | undefined): string {
+  switch (ref?.account.case) {
+    case "accountId":
+      return `id ${ref.account.value.toLowerCase()}`;
+    case "owner":
+      return `owner ${ref.account.value.userId.toLowerCase()} ${ref.account.value.kind}`;
+    default:
+      return `house ${ref?.account.value ?? ""}`;
+  }
+}
 
 /** The rows of a posting that was made. */
 export const postedRows = (request: PostRequest, legs: readonly ResolvedLeg[], createdAt: Timestamp): PostingRow[] => {
