@@ -2,10 +2,8 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
-import type { Invoke } from "#platform/rest/invoke.ts";
 import { createRestServer } from "#platform/rest/server.ts";
-import { cancellableBy } from "#platform/rpc/cancellation.ts";
-import type { Call, Transport } from "#platform/rpc/transport.ts";
+import type { Transport } from "#platform/rpc/transport.ts";
 import type { EdgeDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -30,11 +28,11 @@ export async function startHttp(options: {
   const server = createRestServer({
     services: edge === undefined ? [] : contracts,
     identity: edge?.identity ?? headerIdentity,
-    invoke: invokeOver(transportFor),
+    transportFor,
     info,
     log,
     metrics,
-    startSpan: (name, parent) => tracer.start(name, parent),
+    tracer,
     health: { live: () => true, ready: async () => readiness(closing, databases) },
   });
   const url = await server.listen(settings.port, settings.host);
@@ -61,17 +59,3 @@ async function reaches(database: Database): Promise<"ok" | "unreachable"> {
   );
   return Promise.race([asked, late]);
 }
-
-const invokeOver = (transportFor: (service: DescService) => Transport): Invoke => ({
-  unary: (method, request, call) => transportFor(method.parent).unary(method, request, callOf(call)),
-  serverStream: (method, request, call) => transportFor(method.parent).serverStreaming(method, request, callOf(call)),
-  clientStream: (method, requests, call) => transportFor(method.parent).clientStreaming(method, requests, callOf(call)),
-});
-
-const callOf = ({ caller, idempotencyKey, traceparent, timeoutMs, signal }: Parameters<Invoke["unary"]>[2]): Call => ({
-  caller,
-  deadlineMs: Date.now() + timeoutMs,
-  cancellation: cancellableBy(signal),
-  traceparent,
-  idempotencyKey,
-});

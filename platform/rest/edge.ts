@@ -1,18 +1,19 @@
-import type { Registry } from "@bufbuild/protobuf";
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { DescService, Registry } from "@bufbuild/protobuf";
+import type { FastifyRequest } from "fastify";
 import { uuidv7 } from "#platform/ids.ts";
+import type { Exchange } from "#platform/rest/exchange.ts";
 import type { Identity } from "#platform/rest/identity.ts";
-import type { Call, Invoke } from "#platform/rest/invoke.ts";
 import { httpFault } from "#platform/rest/problem.ts";
 import type { Binding } from "#platform/rest/routes.ts";
-import type { Span, StartSpan } from "#platform/rest/trace.ts";
+import type { Call, Transport } from "#platform/rpc/transport.ts";
+import type { Tracer } from "#platform/telemetry/tracing.ts";
 
 /** What every route of the edge works with. */
 export type Edge = {
-  readonly invoke: Invoke;
+  readonly transportFor: (service: DescService) => Transport;
   readonly identity: Identity;
   readonly registry: Registry;
-  readonly startSpan: StartSpan;
+  readonly tracer: Tracer;
   /** Of a unary call, where the client doesn't say. Milliseconds. */
   readonly timeoutMs: number;
   /** The most that a client may ask for. */
@@ -23,50 +24,34 @@ export type Edge = {
   readonly bodyLimitBytes: number;
   /** Of a streamed upload. */
   readonly uploadLimitBytes: number;
-  /** Streams that are open; each ends with `unavailable` when the server closes. */
-  readonly streams: Set<AbortController>;
+  /** Streams that are open; each ends with `shutting_down` when the server closes. */
+  readonly streams: Set<Exchange>;
 };
 
 /** A binding as a request met it. */
 export type Matched = { readonly binding: Binding; readonly pathValues: readonly string[]; readonly rawQuery: string };
 
-declare module "fastify" {
-  interface FastifyRequest {
-    span: Span | undefined;
-    /** The template that was met, for logs and metrics: addresses themselves hold ids. */
-    route: string;
-  }
-}
-
 /** What the headers say of the call. Throws CallError or HttpFault. */
-export async function startCall(edge: Edge, binding: Binding, request: FastifyRequest, signal: AbortSignal): Promise<Call> {
-  const { headers } = request;
-  const isStream = binding.method.methodKind !== "unary";
-  const span = edge.startSpan(
-    `${binding.httpMethod} ${binding.template.text}`,
-    textHeader(headers.traceparent as string | string[] | undefined),
-  );
-  request.span = span;
-  const identified = edge.identity.identify(headers);
-  const caller = identified instanceof Promise ? await identified : identified;
-  return {
-    caller,
-    idempotencyKey: idempotencyKey(textHeader(headers["idempotency-key"]), binding),
-    traceparent: span.traceparent,
-    timeoutMs: isStream
-      ? timeoutMs(headers["request-timeout"], edge.streamTimeoutMs, edge.streamTimeoutMs)
-      : timeoutMs(headers["request-timeout"], edge.timeoutMs, edge.timeoutMaxMs),
-    signal,
-  };
-}
-
-/** Fires when the client goes before its answer is complete. */
-export function abortOnDisconnect(reply: FastifyReply): AbortController {
-  const abort = new AbortController();
-  reply.raw.once("close", () => {
-    if (!reply.raw.writableFinished) abort.abort(new Error("the client has gone"));
+export async function startCall(edge: Edge, binding: Binding, { headers, exchange }: FastifyRequest): Promise<Call> {
+  const { httpMethod, template } = binding;
+  const parent = textHeader(headers.traceparent as string | string[] | undefined);
+  const span = edge.tracer.start(`${httpMethod} ${template.text}`, parent, {
+    "http.request.method": httpMethod,
+    "http.route": template.text,
   });
-  return abort;
+  exchange.span = span;
+  const identified = edge.identity.identify(headers);
+  const isUnary = binding.method.methodKind === "unary";
+  const said = headers["request-timeout"];
+  return {
+    caller: identified instanceof Promise ? await identified : identified,
+    deadlineMs:
+      Date.now() +
+      (isUnary ? timeoutMs(said, edge.timeoutMs, edge.timeoutMaxMs) : timeoutMs(said, edge.streamTimeoutMs, edge.streamTimeoutMs)),
+    cancellation: exchange,
+    traceparent: span.traceparent,
+    idempotencyKey: idempotencyKey(textHeader(headers["idempotency-key"]), binding),
+  };
 }
 
 const textHeader = (value: string | string[] | undefined): string | undefined => (Array.isArray(value) ? value.join(", ") : value);

@@ -17,6 +17,8 @@ import {
 import type { Problem } from "#platform/rest/problem.ts";
 import { type Answers, httpBody, startThings, thing, thingId, userId } from "#platform/rest/things.testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { parseTraceparent } from "#platform/telemetry/trace-context.ts";
+import { passingTracer, type Tracer } from "#platform/telemetry/tracing.ts";
 
 const open: { close(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -303,13 +305,35 @@ describe("what a call says", () => {
     expect((await send("POST", "/things", { amount: 1 }, { "idempotency-key": "x".repeat(255) })).status).toBe(201);
   });
 
-  test("the trace goes on under a span of its own, or begins here", async () => {
-    const { call, received } = await things();
-    const traceId = "0af7651916cd43dd8448eb211c80319c";
-    await call("GET", "/things", { headers: { traceparent: `00-${traceId}-b7ad6b7169203331-00` } });
+  test("the trace goes on, or begins here, under a span that ends with the answer and knows of our faults", async () => {
+    const ended: unknown[] = [];
+    const tracer: Tracer = {
+      start(name, parent, attributes) {
+        const span = passingTracer.start(name, parent);
+        return { traceparent: span.traceparent, end: (error) => ended.push([name, attributes, (error as CallError | undefined)?.code]) };
+      },
+      shutdown: async () => {},
+    };
+    const unavailable = () => Promise.reject(new CallError("UNAVAILABLE", "unavailable", "away"));
+    const { call, received } = await things(
+      { unary: { GetThing: unavailable, DeleteThing: () => Promise.reject(new CallError("NOT_FOUND", "not_found", "none")) } },
+      { tracer },
+    );
+    const client = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    await call("GET", "/things", { headers: { traceparent: client } });
     await call("GET", "/things", { headers: { traceparent: `00-${"0".repeat(32)}-b7ad6b7169203331-01` } });
-    expect(received[0]?.call.traceparent).toMatch(new RegExp(`^00-${traceId}-(?!b7ad6b7169203331)[0-9a-f]{16}-00$`));
-    expect(received[1]?.call.traceparent).toMatch(/^00-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-01$/);
+    expect(received[0]?.call.traceparent).toBe(client);
+    expect(parseTraceparent(received[1]?.call.traceparent)?.traceId).not.toBe(parseTraceparent(client)?.traceId);
+    await call("GET", "/things/x");
+    await call("DELETE", "/things/x");
+    const attributes = (method: string, route: string) => ({ "http.request.method": method, "http.route": route });
+    await vi.waitFor(() =>
+      expect(ended.slice(1)).toEqual([
+        ["GET /things", attributes("GET", "/things"), undefined],
+        ["GET /things/{thing_id}", attributes("GET", "/things/{thing_id}"), "unavailable"],
+        ["DELETE /things/{thing_id}", attributes("DELETE", "/things/{thing_id}"), undefined],
+      ]),
+    );
   });
 
   test("X-User-Id names the caller in small letters; without it nobody calls; one that is no uuid is 401", async () => {
@@ -324,9 +348,15 @@ describe("what a call says", () => {
 
   test("a deadline is ten seconds, or what the client asks for within a bound", async () => {
     const { call, received } = await things({}, { timeoutMaxMs: 30_000 });
+    const startedMs = Date.now();
     for (const seconds of ["0.5", "900"]) await call("GET", "/things", { headers: { "request-timeout": seconds } });
     await call("GET", "/things");
-    expect(received.map((one) => one.call.timeoutMs)).toEqual([500, 30_000, 10_000]);
+    const tookMs = Date.now() - startedMs;
+    for (const [index, timeoutMs] of [500, 30_000, 10_000].entries()) {
+      const givenMs = (received[index]?.call.deadlineMs ?? 0) - startedMs - timeoutMs;
+      expect(givenMs).toBeGreaterThanOrEqual(0);
+      expect(givenMs).toBeLessThanOrEqual(tookMs);
+    }
     expect((await call("GET", "/things", { headers: { "request-timeout": "soon" } })).problem().code).toBe("invalid_request_timeout");
   });
 
@@ -336,9 +366,11 @@ describe("what a call says", () => {
       unary: {
         ListThings: (_request, call) =>
           new Promise((_resolve, reject) => {
-            call.signal.addEventListener("abort", () => {
-              cancelled();
-              reject(new CallError("CANCELLED", "cancelled", "gone"));
+            call.cancellation?.add({
+              cancel() {
+                cancelled();
+                reject(new CallError("CANCELLED", "cancelled", "gone"));
+              },
             });
           }),
       },
@@ -447,7 +479,7 @@ describe("the edge's own addresses", () => {
   });
 });
 
-test("closing waits for what is being answered", async () => {
+test("closing waits for what is being answered, and for nothing else", async () => {
   const gate = Promise.withResolvers<void>();
   const { call, server, received } = await things({
     unary: {
@@ -462,7 +494,10 @@ test("closing waits for what is being answered", async () => {
   const closed = server.close();
   gate.resolve();
   expect((await answer).status).toBe(200);
+  const answeredMs = performance.now();
   await closed;
+  // And no longer, though the connection is kept alive.
+  expect(performance.now() - answeredMs).toBeLessThan(5000);
   await expect(fetch(server.url ?? "")).rejects.toThrow();
 });
 

@@ -28,6 +28,8 @@ export type Binding = {
 /** Paths that the edge itself serves. */
 const ownPaths = ["/", "/healthz", "/readyz", "/metrics", "/swagger/doc.json", "/docs", "/docs/*"];
 
+export const isOwnPath = (path: string): boolean => ownPaths.includes(path) || path.startsWith("/docs/");
+
 export const isHttpBody = (message: DescMessage | undefined): boolean => message?.typeName === "google.api.HttpBody";
 
 /**

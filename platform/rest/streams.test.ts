@@ -38,11 +38,28 @@ async function* endless(call: Parameters<NonNullable<Answers["stream"]>>[2], onE
   try {
     yield thing();
     await new Promise((_resolve, reject) =>
-      call.signal.addEventListener("abort", () => reject(new CallError("CANCELLED", "cancelled", "given up"))),
+      call.cancellation?.add({ cancel: () => reject(new CallError("CANCELLED", "cancelled", "given up")) }),
     );
   } finally {
     onEnd();
   }
+}
+
+/** Yields so many times, then waits; knows nothing of cancellation and ends by `return` alone. */
+function onlyByReturn(message: Message, times: number) {
+  const end = Promise.withResolvers<IteratorResult<Message>>();
+  const stream = {
+    asked: 0,
+    returned: 0,
+    next: () => (++stream.asked <= times ? Promise.resolve({ done: false as const, value: message }) : end.promise),
+    return() {
+      stream.returned++;
+      end.resolve({ done: true, value: undefined });
+      return end.promise;
+    },
+    [Symbol.asyncIterator]: () => stream,
+  };
+  return stream;
 }
 
 describe("a stream of answers", () => {
@@ -134,12 +151,70 @@ describe("a stream of answers", () => {
     await vi.waitFor(() => expect(ended).toHaveBeenCalledOnce());
   });
 
+  test.each(["/things:watch", "/things:export"])(
+    "ends its handler when its reader goes, also where that ends by `return` alone: %s",
+    async (path) => {
+      const waiting = onlyByReturn(path === "/things:watch" ? thing() : httpBody("text/csv", "a"), 1);
+      const { call } = await things({ stream: () => waiting });
+      const abort = new AbortController();
+      expect((await call(path, { signal: abort.signal })).status).toBe(200);
+      await vi.waitFor(() => expect(waiting.asked).toBe(2));
+      expect(waiting.returned).toBe(0);
+      abort.abort();
+      await vi.waitFor(() => expect(waiting.returned).toBeGreaterThan(0));
+    },
+  );
+
+  test("ends its handler when its reader goes while the stream waits for the reader", async () => {
+    const endless = onlyByReturn(thing({ description: "x".repeat(10_000) }), Number.POSITIVE_INFINITY);
+    const { call } = await things({ stream: () => endless });
+    const abort = new AbortController();
+    const answer = await call("/things:watch", { signal: abort.signal });
+    await answer.body?.getReader().read();
+    let before = -1;
+    await vi.waitFor(
+      () => {
+        const isStill = endless.asked === before;
+        before = endless.asked;
+        expect(isStill).toBe(true);
+      },
+      { timeout: 5000, interval: 100 },
+    );
+    abort.abort();
+    await vi.waitFor(() => expect(endless.returned).toBeGreaterThan(0));
+  });
+
+  test("ends its handler when its reader goes before the first message, which is long in coming", async () => {
+    const silent = onlyByReturn(thing(), 0);
+    const { call } = await things({ stream: () => silent });
+    const abort = new AbortController();
+    const answer = call("/things:export", { signal: abort.signal });
+    await vi.waitFor(() => expect(silent.asked).toBe(1));
+    abort.abort();
+    await expect(answer).rejects.toThrow();
+    await vi.waitFor(() => expect(silent.returned).toBeGreaterThan(0));
+  });
+
+  test("that is given up and ends at once is not taken for complete", async () => {
+    const { call, server } = await things({ stream: () => onlyByReturn(thing(), 1) });
+    const text = (await call("/things:watch")).text();
+    await server.close();
+    expect(lines(await text).at(-1)).toMatchObject({ error: { code: "shutting_down" } });
+    const bytes = await things({ stream: () => onlyByReturn(httpBody("text/csv", "a"), 1) });
+    const torn = (await bytes.call("/things:export")).text();
+    await bytes.server.close();
+    await expect(torn).rejects.toThrow();
+  });
+
   test("is told when the server closes, which doesn't wait for it", async () => {
     const ended = vi.fn();
     const { call, server } = await things({ stream: (_method, _request, given) => endless(given, ended) });
     const answer = await call("/things:watch");
     const text = answer.text();
+    const startedMs = performance.now();
     await server.close();
+    // Nor for its connection, which is kept alive.
+    expect(performance.now() - startedMs).toBeLessThan(5000);
     expect(lines(await text).at(-1)).toMatchObject({ error: { status: 503, code: "shutting_down" } });
     expect(ended).toHaveBeenCalledOnce();
   });

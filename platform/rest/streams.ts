@@ -1,7 +1,8 @@
 import { Readable } from "node:stream";
 import type { Message } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { abortOnDisconnect, type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
+import { type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
+import type { Exchange } from "#platform/rest/exchange.ts";
 import { fieldToJson, messageToJson, readJson } from "#platform/rest/json.ts";
 import { httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { asClientWrote, RawBody, requestMessage } from "#platform/rest/request-message.ts";
@@ -20,13 +21,15 @@ const KEEP_ALIVE_MS = 15_000;
  */
 export async function serveServerStream(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const abort = abortOnDisconnect(reply);
-  const call = await startCall(edge, binding, request, abort.signal);
+  const { exchange } = request;
+  const call = await startCall(edge, binding, request);
   const body = request.body instanceof Buffer && request.body.length > 0 ? readJson(request.body) : undefined;
   const message = requestMessage(binding, { ...matched, body }, edge.registry);
-  edge.streams.add(abort);
-  reply.raw.once("close", () => edge.streams.delete(abort));
-  const answers = edge.invoke.serverStream(binding.method, message, call)[Symbol.asyncIterator]();
+  edge.streams.add(exchange);
+  reply.raw.once("close", () => edge.streams.delete(exchange));
+  const answers = edge.transportFor(binding.method.parent).serverStreaming(binding.method, message, call)[Symbol.asyncIterator]();
+  // Its generators here may be waiting for a message, and could not end before that comes.
+  exchange.add({ cancel: () => endQuietly(answers) });
   const first = answers.next();
   const early = await within(OPEN_AFTER_MS, first).catch((error: unknown) => Promise.reject(asClientWrote(error, binding)));
   reply.code(binding.options.httpStatus).header("cache-control", "no-store");
@@ -35,11 +38,11 @@ export async function serveServerStream(edge: Edge, matched: Matched, request: F
     const opening = early ?? (await first);
     const contentType = opening.done === true ? "" : httpBodyOf(binding, opening.value).contentType;
     reply.header("content-type", contentType || "application/octet-stream");
-    return reply.send(Readable.from(rawChunks(matched, answers, first), { objectMode: false }));
+    return reply.send(Readable.from(rawChunks(matched, exchange, answers, first), { objectMode: false }));
   }
   const isEvents = request.headers.accept?.includes("text/event-stream") === true;
   reply.header("content-type", isEvents ? "text/event-stream" : "application/x-ndjson").header("x-accel-buffering", "no");
-  const lines = textLines({ edge, matched, request, signal: abort.signal, isEvents }, answers, first);
+  const lines = textLines({ edge, matched, request, isEvents }, answers, first);
   const stream = Readable.from(lines, { objectMode: false, highWaterMark: 16 * 1024 });
   reply.send(stream);
   // The head goes out now, and not with a first message that may be long in coming.
@@ -54,15 +57,15 @@ type TextStream = {
   readonly edge: Edge;
   readonly matched: Matched;
   readonly request: FastifyRequest;
-  readonly signal: AbortSignal;
   readonly isEvents: boolean;
 };
 
-async function* textLines({ edge, matched: { binding }, request, signal, isEvents }: TextStream, answers: Answers, first: First) {
+async function* textLines({ edge, matched: { binding }, request, isEvents }: TextStream, answers: Answers, first: First) {
   const toJson = (message: Message) =>
     binding.responseBody === undefined
       ? messageToJson(binding.method.output, message, edge.registry)
       : fieldToJson(binding.responseBody, message, edge.registry);
+  const { exchange } = request;
   let next = first;
   try {
     for (;;) {
@@ -71,29 +74,37 @@ async function* textLines({ edge, matched: { binding }, request, signal, isEvent
         yield ": still here\n\n";
         continue;
       }
-      if (result.done === true) return;
+      if (result.done === true) {
+        if (exchange.givenUp !== undefined) throw exchange.givenUp;
+        return;
+      }
       yield isEvents ? `data: ${toJson(result.value)}\n\n` : `${toJson(result.value)}\n`;
       next = answers.next();
     }
   } catch (error) {
-    const told = signal.reason instanceof CallError ? signal.reason : asClientWrote(error, binding);
+    const told = exchange.givenUp ?? asClientWrote(error, binding);
     const { problem } = problemAnswer(told, request.id, edge.identity.challenge);
     yield isEvents ? `event: error\ndata: ${JSON.stringify(problem)}\n\n` : `${JSON.stringify({ error: problem })}\n`;
   } finally {
-    // Not awaited: a generator that waits for its next message would hold up the end.
-    void answers.return?.()?.catch(() => {});
+    endQuietly(answers);
   }
 }
 
-async function* rawChunks({ binding }: Matched, answers: Answers, first: First) {
+async function* rawChunks({ binding }: Matched, exchange: Exchange, answers: Answers, first: First) {
   try {
     for (let result = await first; result.done !== true; result = await answers.next()) {
       const { data } = httpBodyOf(binding, result.value);
       if (data.length > 0) yield data;
     }
+    if (exchange.givenUp !== undefined) throw exchange.givenUp;
   } finally {
-    void answers.return?.()?.catch(() => {});
+    endQuietly(answers);
   }
+}
+
+/** Ends the handler behind a stream. Not awaited: one that waits for its next message would hold up the end. */
+function endQuietly(answers: Answers): void {
+  answers.return?.().catch(() => {});
 }
 
 /** What a promise gives, or undefined when it takes longer. */
@@ -108,8 +119,7 @@ async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined
 /** Takes many messages in one request: a message a line (NDJSON), or a body of bytes in chunks; answers once. */
 export async function serveClientStream(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const abort = abortOnDisconnect(reply);
-  const call = await startCall(edge, binding, request, abort.signal);
+  const call = await startCall(edge, binding, request);
   const type = request.headers["content-type"] ?? "";
   if (!binding.rawRequest && !/^application\/(?:x-)?(?:ndjson|jsonl)\s*(?:;|$)/i.test(type))
     throw httpFault("unsupported_media_type", "This stream is read as application/x-ndjson.");
@@ -121,7 +131,7 @@ export async function serveClientStream(edge: Edge, matched: Matched, request: F
   });
   let answer: Message;
   try {
-    answer = await edge.invoke.clientStream(binding.method, requests, call);
+    answer = await edge.transportFor(binding.method.parent).clientStreaming(binding.method, requests, call);
   } catch (error) {
     throw fault ?? asClientWrote(error, binding);
   }

@@ -3,9 +3,10 @@ import pino from "pino";
 import { HttpBodySchema } from "#contracts/google/api/httpbody_pb.ts";
 import { ThingSchema, ThingsService } from "#contracts/polis/resttest/v1/resttest_pb.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
-import type { Call, Invoke } from "#platform/rest/invoke.ts";
 import { createRestServer, type RestServer, type RestServerOptions } from "#platform/rest/server.ts";
+import type { Call, Transport } from "#platform/rpc/transport.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
+import { passingTracer } from "#platform/telemetry/tracing.ts";
 
 export const userId = "0190b6a0-0000-7000-8000-000000000001";
 export const thingId = "0190b6a0-0000-7000-8000-0000000000aa";
@@ -27,25 +28,29 @@ export async function startThings(
 ): Promise<{ url: string; server: RestServer; received: Received[]; metrics: Metrics; logged: string[] }> {
   const received: Received[] = [];
   const logged: string[] = [];
-  const invoke: Invoke = {
+  const transport: Transport = {
     async unary(method, request, call) {
       received.push({ method: method.name, request, call });
       return (await answers.unary?.[method.name]?.(request, call)) ?? create(method.output);
     },
-    serverStream(method, request, call) {
+    serverStreaming(method, request, call) {
       received.push({ method: method.name, request, call });
       if (answers.stream === undefined) throw new Error("the test says no stream");
       return answers.stream(method, request, call);
     },
-    clientStream(method, requests, call) {
+    clientStreaming(method, requests, call) {
       if (answers.upload === undefined) throw new Error("the test says no upload");
       return answers.upload(method, requests, call);
+    },
+    bidiStreaming() {
+      throw new Error("HTTP has no stream both ways");
     },
   };
   const metrics = new Metrics();
   const server = createRestServer({
     services: [ThingsService],
-    invoke,
+    transportFor: () => transport,
+    tracer: passingTracer,
     identity: headerIdentity,
     log: pino({ level: "error" }, { write: (line: string) => void logged.push(line) }),
     metrics,

@@ -3,7 +3,7 @@ import type { Message } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { HttpBody } from "#contracts/google/api/httpbody_pb.ts";
 import { Cache_Scope } from "#contracts/polis/options/v1/options_pb.ts";
-import { abortOnDisconnect, type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
+import { type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
 import { fieldToJson, messageToJson, readJson } from "#platform/rest/json.ts";
 import { asClientWrote, RawBody, requestMessage } from "#platform/rest/request-message.ts";
 import type { Binding } from "#platform/rest/routes.ts";
@@ -11,11 +11,11 @@ import type { Binding } from "#platform/rest/routes.ts";
 /** Answers one request by one call. */
 export async function serveUnary(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const call = await startCall(edge, binding, request, abortOnDisconnect(reply).signal);
+  const call = await startCall(edge, binding, request);
   const message = requestMessage(binding, { ...matched, body: bodyOf(binding, request) }, edge.registry);
   let answer: Message;
   try {
-    answer = await edge.invoke.unary(binding.method, message, call);
+    answer = await edge.transportFor(binding.method.parent).unary(binding.method, message, call);
   } catch (error) {
     throw asClientWrote(error, binding);
   }

@@ -1,0 +1,76 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { answerHeaders } from "#platform/rest/answer-headers.ts";
+import { splitUrl } from "#platform/rest/bind-routes.ts";
+import type { Edge } from "#platform/rest/edge.ts";
+import { matchPath } from "#platform/rest/path-template.ts";
+import { HttpFault, httpFault, problemAnswer } from "#platform/rest/problem.ts";
+import { type Binding, isOwnPath } from "#platform/rest/routes.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+
+type Tools = { readonly edge: Edge; readonly bindings: readonly Binding[]; readonly log: Log };
+
+/** Answers what fails on its way, and what has no way, with a problem (RFC 9457). */
+export function answerErrors(server: FastifyInstance, { edge, bindings, log }: Tools): void {
+  const { challenge } = edge.identity;
+  server.setErrorHandler((error, request, reply) => {
+    const told = fromFastify(error, edge.bodyLimitBytes);
+    logFault(told, request, log);
+    sendProblem(told, request, reply, challenge);
+    if (reply.statusCode >= 500) request.exchange.fault = told;
+    return reply;
+  });
+  server.setNotFoundHandler((request, reply) => sendProblem(unroutable(request, bindings), request, reply, challenge));
+}
+
+/** Any error as its answer. */
+export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply, challenge: string): FastifyReply {
+  const { status, headers, problem } = problemAnswer(error, request.id, challenge);
+  // A body that was not read can't be told from the next request.
+  if (status === 413) headers.connection = "close";
+  for (const name of ["etag", "vary"]) reply.removeHeader(name);
+  return reply
+    .code(status)
+    .headers({ ...answerHeaders(request.id), ...headers })
+    .send(JSON.stringify(problem));
+}
+
+function logFault(error: unknown, request: FastifyRequest, log: Log): void {
+  if (error instanceof HttpFault) return;
+  const call = CallError.from(error);
+  if (call.status !== "INTERNAL") return;
+  log.error(
+    { requestId: request.id, method: request.method, route: request.exchange.route, code: call.code, err: call.cause ?? call },
+    "a request failed by our fault",
+  );
+}
+
+/** What Fastify refuses while it reads a body, in our words. */
+function fromFastify(error: unknown, bodyLimitBytes: number): unknown {
+  switch ((error as { code?: unknown }).code) {
+    case "FST_ERR_CTP_BODY_TOO_LARGE":
+      return httpFault("body_too_large", `The body is over ${bodyLimitBytes} bytes.`);
+    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
+      return httpFault("unsupported_media_type", "The body must be application/json, in UTF-8.");
+    case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
+      return httpFault("malformed_request", "The body's length is not what Content-Length says.");
+    default:
+      return error instanceof URIError ? httpFault("malformed_url") : error;
+  }
+}
+
+function unroutable(request: FastifyRequest, bindings: readonly Binding[]): HttpFault {
+  const { rawPath } = splitUrl(request.raw.url ?? "/");
+  const allowed = new Set<string>();
+  for (const { template, httpMethod, method } of bindings) {
+    if (matchPath(template, rawPath) === undefined) continue;
+    allowed.add(httpMethod);
+    if (httpMethod === "GET" && method.methodKind === "unary") allowed.add("HEAD");
+  }
+  if (isOwnPath(rawPath)) {
+    allowed.add("GET");
+    allowed.add("HEAD");
+  }
+  if (allowed.size === 0 || allowed.has(request.method)) return httpFault("route_not_found");
+  return httpFault("method_not_allowed", undefined, { allow: [...allowed].sort().join(", ") });
+}

@@ -1,0 +1,61 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { CallError } from "#platform/rpc/call-error.ts";
+import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
+import type { Span } from "#platform/telemetry/tracing.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    exchange: Exchange;
+  }
+}
+
+/**
+ * One request and its answer. What is called for it hangs on it: when the client goes before its answer is complete, or the
+ * server closes, all of that is given up.
+ */
+export class Exchange implements Cancellable {
+  /** The template that was met, for logs and metrics: addresses themselves hold ids. */
+  route: string | undefined;
+  span: Span | undefined;
+  /** Why it failed by our fault: for the span. */
+  fault: unknown;
+  #givenUp: CallError | undefined;
+  #dependants: Set<Dependant> | undefined;
+
+  /** Begins with the request's head; `onEnd` is called once, when the answer is complete or the connection gone. */
+  static begin(request: FastifyRequest, reply: FastifyReply, onEnd: (request: FastifyRequest, reply: FastifyReply) => void): Exchange {
+    const exchange = new Exchange();
+    request.exchange = exchange;
+    // Fastify's onResponse doesn't come where the client has gone before its answer began.
+    reply.raw.once("close", () => {
+      if (!reply.raw.writableFinished) exchange.giveUp(new CallError("CANCELLED", "cancelled", "The client has gone."));
+      onEnd(request, reply);
+      exchange.span?.end(exchange.fault);
+    });
+    return exchange;
+  }
+
+  get cancelled(): boolean {
+    return this.#givenUp !== undefined;
+  }
+
+  /** Why it was given up. */
+  get givenUp(): CallError | undefined {
+    return this.#givenUp;
+  }
+
+  giveUp(reason: CallError): void {
+    if (this.#givenUp !== undefined) return;
+    this.#givenUp = reason;
+    for (const dependant of this.#dependants ?? []) dependant.cancel();
+  }
+
+  add(dependant: Dependant): void {
+    this.#dependants ??= new Set();
+    this.#dependants.add(dependant);
+  }
+
+  remove(dependant: Dependant): void {
+    this.#dependants?.delete(dependant);
+  }
+}
