@@ -9,12 +9,19 @@ import { outboxInsert } from "#platform/outbox/outbox.ts";
 import type { Statement, Transaction } from "#platform/postgres/database.ts";
 import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
-import type { EventDataInit, Locks, Tx } from "#platform/writes/definitions.ts";
+import type { EventDataInit, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
-import { Picture, refsOf, UniqueValueTaken } from "#platform/writes/picture.ts";
+import { type NamedRows, namedRows } from "#platform/writes/named-rows.ts";
+import { Picture, UniqueValueTaken } from "#platform/writes/picture.ts";
 import { KEY, type Ref, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
 
-export type BatchItem = ApplyItem & { readonly command?: Command | undefined };
+export type BatchItem = ApplyItem & {
+  readonly command?: Command | undefined;
+  /** Where they are known already. */
+  readonly named?: NamedRows;
+};
+
+const namedBy = (item: BatchItem): NamedRows => item.named ?? namedRows(item);
 
 export const noGuards: Guards = { first: [], last: () => [] };
 
@@ -22,6 +29,8 @@ type Slice = {
   readonly items: readonly BatchItem[];
   /** The events that the service's manifest names; another one is a fault. */
   readonly publishes: ReadonlySet<DescMessage>;
+  /** What is answered whatever the items say themselves: the database has refused what they wrote. */
+  readonly refused?: Rejection | undefined;
 };
 
 export type Batch = Slice & { readonly guards: Guards };
@@ -81,38 +90,24 @@ async function runAlone(tx: Transaction, slice: Slice, item: BatchItem, error: u
   if (conflicts + 1 < CONFLICT_TRIES) return runSlice(tx, slice, conflicts + 1);
   const code = conflictCode(item, error.constraint ?? "");
   if (code === undefined) return { outcomes: [{ kind: "failed", error }], published: 0 };
-  return runSlice(tx, { ...slice, items: [{ ...item, parts: { write: () => reject(code) } }] }, conflicts);
+  return runSlice(tx, { ...slice, refused: reject(code) }, conflicts);
 }
 
 const conflictCode = (item: BatchItem, constraint: string): string | undefined =>
-  ((locksOf(item) as { refs?: readonly Ref<object>[] }).refs ?? [])
-    .map((ref) => takenCode(ref.table, constraint))
+  namedBy(item)
+    .refs.map((ref) => takenCode(ref.table, constraint))
     .find((code) => code !== undefined);
 
 type Decided = { readonly outcomes: ApplyOutcome[]; readonly statements: Statement[]; readonly published: number };
 
-async function decide(tx: Transaction, { items, publishes }: Slice, guards: readonly GuardStatement[]): Promise<Decided> {
-  const locks = items.map(locksOf);
-  const picture = await load(tx, items, locks, guards);
+async function decide(tx: Transaction, { items, publishes, refused }: Slice, guards: readonly GuardStatement[]): Promise<Decided> {
+  const picture = await load(tx, items, guards);
   const events: EventRecord[] = [];
-  const outcomes = items.map((item, index) => runItem(item, locks[index] as ItemLocks, { picture, events, publishes }));
+  const outcomes = items.map((item) => runItem(item, { picture, events, publishes, refused }));
   const statements = picture.flush();
   // Last of all: the outbox takes its place in the order after every lock was got.
   if (events.length > 0) statements.push(outboxInsert(events));
   return { outcomes, statements, published: events.length };
-}
-
-type ItemLocks =
-  | { readonly locks: Locks; readonly refs: readonly Ref<object>[]; readonly failed?: undefined }
-  | { readonly failed: { readonly error: unknown } };
-
-function locksOf(item: BatchItem): ItemLocks {
-  try {
-    const locks = item.parts.lock?.(item.input, item);
-    return { locks, refs: refsOf(locks) };
-  } catch (error) {
-    return { failed: { error } };
-  }
 }
 
 async function checked(tx: Transaction, guard: GuardStatement): Promise<void> {
@@ -120,15 +115,14 @@ async function checked(tx: Transaction, guard: GuardStatement): Promise<void> {
   guard.check?.(rows);
 }
 
-async function load(tx: Transaction, items: readonly BatchItem[], locks: readonly ItemLocks[], guards: readonly GuardStatement[]): Promise<Picture> {
+async function load(tx: Transaction, items: readonly BatchItem[], guards: readonly GuardStatement[]): Promise<Picture> {
   const refs = new Map<Table<object>, Map<string, Ref<object>>>();
   const name = (ref: Ref<object>): void => {
     const ofTable = refs.get(ref.table) ?? new Map<string, Ref<object>>();
     refs.set(ref.table, ofTable.set(ref.by === KEY ? ref.value : `${ref.by} ${ref.value}`, ref));
   };
-  for (const [index, item] of items.entries()) {
-    const lock = locks[index] as ItemLocks;
-    if (lock.failed === undefined) lock.refs.forEach(name);
+  for (const item of items) {
+    for (const ref of namedBy(item).refs) name(ref);
     if (item.command !== undefined) name(answers.row(item.command.key) as unknown as Ref<object>);
   }
   const guarded = guards.map((guard) => checked(tx, guard));
@@ -143,17 +137,18 @@ async function load(tx: Transaction, items: readonly BatchItem[], locks: readonl
   return picture;
 }
 
-type Desk = { readonly picture: Picture; readonly events: EventRecord[]; readonly publishes: ReadonlySet<DescMessage> };
+type Desk = Omit<Slice, "items"> & { readonly picture: Picture; readonly events: EventRecord[] };
 
-function runItem(item: BatchItem, locks: ItemLocks, { picture, events, publishes }: Desk): ApplyOutcome {
-  if (locks.failed !== undefined) return { kind: "failed", error: locks.failed.error };
+function runItem(item: BatchItem, { picture, events, publishes, refused }: Desk): ApplyOutcome {
+  const named = namedBy(item);
+  if (named.failed !== undefined) return { kind: "failed", error: named.failed.error };
   const { command } = item;
   const stored = command === undefined ? undefined : picture.row(answers.row(command.key));
   if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
   picture.begin();
-  const work = new ItemWork(item, locks.refs, picture, publishes);
+  const work = new ItemWork(item, named.refs, picture, publishes);
   try {
-    const said = item.parts.write(work, item.input, new WriteView(item, picture.locked(locks.locks)) as never) as Message | Rejection | undefined;
+    const said = refused ?? (item.parts.write(work, item.input, new WriteView(item, picture.locked(named.locks)) as never) as Message | Rejection | undefined);
     // What the item says itself goes before what an index says of it.
     const answer = work.taken === undefined || isRejection(said) ? said : reject(work.taken);
     if (isRejection(answer)) work.undo();

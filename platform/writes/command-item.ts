@@ -6,6 +6,7 @@ import { uuidv7 } from "#platform/ids.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import type { BatchItem } from "#platform/writes/batch.ts";
 import type { Operation } from "#platform/writes/definitions.ts";
+import { type NamedRows, namedRows } from "#platform/writes/named-rows.ts";
 import type { Command } from "#platform/writes/idempotency.ts";
 
 /** A call on its way into a batch. What many operations never ask for is made when it is first read. */
@@ -18,6 +19,7 @@ export class CommandItem implements BatchItem {
   readonly context: Context;
   readonly #nowMs: number;
   #id: string | undefined;
+  #named: NamedRows | undefined;
 
   constructor(operation: Operation, input: Message, context: Context, command: Command | undefined, nowMs: number) {
     this.parts = operation.parts;
@@ -39,6 +41,12 @@ export class CommandItem implements BatchItem {
 
   get commandId(): string {
     return this.command?.key ?? this.id;
+  }
+
+  /** Once `prepared` stands. */
+  get named(): NamedRows {
+    this.#named ??= namedRows(this);
+    return this.#named;
   }
 
   get trace(): ApplyItem["trace"] {

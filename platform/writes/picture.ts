@@ -139,15 +139,3 @@ function replace({ table, rows, indexes }: TablePicture, key: string, after: Ent
   if (after === undefined) rows.delete(key);
   else rows.set(key, after);
 }
-
-/** All refs that `locks` names, whatever its shape. */
-export function refsOf(locks: Locks): readonly Ref<object>[] {
-  const refs: Ref<object>[] = [];
-  const add = (some: Locks): void => {
-    if (some instanceof Ref) refs.push(some);
-    else if (Array.isArray(some)) for (const ref of some) add(ref);
-    else if (some !== undefined) for (const inner of Object.values(some)) add(inner as Locks);
-  };
-  add(locks);
-  return refs;
-}

@@ -12,6 +12,7 @@ import { withoutCalls } from "#platform/rpc/no-calls.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
 import { CommandItem } from "#platform/writes/command-item.ts";
+import { CommandQueue, type Waiting } from "#platform/writes/command-queue.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
 import { answers, type Command, commandOf, findAnswer, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
 import { insertStatement, rowsOf, selectStatement } from "#platform/writes/table.ts";
@@ -26,8 +27,6 @@ export type WriterSettings = {
 
 export const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3 };
 
-type Waiting = { readonly item: CommandItem; readonly resolve: (outcome: ApplyOutcome) => void; readonly reject: (error: unknown) => void };
-
 /** Carries out what changes the state of one service: many commands in one transaction, and no command knows. */
 export class Writer {
   readonly #database: Database;
@@ -35,7 +34,7 @@ export class Writer {
   readonly #settings: WriterSettings;
   readonly #publishes: ReadonlySet<DescMessage>;
   readonly #published: () => void;
-  readonly #queue: Waiting[] = [];
+  readonly #queue = new CommandQueue();
   /** Commands that run here now, before their batch: a repeat waits for the first. */
   readonly #running = new Map<string, Promise<unknown>>();
   readonly #sizes;
@@ -167,26 +166,30 @@ export class Writer {
   }
 
   async #runNext(): Promise<void> {
-    const taken = this.#queue.splice(0, this.#settings.batchMax);
+    const taken = this.#queue.take(this.#settings.batchMax);
     // Dropped before its batch, never after: what is in a batch is carried out and answered.
-    const batch = taken.filter(({ item: { context }, reject }) => {
-      const late = context.deadlineMs <= this.#clock();
-      if (late || context.cancelled) reject(new CallError(late ? "DEADLINE_EXCEEDED" : "CANCELLED", late ? "deadline_exceeded" : "cancelled", "Given up before it was begun."));
-      return !late && !context.cancelled;
-    });
-    if (batch.length > 0) this.#inFlight += 1;
+    const batch = taken.filter((waiting) => !this.#dropLate(waiting));
+    if (taken.length === 0) return;
+    this.#inFlight += 1;
     if (this.#queue.length > 0) this.#schedule();
-    if (batch.length === 0) return;
     try {
-      const outcomes = await this.apply(batch.map(({ item }) => item), noGuards);
+      const outcomes = batch.length === 0 ? [] : await this.apply(batch.map(({ item }) => item), noGuards);
       for (const [index, { resolve }] of batch.entries()) resolve(outcomes[index] as ApplyOutcome);
     } catch (error) {
       const callError = callErrorOf(error);
       for (const { reject } of batch) reject(callError);
     } finally {
       this.#inFlight -= 1;
+      this.#queue.release(taken);
       if (this.#queue.length > 0) this.#schedule();
     }
+  }
+
+  #dropLate({ item: { context }, reject }: Waiting): boolean {
+    if (context.deadlineMs <= this.#clock()) reject(new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "Given up before it was begun."));
+    else if (context.cancelled) reject(new CallError("CANCELLED", "cancelled", "Given up before it was begun."));
+    else return false;
+    return true;
   }
 }
 
