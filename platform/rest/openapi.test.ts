@@ -1,19 +1,27 @@
+import { type DescField, type DescMessage, fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { Validator } from "@seriousme/openapi-schema-validator";
 import { describe, expect, test } from "vitest";
 import { ThingsService } from "#contracts/polis/resttest/v1/resttest_pb.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
+import { messageFromJson, readJson, registryOf } from "#platform/rest/json.ts";
 import { openApi } from "#platform/rest/openapi.ts";
 import { readBindings } from "#platform/rest/routes.ts";
 
 // Read loosely: what a test asks for is what fails it when it isn't there.
 type Node = { [key: string]: Node } & Node[] & string;
+const bindings = readBindings([ThingsService]);
 const document = openApi({
-  bindings: readBindings([ThingsService]),
+  bindings,
   services: [ThingsService],
   info: { title: "Things", version: "1" },
   identity: headerIdentity,
 }) as Node;
 const operation = (path: string, method: string): Node => document.paths?.[path]?.[method] as Node;
 const schema = (name: string): Node => document.components?.schemas?.[name] as Node;
+
+/** Reads JSON as a request is read. */
+const readMessage = (schema: DescMessage, example: unknown) =>
+  messageFromJson(schema, readJson(Buffer.from(JSON.stringify(example))), registryOf([ThingsService]));
 
 describe("the OpenAPI document", () => {
   test("has every binding, with the verb, the segments of a name and one path for one shape", () => {
@@ -109,6 +117,45 @@ describe("the OpenAPI document", () => {
     expect(operation("/things", "get").security).toEqual([{ user: [] }]);
     expect(operation("/echo", "post").security).toEqual([]);
     expect(document.components?.securitySchemes?.user).toMatchObject({ type: "apiKey", name: "X-User-Id" });
+  });
+
+  test("is OpenAPI 3.1", async () => {
+    const validator = new Validator();
+    // As JSON has it: a key with undefined is none.
+    expect(await validator.validate(JSON.parse(JSON.stringify(document)))).toEqual({ valid: true });
+    expect(validator.version).toBe("3.1");
+  });
+
+  test("has an example of every JSON body, which its contract accepts; what the path holds isn't in it", () => {
+    let checked = 0;
+    for (const binding of bindings.filter(({ httpMethod }) => httpMethod !== "PURGE")) {
+      const { method, body, options, rawRequest, rawResponse, responseBody, pathFields } = binding;
+      const operations = Object.values(document.paths ?? {}).map((item) => item[binding.httpMethod.toLowerCase()]);
+      const documented = operations.find(
+        (candidate) =>
+          candidate?.operationId?.replace(/_\d+$/, "") === method.localName &&
+          (body.kind === "none") === (candidate.requestBody === undefined),
+      );
+      if (body.kind !== "none" && !rawRequest) {
+        const [media] = Object.values(documented?.requestBody?.content ?? {});
+        const schema = body.kind === "field" ? body.field.message : method.input;
+        expect(() => readMessage(schema ?? method.input, media?.example), method.name).not.toThrow();
+        for (const chain of pathFields) expect(media?.example).not.toHaveProperty((chain.at(-1) as DescField).jsonName);
+        checked++;
+      }
+      if (!rawResponse && options.httpStatus !== 204) {
+        const [media] = Object.values(documented?.responses?.[String(options.httpStatus)]?.content ?? {});
+        const answer = responseBody === undefined ? media?.example : { [responseBody.jsonName]: media?.example };
+        expect(() => fromJson(method.output, answer as JsonValue), method.name).not.toThrow();
+        checked++;
+      }
+    }
+    expect(checked).toBeGreaterThan(20);
+    expect(operation("/things", "post").requestBody?.content?.["application/json"]?.example).toEqual({
+      amount: "1000",
+      currency: "RUB",
+      description: "text",
+    });
   });
 
   test("refers to nothing that isn't there", () => {

@@ -1,5 +1,6 @@
 import type { DescField, DescMessage, DescService } from "@bufbuild/protobuf";
 import type { Identity } from "#platform/rest/identity.ts";
+import { Examples } from "#platform/rest/openapi-examples.ts";
 import { problemResponses, problemSchema } from "#platform/rest/openapi-problems.ts";
 import { type Json, Schemas, shortName } from "#platform/rest/openapi-schemas.ts";
 import { type Comments, readComments } from "#platform/rest/proto-comments.ts";
@@ -20,6 +21,7 @@ const QUERY_DEPTH = 3;
 
 type Work = DocumentInput & {
   readonly schemas: Schemas;
+  readonly examples: Examples;
   readonly comments: Comments;
   readonly operationIds: Map<string, number>;
   readonly responses: Record<string, Json>;
@@ -33,7 +35,8 @@ export function openApi(input: DocumentInput): Json {
     input.bindings.map(({ method }) => method.output),
   );
   schemas.components.Problem = problemSchema;
-  const work: Work = { ...input, comments, schemas, operationIds: new Map(), responses: {} };
+  const examples = new Examples(input.bindings.map(({ method }) => method.input));
+  const work: Work = { ...input, comments, schemas, examples, operationIds: new Map(), responses: {} };
   const paths: Record<string, Json> = {};
   const shapes = new Map<string, string>();
   for (const binding of input.bindings) {
@@ -162,16 +165,17 @@ function requestBody(work: Work, binding: Binding): Json {
   const { method, body, pathFields, rawRequest } = binding;
   if (rawRequest) return { required: true, content: { "*/*": {} } };
   const inPath = new Set(pathFields.map((chain) => chain.at(-1) as DescField));
-  const message = body.kind === "field" ? body.field.message : method.input;
-  const hidesFields = message?.fields.some((field) => inPath.has(field)) === true;
-  const schema =
-    message === undefined || (body.kind === "field" && body.field.fieldKind !== "message")
-      ? work.schemas.field((body as { field: DescField }).field, "in")
-      : hidesFields
-        ? work.schemas.object(message, "in", inPath)
-        : work.schemas.message(message, "in");
+  const message = body.kind === "field" ? (body.field.message ?? method.input) : method.input;
+  const hidesFields = message.fields.some((field) => inPath.has(field));
   const isStream = method.methodKind === "client_streaming";
-  return { required: true, content: { [isStream ? "application/x-ndjson" : "application/json"]: { schema } } };
+  const content = (schema: Json, example: unknown) => ({
+    required: true,
+    content: { [isStream ? "application/x-ndjson" : "application/json"]: { schema, ...shown(example) } },
+  });
+  if (body.kind === "field" && body.field.fieldKind !== "message")
+    return content(work.schemas.field(body.field, "in"), work.examples.field(body.field, "in"));
+  const schema = hidesFields ? work.schemas.object(message, "in", inPath) : work.schemas.message(message, "in");
+  return content(schema, work.examples.message(message, "in", inPath));
 }
 
 function success(work: Work, binding: Binding): Json {
@@ -181,11 +185,18 @@ function success(work: Work, binding: Binding): Json {
   if (options.httpStatus === 204) return { description: "Done.", headers };
   if (rawResponse) return { description: "Bytes, of the type that Content-Type says.", headers, content: { "*/*": {} } };
   const schema = responseBody === undefined ? work.schemas.message(method.output, "out") : work.schemas.field(responseBody, "out");
-  if (method.methodKind !== "server_streaming") return { description, headers, content: { "application/json": { schema } } };
+  const example = responseBody === undefined ? work.examples.message(method.output, "out") : work.examples.field(responseBody, "out");
+  if (method.methodKind !== "server_streaming")
+    return { description, headers, content: { "application/json": { schema, ...shown(example) } } };
   return {
     description:
       'A message a line, or an event each. An error on the way is the last line, `{"error": problem}`, or the last event, `error`.',
     headers,
-    content: { "application/x-ndjson": { schema }, "text/event-stream": { schema: { type: "string" } } },
+    content: {
+      "application/x-ndjson": { schema, ...shown(example) },
+      "text/event-stream": { schema: { type: "string" }, ...shown(`data: ${JSON.stringify(example)}\n\n`) },
+    },
   };
 }
+
+const shown = (example: unknown): Json => (example === undefined ? {} : { example });
