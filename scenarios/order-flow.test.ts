@@ -20,7 +20,10 @@ async function customer(balance = 0n): Promise<{ rest: Rest; userId: string; acc
 
 const balanceOf = async (rest: Rest, accountId: string) => (await rest.account(accountId)).body.balance;
 
-const books = () => polis.process.clientFor(userCaller(randomUUID(), { roles: ["auditor"] }))(AccountsService).checkBooks({});
+const books = () =>
+  polis.process
+    .clientFor(userCaller(randomUUID(), { roles: ["auditor"] }))(AccountsService)
+    .checkBooks({});
 
 test("an order is NEW at once, FINISHED within milliseconds, and paid from the account", async () => {
   const { rest, userId, accountId } = await customer(5000n);

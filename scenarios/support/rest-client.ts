@@ -8,7 +8,13 @@ export type Problem = {
   readonly errors?: readonly { readonly field: string; readonly rule: string; readonly message: string }[];
 };
 
-export type Account = { readonly id: string; readonly userId: string; readonly currency: string; readonly balance: string; readonly available: string };
+export type Account = {
+  readonly id: string;
+  readonly userId: string;
+  readonly currency: string;
+  readonly balance: string;
+  readonly available: string;
+};
 export type Transaction = {
   readonly id: string;
   readonly accountId: string;
@@ -30,7 +36,11 @@ type Page = { readonly nextPageToken: string };
 
 /** One user of Polis's REST at `url`; without `userId`, nobody. Throws where there is no answer within `timeoutMs`. */
 export function restOf(url: string, userId?: string, { timeoutMs = 15_000 }: { timeoutMs?: number } = {}) {
-  async function call<T = object>(method: "GET" | "POST", path: string, sent: { body?: string | object; key?: string | undefined } = {}): Promise<Answer<T>> {
+  async function call<T = object>(
+    method: "GET" | "POST",
+    path: string,
+    sent: { body?: string | object; key?: string | undefined } = {},
+  ): Promise<Answer<T>> {
     const answer = await request(url + path, {
       method,
       headers: {
@@ -47,7 +57,8 @@ export function restOf(url: string, userId?: string, { timeoutMs = 15_000 }: { t
   return {
     call,
     openAccount: (body: object = {}, key?: string) => call<Account>("POST", "/accounts", { body, key }),
-    topUp: (accountId: string, amount: unknown, key: string) => call<Transaction>("POST", `/accounts/${accountId}/top-ups`, { body: { amount }, key }),
+    topUp: (accountId: string, amount: unknown, key: string) =>
+      call<Transaction>("POST", `/accounts/${accountId}/top-ups`, { body: { amount }, key }),
     createOrder: (body: NewOrder, key?: string) => call<Order>("POST", "/orders", { body, key }),
     account: (id: string) => call<Account>("GET", `/accounts/${id}`),
     accounts: () => call<{ accounts: Account[] } & Page>("GET", "/accounts"),

@@ -22,7 +22,10 @@ export type TestDatabases = {
 
 /** Fresh databases on the run's server, cloned from migrated ones; dropped after the tests of the file. */
 export async function testDatabases(): Promise<TestDatabases> {
-  const sets = { events: eventMigrations, ...Object.fromEntries(orderPayments.services.map((service) => [service.name, migrationsOf(service)])) };
+  const sets = {
+    events: eventMigrations,
+    ...Object.fromEntries(orderPayments.services.map((service) => [service.name, migrationsOf(service)])),
+  };
   const connections = await Promise.all(
     Object.entries(sets).map(async ([name, of]) => [name, await testDatabaseConnection(of.map(({ folder }) => folder))] as const),
   );

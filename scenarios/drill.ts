@@ -1,0 +1,125 @@
+// `npm run drill -- [name…] [--rounds N] [--seed S] [--list]`: Polis under load and faults, and what was lost or doubled by it.
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { Drill, Stage } from "./drills/drill.ts";
+import { kill, postgres } from "./drills/one-process.ts";
+import { randomOf } from "./drills/random.ts";
+import { two } from "./drills/two-processes.ts";
+
+const drills: readonly Drill[] = [kill, postgres, two];
+
+/** So many rounds share a data folder: what one leaves, the next must live with. */
+const ROUNDS_A_STAGE = 12;
+const FINDINGS_SHOWN = 20;
+
+type Tally = {
+  readonly name: string;
+  rounds: number;
+  requests: number;
+  repeats: number;
+  orders: number;
+  topUps: number;
+  lost: number;
+  doubled: number;
+  wrong: number;
+  backMsMax: number;
+};
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+const { values, positionals } = parseArgs({
+  args: process.argv.slice(2),
+  allowPositionals: true,
+  options: { rounds: { type: "string", default: "10" }, seed: { type: "string" }, list: { type: "boolean", default: false } },
+});
+const rounds = Number(values.rounds);
+const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
+const unknown = positionals.filter((name) => !drills.some((drill) => drill.name === name));
+if (values.list) {
+  for (const { name, text } of drills) say(`${name.padEnd(10)}${text}`);
+} else if (unknown.length > 0 || !Number.isSafeInteger(rounds) || rounds < 1 || !Number.isSafeInteger(seed)) {
+  process.stderr.write(`drill [name…] [--rounds N] [--seed S] [--list]; there are ${drills.map(({ name }) => name).join(", ")}\n`);
+  process.exitCode = 2;
+} else {
+  const chosen = drills.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  const tallies: Tally[] = [];
+  for (const drill of chosen) tallies.push(await run(drill));
+  report(tallies);
+}
+
+/** Stops at the first round that finds something: its place stays as it is, to be looked at. */
+async function run(drill: Drill): Promise<Tally> {
+  const tally = { name: drill.name, rounds: 0, requests: 0, repeats: 0, orders: 0, topUps: 0, lost: 0, doubled: 0, wrong: 0, backMsMax: 0 };
+  say(`${drill.name}: ${rounds} rounds, seed ${seed}`);
+  while (tally.rounds < rounds) {
+    const stage = await drill.openStage();
+    let bad = false;
+    try {
+      do bad = !(await oneRound(stage, tally));
+      while (!bad && tally.rounds < rounds && tally.rounds % ROUNDS_A_STAGE !== 0);
+    } catch (error) {
+      bad = true;
+      tally.wrong++;
+      say(`  round ${tally.rounds}: ${error instanceof Error ? (error.stack ?? error.message) : error}${cause(error)}`);
+    }
+    tally.requests += stage.shop.requests;
+    tally.repeats += stage.shop.repeats;
+    for (const { orders, topUps } of stage.shop.customers) {
+      tally.orders += orders.size;
+      tally.topUps += topUps.size;
+    }
+    if (bad) await writeFile(join(stage.folder, "polis.log"), stage.said());
+    await stage.close({ keep: bad });
+    if (bad) {
+      say(`  kept: ${stage.folder}, with what Polis said last in polis.log`);
+      say(`  again: npm run drill -- ${drill.name} --seed ${seed} --rounds ${tally.rounds}`);
+      break;
+    }
+  }
+  return tally;
+}
+
+const cause = (error: unknown): string => (error instanceof Error && error.cause !== undefined ? `\n  because: ${error.cause}` : "");
+
+/** True where nothing was found. A round's choices come from the seed and its number; the machine's timing doesn't. */
+async function oneRound(stage: Stage, tally: Tally): Promise<boolean> {
+  tally.rounds++;
+  const startedMs = performance.now();
+  const { broken, backMs, findings } = await stage.round(randomOf(seed + tally.rounds));
+  tally.lost += findings.lost.length;
+  tally.doubled += findings.doubled.length;
+  tally.wrong += findings.wrong.length;
+  tally.backMsMax = Math.max(tally.backMsMax, backMs);
+  const durationMs = performance.now() - startedMs;
+  say(
+    `  ${tally.rounds}/${rounds} ${broken}: back in ${(backMs / 1000).toFixed(1)} s, all checked after ${(durationMs / 1000).toFixed(1)} s`,
+  );
+  for (const kind of ["lost", "doubled", "wrong"] as const)
+    for (const line of findings[kind].slice(0, FINDINGS_SHOWN)) say(`    ${kind}: ${line}`);
+  return findings.lost.length + findings.doubled.length + findings.wrong.length === 0;
+}
+
+function report(tallies: readonly Tally[]): void {
+  const heads = ["drill", "rounds", "requests", "repeats", "orders", "top-ups", "back at most", "lost", "doubled", "wrong"];
+  const lines = tallies.map((tally) =>
+    [
+      tally.name,
+      tally.rounds,
+      tally.requests,
+      tally.repeats,
+      tally.orders,
+      tally.topUps,
+      `${(tally.backMsMax / 1000).toFixed(1)} s`,
+      tally.lost,
+      tally.doubled,
+      tally.wrong,
+    ].map(String),
+  );
+  const widths = heads.map((head, column) => Math.max(head.length, ...lines.map((line) => (line[column] ?? "").length)));
+  say("");
+  for (const line of [heads, ...lines]) say(line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
+  const bad = tallies.some(({ lost, doubled, wrong }) => lost + doubled + wrong > 0);
+  say(bad ? `\nFAILED, seed ${seed}` : "\nnothing lost, nothing doubled");
+  if (bad) process.exitCode = 1;
+}

@@ -1,0 +1,44 @@
+import type { Findings } from "./check.ts";
+import type { Random } from "./random.ts";
+import { type Addresses, type Shop, startLoad } from "./shop.ts";
+
+/** What a round did and found. */
+export type Round = {
+  /** What was broken and when, in words. */
+  readonly broken: string;
+  /** From the fault until Polis was ready again, or the other had ended every order. */
+  readonly backMs: number;
+  readonly findings: Findings;
+};
+
+/** A drill: a place that is made now and then, and what is broken there, round after round. */
+export type Drill = {
+  readonly name: string;
+  /** One line for --list. */
+  readonly text: string;
+  openStage(): Promise<Stage>;
+};
+
+/** Polis as it runs in a drill, and its customers; what a round leaves, the next one finds. */
+export type Stage = {
+  readonly folder: string;
+  readonly shop: Shop;
+  /** Throws where something hangs: what should have come hasn't. */
+  round(random: Random): Promise<Round>;
+  /** What its processes said last. */
+  said(): string;
+  /** Ends what still runs; `keep`: its folder stays, to be looked at. */
+  close(options: { readonly keep: boolean }): Promise<void>;
+};
+
+/** Does `work` while customers give commands; resolves when, besides, each of them is answered. */
+export async function underLoad<T>(shop: Shop, addresses: Addresses, random: Random, work: () => Promise<T>): Promise<T> {
+  const load = startLoad(shop, addresses, random);
+  try {
+    const result = await work();
+    await load.stop();
+    return result;
+  } finally {
+    load.abandon();
+  }
+}
