@@ -1,0 +1,68 @@
+import { fork } from "node:child_process";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import type { Bench, Figure } from "./bench.ts";
+import { ordersFinished } from "./orders-finished.ts";
+import { heading, tableRow } from "./support/table.ts";
+
+const benches: readonly Bench[] = [ordersFinished];
+
+const usage = `npm run bench -- [name…] [--json] [--list]
+
+Measures, one bench after the other; all of them unless named. --json prints a figure a line. The exit code tells
+whether everything ran, not whether the goals are met.
+
+${benches.map(({ name, text }) => `  ${name.padEnd(18)}${text}`).join("\n")}`;
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      json: { type: "boolean", default: false },
+      list: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  const unknown = positionals.filter((name) => !benches.some((bench) => bench.name === name));
+  if (values.help || values.list || unknown.length > 0) {
+    for (const name of unknown) console.error(`there is no bench '${name}'\n`);
+    console.log(usage);
+    return unknown.length > 0 ? 2 : 0;
+  }
+  const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  const print = values.json ? (figure: Figure) => console.log(JSON.stringify(figure)) : (figure: Figure) => console.log(tableRow(figure));
+  if (!values.json) console.log(heading);
+  const [only] = chosen;
+  if (chosen.length === 1 && only !== undefined) return runHere(only, print);
+  let worst = 0;
+  for (const bench of chosen) worst = Math.max(worst, await runInChild(bench, print));
+  return worst;
+}
+
+/** What it started is ended whatever happens, also when it is told to stop. */
+async function runHere(bench: Bench, report: (figure: Figure) => void): Promise<number> {
+  const parts = new AsyncDisposableStack();
+  for (const signal of ["SIGINT", "SIGTERM", "disconnect"] as const)
+    process.once(signal, () => void parts.disposeAsync().finally(() => process.exit(130)));
+  try {
+    await bench.run({ parts, report });
+    return 0;
+  } finally {
+    if (!parts.disposed) await parts.disposeAsync();
+  }
+}
+
+/** Each in a process of its own: what one has heated or littered, another doesn't meet. */
+function runInChild(bench: Bench, report: (figure: Figure) => void): Promise<number> {
+  const child = fork(import.meta.filename, [bench.name, "--json"], {
+    stdio: ["ignore", "pipe", "inherit", "ipc"],
+    execArgv: process.execArgv,
+  });
+  if (child.stdout !== null) createInterface({ input: child.stdout }).on("line", (line) => report(JSON.parse(line)));
+  process.once("SIGTERM", () => child.kill("SIGTERM"));
+  return new Promise((resolve) => child.once("close", (code) => resolve(code ?? 1)));
+}
+
+process.exitCode = await main();
+// A channel to whoever started this process, or a pool's idle socket, must not keep it.
+process.exit();

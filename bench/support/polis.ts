@@ -1,0 +1,72 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { platformSettings } from "#platform/config/platform-settings.ts";
+import { readSettings } from "#platform/config/settings.ts";
+import { type RunningProcess, startProcess } from "#platform/process/start-process.ts";
+import type { ServiceDefinition } from "#platform/service.ts";
+import { release } from "../../cli/release.ts";
+import { orderPayments } from "../../systems/order-payments.ts";
+import { processCpuUs } from "./cpu.ts";
+import { benchLog } from "./log.ts";
+import type { BenchServer } from "./server.ts";
+
+const READY_TIMEOUT_MS = 30_000;
+
+/** Polis in this process, to be called without HTTP: all services of order payments, or those given. `parts` stops it. */
+export async function startPolis(
+  server: Pick<BenchServer, "url" | "folder">,
+  parts: AsyncDisposableStack,
+  services: readonly ServiceDefinition[] = orderPayments.services,
+): Promise<RunningProcess> {
+  const table = platformSettings(orderPayments.services.map(({ name }) => name));
+  const polis = await startProcess({
+    services,
+    edge: undefined,
+    system: { title: "bench", services },
+    settings: readSettings({ POSTGRES_URL: server.url, POLIS_DATA: server.folder, PORT: "0" }, table),
+    environment: {},
+    release,
+    log: benchLog(),
+    onLost(error) {
+      throw error;
+    },
+  });
+  parts.defer(() => polis.stop());
+  return polis;
+}
+
+/** Polis in a process of its own, as `npm start` runs it. */
+export type SpawnedPolis = { readonly url: string; cpuUs(): number | undefined };
+
+/** Starts it with all services, or with those named; `parts` stops it. */
+export async function spawnPolis(server: BenchServer, parts: AsyncDisposableStack, services?: string): Promise<SpawnedPolis> {
+  const main = join(import.meta.dirname, "..", "..", "cli", "main.ts");
+  const args = ["start", "--port", "0", ...(services === undefined ? ["--system", "order-payments"] : ["--services", services])];
+  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
+    // The channel tells it when this process is gone.
+    stdio: ["ignore", "pipe", "inherit", "ipc"],
+    env: { ...process.env, POSTGRES_URL: server.url, POLIS_DATA: server.folder, LOG_FORMAT: "json", LOG_LEVEL: "info" },
+  });
+  parts.defer(() => ended(child, "SIGTERM"));
+  const url = await new Promise<string>((resolve, reject) => {
+    const late = setTimeout(() => reject(new Error("Polis isn't ready in time")), READY_TIMEOUT_MS);
+    child.once("exit", (code) => reject(new Error(`Polis ended with ${code} before it was ready`)));
+    createInterface({ input: child.stdout }).on("line", (text) => {
+      const line = JSON.parse(text) as { msg?: string; http?: string; level?: string };
+      if (line.level !== "info") console.error(text);
+      if (line.msg !== "ready") return;
+      clearTimeout(late);
+      resolve(line.http ?? "");
+    });
+  });
+  return { url, cpuUs: () => processCpuUs(child.pid ?? 0) };
+}
+
+/** Ends a child and waits for it. */
+export async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = new Promise((resolve) => child.once("exit", resolve));
+  child.kill(signal);
+  await exit;
+}

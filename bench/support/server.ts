@@ -1,0 +1,69 @@
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client, type ClientConfig } from "pg";
+import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import { familyCpuUs } from "./cpu.ts";
+import { benchLog } from "./log.ts";
+
+/** A fresh server of PostgreSQL, as durable as the one of `npm start`, for both sides of every ratio. */
+export type BenchServer = {
+  /** A folder for what goes with it; gone at the end. */
+  readonly folder: string;
+  connection(database: string): ClientConfig;
+  /** The same as POSTGRES_URL. */
+  readonly url: string;
+  /** CPU time of the server with all its backends, in µs. */
+  cpuUs(): number | undefined;
+};
+
+const FOLDER = /^polis-bench-(\d+)-/;
+
+/** Starts the server that Polis embeds, with the same settings, in a temporary folder; `parts` ends it. */
+export async function startServer(parts: AsyncDisposableStack): Promise<BenchServer> {
+  const log = benchLog();
+  await sweep(log);
+  const folder = await mkdtemp(join(tmpdir(), `polis-bench-${process.pid}-`));
+  parts.defer(() => rm(folder, { recursive: true, force: true }));
+  const { connection, dataFolder, stop } = await startEmbeddedPostgres({ folder, log });
+  parts.defer(stop);
+  const { user, password, host, port } = connection("postgres");
+  const pid = Number.parseInt(await readFile(join(dataFolder, "postmaster.pid"), "utf8"), 10);
+  return {
+    folder,
+    connection,
+    url: `postgres://${user}:${encodeURIComponent(String(password))}@localhost:${port}/postgres?host=${encodeURIComponent(host ?? "")}`,
+    cpuUs: () => familyCpuUs(pid),
+  };
+}
+
+/** A connection of the bench's own; `parts` ends it. */
+export async function connect(server: BenchServer, database: string, parts: AsyncDisposableStack): Promise<Client> {
+  const client = new Client(server.connection(database));
+  client.on("error", () => undefined);
+  await client.connect();
+  parts.defer(() => client.end());
+  return client;
+}
+
+/** Ends the servers of benches that were killed: a server outlives its Polis, as it should elsewhere. */
+async function sweep(log: Log): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = Number(FOLDER.exec(name)?.[1]);
+    if (Number.isNaN(pid) || isAlive(pid)) continue;
+    const folder = join(tmpdir(), name);
+    if (existsSync(join(folder, "postgres", "postmaster.pid"))) await (await startEmbeddedPostgres({ folder, log })).stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
