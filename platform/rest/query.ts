@@ -81,7 +81,7 @@ function put(
 }
 
 /** A field by its proto name or its JSON name. */
-export const queryField = (message: DescMessage, key: string): DescField | undefined =>
+const queryField = (message: DescMessage, key: string): DescField | undefined =>
   message.fields.find((field) => field.name === key || field.jsonName === key);
 
 /** Scalars, enums, what has a text form, and lists of these. */

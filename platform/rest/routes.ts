@@ -30,7 +30,7 @@ const ownPaths = ["/", "/healthz", "/readyz", "/metrics", "/swagger/doc.json", "
 
 export const isOwnPath = (path: string): boolean => ownPaths.includes(path) || path.startsWith("/docs/");
 
-export const isHttpBody = (message: DescMessage | undefined): boolean => message?.typeName === "google.api.HttpBody";
+const isHttpBody = (message: DescMessage | undefined): boolean => message?.typeName === "google.api.HttpBody";
 
 /**
  * Reads every binding of every service. Throws one Error that names all faults: templates that can't be read, fields that
