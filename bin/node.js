@@ -33,7 +33,7 @@ export function findNode() {
  * Runs `script` with `args` as a child that shares the terminal, and ends as it ends. A child that is `tied` has a channel to
  * this process, and by its end ("disconnect") learns that this one was killed.
  */
-export function runUnderNode(script, args, { tied = false } = {}) {
+export function runUnderNode(script, args, { tied = false, nodeOptions = [] } = {}) {
   let node;
   try {
     node = findNode();
@@ -41,7 +41,7 @@ export function runUnderNode(script, args, { tied = false } = {}) {
     console.error(error.message);
     process.exit(1);
   }
-  const child = spawn(node, ["--disable-warning=ExperimentalWarning", script, ...args], {
+  const child = spawn(node, ["--disable-warning=ExperimentalWarning", ...nodeOptions, script, ...args], {
     stdio: tied ? ["inherit", "inherit", "inherit", "ipc"] : "inherit",
     env: {
       ...process.env,

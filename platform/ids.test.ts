@@ -4,7 +4,10 @@ import { derivedUuid, hashUuid, uuidv7 } from "#platform/ids.ts";
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 test("ids made one after another grow, within a millisecond and when the clock is set back", () => {
-  const ids = [...Array.from({ length: 10_000 }, () => uuidv7(1_700_000_000_000)), ...Array.from({ length: 100 }, () => uuidv7(1_600_000_000_000))];
+  const ids = [
+    ...Array.from({ length: 10_000 }, () => uuidv7(1_700_000_000_000)),
+    ...Array.from({ length: 100 }, () => uuidv7(1_600_000_000_000)),
+  ];
   expect([...ids].sort()).toEqual(ids);
   expect(new Set(ids).size).toBe(ids.length);
   expect(ids.every((id) => UUID.test(id))).toBe(true);

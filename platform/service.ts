@@ -22,7 +22,11 @@ export type ServiceDefinition = {
 };
 
 type Operations<S extends DescService> = {
-  readonly [K in keyof S["method"]]: S["method"][K] extends { methodKind: "unary"; input: infer I extends DescMessage; output: infer O extends DescMessage }
+  readonly [K in keyof S["method"]]: S["method"][K] extends {
+    methodKind: "unary";
+    input: infer I extends DescMessage;
+    output: infer O extends DescMessage;
+  }
     ? Operation<DescMethodUnary<I, O>> | RunOperation<DescMethodUnary<I, O>> | Query<DescMethodUnary<I, O>>
     : never;
 };

@@ -4,7 +4,7 @@ import { PaymentsService } from "#contracts/polis/payments/v1/payments_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import type { Demo } from "#platform/system.ts";
 
-export const DEMO_USER = "11111111-1111-4111-8111-111111111111";
+const DEMO_USER = "11111111-1111-4111-8111-111111111111";
 
 /** A customer with some money, two orders that it pays and one that it doesn't. Where there are orders already, nothing. */
 export const orderPaymentsDemo: Demo = async (clientFor) => {
@@ -18,7 +18,8 @@ export const orderPaymentsDemo: Demo = async (clientFor) => {
       { amount: 45_050n, description: "A book on double entry" },
       { amount: 900_000n, description: "More than the account holds" },
     ];
-    for (const [index, order] of wanted.entries()) await client(OrdersService).createOrder(order, { idempotencyKey: `demo-order-${index}` });
+    for (const [index, order] of wanted.entries())
+      await client(OrdersService).createOrder(order, { idempotencyKey: `demo-order-${index}` });
   }
   return `A demo customer is there: X-User-Id: ${DEMO_USER}`;
 };

@@ -21,7 +21,7 @@ export type Cluster = {
   readonly host: string;
 };
 
-export const SUPERUSER = "polis";
+const SUPERUSER = "polis";
 const PORT = 5432;
 /** sun_path holds 104 to 108 bytes; the socket's own name takes 15 of them. */
 const SOCKET_FOLDER_LENGTH_MAX = 85;

@@ -4,7 +4,6 @@ import { afterAll, describe, expect, test, vi } from "vitest";
 import { ConnectionLimit } from "#platform/postgres/connection-limit.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { isConnectionLost, isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
-import { kyselyOf } from "#platform/postgres/kysely.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { testDatabase, testDatabaseConnection, testLog, testServer } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -313,12 +312,6 @@ describe("connections", () => {
       }),
     ).rejects.toSatisfy(isConnectionLost);
   });
-});
-
-test("kysely reads, and refuses transactions", async () => {
-  const db = kyselyOf<{ t: { id: number; n: bigint } }>(database);
-  expect(await db.selectFrom("t").select(["id", "n"]).where("id", "=", 1).execute()).toEqual([{ id: 1, n: 0n }]);
-  await expect(db.transaction().execute(async () => 1)).rejects.toThrow("only reads");
 });
 
 test("databases of one server have one system id", async () => {

@@ -18,7 +18,7 @@ const YEAR_MIN = 100;
  * A timestamptz as Protobuf's Timestamp, with its microseconds.
  * @throws RangeError for what a Timestamp can't hold: infinity, years before 1 or after 9999.
  */
-export function parseTimestamp(text: string): Timestamp {
+function parseTimestamp(text: string): Timestamp {
   let seconds = Number.NaN;
   let nanos = 0;
   if (text.charCodeAt(4) === 45 && text.charCodeAt(10) === 32) {

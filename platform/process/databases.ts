@@ -46,7 +46,13 @@ export async function openDatabases(options: {
       if (own === undefined) await ensureDatabase(direct.connection("postgres"), name);
       // Migrations keep their locks in a session, so they go around a pooler.
       await migrate({ connection: own === undefined ? direct.connection(name) : { connectionString: own }, sets, release, log });
-      return openDatabase({ connection: own === undefined ? server.connection(name) : { connectionString: own }, name, limit, log, metrics });
+      return openDatabase({
+        connection: own === undefined ? server.connection(name) : { connectionString: own },
+        name,
+        limit,
+        log,
+        metrics,
+      });
     },
     async connectDirectly() {
       const client = new Client(direct.connection("postgres"));

@@ -61,7 +61,12 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   let relay: ReturnType<typeof startRelay> | undefined;
   const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
   const writer = new Writer({ service: name, database, metrics, clock, publishes: definition.publishes, published: () => relay?.wake() });
-  const endpoint = defineEndpoint(definition.contract, handlersOf(definition, database, writer, transportFor), { name, metrics, tracer, log });
+  const endpoint = defineEndpoint(definition.contract, handlersOf(definition, database, writer, transportFor), {
+    name,
+    metrics,
+    tracer,
+    log,
+  });
   return {
     definition,
     database,
@@ -72,7 +77,20 @@ export function hostService(definition: ServiceDefinition, database: Database, s
       for (const [consumerName, consumer] of Object.entries(definition.consumers)) {
         const group = groupName(name, consumerName);
         consumers.push(
-          await startConsumer({ group, service: name, consumer, database, apply: writer.apply, log: eventLog, logger: log.child({ group }), metrics, tracer, clock, timings, transportFor }),
+          await startConsumer({
+            group,
+            service: name,
+            consumer,
+            database,
+            apply: writer.apply,
+            log: eventLog,
+            logger: log.child({ group }),
+            metrics,
+            tracer,
+            clock,
+            timings,
+            transportFor,
+          }),
         );
       }
     },
@@ -83,7 +101,12 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   };
 }
 
-function handlersOf(definition: ServiceDefinition, database: Database, writer: Writer, transportFor: Surroundings["transportFor"]): Handlers<DescService> {
+function handlersOf(
+  definition: ServiceDefinition,
+  database: Database,
+  writer: Writer,
+  transportFor: Surroundings["transportFor"],
+): Handlers<DescService> {
   const { name, peers, contract } = definition;
   const known = new Set([contract, ...peers].map((peer) => peer.typeName));
   const declared = (peer: DescService): Transport => {
@@ -91,13 +114,21 @@ function handlersOf(definition: ServiceDefinition, database: Database, writer: W
     return transportFor(peer);
   };
   const peersFor = (context: Context): Peers => peersOf(context, { service: name, transportFor: declared });
-  const handlers = Object.entries(definition.operations).map(([method, operation]) => [method, handlerOf(operation, database, writer, peersFor)]);
+  const handlers = Object.entries(definition.operations).map(([method, operation]) => [
+    method,
+    handlerOf(operation, database, writer, peersFor),
+  ]);
   return Object.fromEntries(handlers) as Handlers<DescService>;
 }
 
 type AnyHandler = (request: Message, context: Context) => Promise<Message | Rejection>;
 
-function handlerOf(operation: ServiceDefinition["operations"][string], database: Database, writer: Writer, peersFor: (context: Context) => Peers): AnyHandler {
+function handlerOf(
+  operation: ServiceDefinition["operations"][string],
+  database: Database,
+  writer: Writer,
+  peersFor: (context: Context) => Peers,
+): AnyHandler {
   switch (operation.kind) {
     case "run":
       return (request, context) => writer.run(operation, request, context);

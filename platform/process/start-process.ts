@@ -10,14 +10,14 @@ import { topicsOf } from "#platform/events/event-types.ts";
 import { openPostgresLog } from "#platform/events/postgres-log.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
+import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
 import { startPruning } from "#platform/process/prune.ts";
-import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
-import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
+import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -54,7 +54,9 @@ export type RunningProcess = {
 };
 
 /** The event log's own tables. */
-export const eventMigrations: readonly MigrationSet[] = [{ name: "events", folder: join(import.meta.dirname, "..", "events", "migrations") }];
+export const eventMigrations: readonly MigrationSet[] = [
+  { name: "events", folder: join(import.meta.dirname, "..", "events", "migrations") },
+];
 
 /** Starts the parts of a process in the order in which they need each other. If one fails, those before it are stopped. */
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
@@ -76,12 +78,17 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
 
   const tokens = callerTokens({ secrets: [await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder })], clock });
   const transports = new Map<string, Transport>();
+  // Made when first asked for, which is mostly after the start, and closed after all who call.
+  const remotes: GrpcTransport[] = [];
+  parts.defer(() => {
+    for (const remote of remotes) remote.close();
+  });
   const transportFor = (service: DescService): Transport => {
     let transport = transports.get(service.typeName);
     if (transport === undefined) {
       const name = serviceName(service);
       const remote = grpcTransport({ addresses: settings.addressesOf[name] ?? [`${name}:50051`], tokens });
-      parts.defer(() => remote.close());
+      remotes.push(remote);
       transport = remote;
       transports.set(service.typeName, transport);
     }
@@ -105,7 +112,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
   parts.defer(() => pruning.stop());
 
-  const grpc = settings.grpcPort === undefined ? undefined : await startGrpcServer({ endpoints: hosted.map(({ endpoint }) => endpoint), tokens, host: settings.host, port: settings.grpcPort });
+  const grpc =
+    settings.grpcPort === undefined
+      ? undefined
+      : await startGrpcServer({ endpoints: hosted.map(({ endpoint }) => endpoint), tokens, host: settings.host, port: settings.grpcPort });
   if (grpc !== undefined) parts.defer(() => grpc.close());
   const http = await startHttp({
     edge: options.edge,
@@ -133,5 +143,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
 
 /** Every event that these services publish or consume, once. */
 const eventsOf = (services: readonly ServiceDefinition[]): DescMessage[] => [
-  ...new Set(services.flatMap(({ publishes, consumers }) => [...publishes, ...Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema))])),
+  ...new Set(
+    services.flatMap(({ publishes, consumers }) => [
+      ...publishes,
+      ...Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema)),
+    ]),
+  ),
 ];

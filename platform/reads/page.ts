@@ -33,12 +33,16 @@ export async function page<R extends object>(
   const names = query.by.map(snakeCase);
   if (request.pageToken !== "") {
     const after = readToken(request.pageToken, query.by.length);
-    conditions.push(`(${names.join(", ")}) ${query.newestFirst ? "<" : ">"} (${query.by.map((field, i) => param(field, after[i])).join(", ")})`);
+    conditions.push(
+      `(${names.join(", ")}) ${query.newestFirst ? "<" : ">"} (${query.by.map((field, i) => param(field, after[i])).join(", ")})`,
+    );
   }
   const order = names.map((name) => `${name} ${query.newestFirst ? "DESC" : "ASC"}`).join(", ");
   const columns = [...table.columns.values()].map(({ name }) => name).join(", ");
   const answer = await sql.query({
-    name: `page ${table.name} ${conditions.length} ${Object.keys(query.where).filter((f) => query.where[f as keyof R & string] !== undefined).join(" ")} ${request.pageToken !== ""}`,
+    name: `page ${table.name} ${conditions.length} ${Object.keys(query.where)
+      .filter((f) => query.where[f as keyof R & string] !== undefined)
+      .join(" ")} ${request.pageToken !== ""}`,
     text: `SELECT ${columns} FROM ${table.name}${conditions.length === 0 ? "" : ` WHERE ${conditions.join(" AND ")}`} ORDER BY ${order} LIMIT $${values.push(size + 1)}`,
     values,
   });
@@ -58,7 +62,11 @@ const makeToken = (values: readonly string[]): string => Buffer.from(JSON.string
 function readToken(token: string, length: number): readonly string[] {
   try {
     const values: unknown = JSON.parse(Buffer.from(token, "base64url").toString());
-    if (Array.isArray(values) && values.length === length && values.every((value) => typeof value === "string" && /^[0-9a-zA-Z:.+-]{1,64}$/.test(value)))
+    if (
+      Array.isArray(values) &&
+      values.length === length &&
+      values.every((value) => typeof value === "string" && /^[0-9a-zA-Z:.+-]{1,64}$/.test(value))
+    )
       return values;
   } catch {
     // Said below.

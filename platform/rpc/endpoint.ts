@@ -1,4 +1,4 @@
-import type { DescMessage, DescMethod, DescMethodUnary, DescService, Message, MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethod, DescService, Message, MessageShape } from "@bufbuild/protobuf";
 import { methodName, serviceName } from "#platform/contract/method-options.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
@@ -18,9 +18,6 @@ export type Handler<M> = M extends { methodKind: infer Kind; input: infer I exte
         ? (requests: AsyncIterable<MessageShape<I>>, context: Context) => Promise<MessageShape<O> | Rejection>
         : (requests: AsyncIterable<MessageShape<I>>, context: Context) => AsyncIterable<MessageShape<O> | Rejection>
   : never;
-
-/** A handler of a unary method, for who makes handlers without knowing their types. */
-export type UnaryHandler = Handler<DescMethodUnary>;
 
 /** By the method's name in the client: `createOrder`. */
 export type Handlers<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };

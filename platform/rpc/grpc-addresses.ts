@@ -13,7 +13,7 @@ const LOOKUP_PAUSE_MS_MIN = 1_000;
 export type HostPort = { readonly host: string; readonly port: number };
 
 /** Reads `host:port`, `[::1]:port`; throws for anything else. */
-export function parseAddress(text: string): HostPort {
+function parseAddress(text: string): HostPort {
   const parsed = experimental.splitHostPort(text.trim());
   if (parsed?.port === undefined) throw new Error(`not an address of the form host:port: ${text}`);
   return { host: parsed.host, port: parsed.port };

@@ -90,7 +90,7 @@ export function grpcTransport(options: {
   };
 }
 
-export const pathOf = (method: DescMethod): string => `/${method.parent.typeName}/${method.name}`;
+const pathOf = (method: DescMethod): string => `/${method.parent.typeName}/${method.name}`;
 
 type Cancellable = { cancel(): void };
 

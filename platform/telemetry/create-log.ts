@@ -38,9 +38,6 @@ export async function createLog({ level, format, destination = pino.destination(
   return log;
 }
 
-/** Says nothing; for tests. */
-export const silentLog = (): Log => pino({ level: "silent" });
-
 const maskedFields = (fields: object) => masked(fields) as Record<string, unknown>;
 
 /** pino-pretty is loaded only where somebody reads. */

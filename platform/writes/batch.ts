@@ -1,7 +1,7 @@
 import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { callerName } from "#platform/access/caller.ts";
-import type { ApplyItem, ApplyOutcome, Guards, GuardStatement } from "#platform/events/apply.ts";
+import type { ApplyItem, ApplyOutcome, GuardStatement, Guards } from "#platform/events/apply.ts";
 import { newEvent } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { uuidv7 } from "#platform/ids.ts";
@@ -148,7 +148,9 @@ function runItem(item: BatchItem, { picture, events, publishes, refused }: Desk)
   picture.begin();
   const work = new ItemWork(item, named.refs, picture, publishes);
   try {
-    const said = refused ?? (item.parts.write(work, item.input, new WriteView(item, picture.locked(named.locks)) as never) as Message | Rejection | undefined);
+    const said =
+      refused ??
+      (item.parts.write(work, item.input, new WriteView(item, picture.locked(named.locks)) as never) as Message | Rejection | undefined);
     // What the item says itself goes before what an index says of it.
     const answer = work.taken === undefined || isRejection(said) ? said : reject(work.taken);
     if (isRejection(answer)) work.undo();

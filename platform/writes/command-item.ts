@@ -6,8 +6,8 @@ import { uuidv7 } from "#platform/ids.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import type { BatchItem } from "#platform/writes/batch.ts";
 import type { Operation } from "#platform/writes/definitions.ts";
-import { type NamedRows, namedRows } from "#platform/writes/named-rows.ts";
 import type { Command } from "#platform/writes/idempotency.ts";
+import { type NamedRows, namedRows } from "#platform/writes/named-rows.ts";
 
 /** A call on its way into a batch. What many operations never ask for is made when it is first read. */
 export class CommandItem implements BatchItem {

@@ -16,22 +16,22 @@ class RowSet {
     for (const ref of refs) {
       if (ref.table.immutable) continue;
       const values = this.#tables.get(ref.table);
-      if (values === undefined) this.#tables.set(ref.table, new Set([valueOf(ref)]));
-      else values.add(valueOf(ref));
+      if (values === undefined) this.#tables.set(ref.table, new Set([rowValue(ref)]));
+      else values.add(rowValue(ref));
     }
   }
 
   delete(refs: readonly Ref<object>[]): void {
-    for (const ref of refs) this.#tables.get(ref.table)?.delete(valueOf(ref));
+    for (const ref of refs) this.#tables.get(ref.table)?.delete(rowValue(ref));
   }
 
   hasAny(refs: readonly Ref<object>[]): boolean {
-    for (const ref of refs) if (this.#tables.get(ref.table)?.has(valueOf(ref)) === true) return true;
+    for (const ref of refs) if (this.#tables.get(ref.table)?.has(rowValue(ref)) === true) return true;
     return false;
   }
 }
 
-const valueOf = ({ by, value }: Ref<object>): string => (by === KEY ? value : `${by} ${value}`);
+const rowValue = ({ by, value }: Ref<object>): string => (by === KEY ? value : `${by} ${value}`);
 
 /**
  * Commands that wait for a batch. A command whose rows a batch in flight works on waits for its end, and so does what came
@@ -51,8 +51,9 @@ export class CommandQueue {
     this.#waiting.push(waiting);
   }
 
-  /** Takes at most `max` commands for a batch; `release` them at its end. */
+  /** Takes at most `max` commands for a batch; `release` them at its end. None where most would have to wait: they'd better share one. */
   take(max: number): Waiting[] {
+    const wanted = Math.min(this.#waiting.length, max);
     const batch: Waiting[] = [];
     const left: Waiting[] = [];
     const held = new RowSet();
@@ -63,6 +64,7 @@ export class CommandQueue {
         left.push(waiting);
       } else batch.push(waiting);
     }
+    if (batch.length * 2 < wanted) return [];
     this.#waiting = left;
     for (const { item } of batch) this.#inFlight.add(item.named.refs);
     return batch;

@@ -9,7 +9,7 @@ import { bytes, optional, text, timestamp, uuid } from "#platform/writes/columns
 import { rowsOf, selectStatement, table } from "#platform/writes/table.ts";
 
 /** How long a client's key is kept: a repeat within it gets the first answer. */
-export const KEPT_MS = 7 * 24 * 60 * 60 * 1000;
+const KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
 /** A client's command: (caller, method, key), and the hash of what it asks for. */
 export type Command = { readonly key: string; readonly content: string; readonly method: DescMethodUnary };
@@ -47,8 +47,7 @@ export const storedAnswer = (command: Command, outcome: Message | Rejection, now
 
 /** The answer to a repeat: the first one, as it was; or no, where the key stands for another request. */
 export function repeatedAnswer(command: Command, stored: StoredAnswer): Message | Rejection {
-  if (stored.content !== command.content)
-    return reject("idempotency_key_reused", "This Idempotency-Key stands for another request.");
+  if (stored.content !== command.content) return reject("idempotency_key_reused", "This Idempotency-Key stands for another request.");
   if (stored.rejection !== undefined) return reject(stored.rejection, stored.detail);
   return fromBinary(command.method.output, stored.answer ?? new Uint8Array());
 }

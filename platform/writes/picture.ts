@@ -8,7 +8,11 @@ type Row = object;
 type State = "loaded" | "inserted" | "ensured" | "updated";
 /** `loaded` is what the database has of a row that was updated. */
 type Entry = { readonly row: Row; readonly state: State; readonly loaded: Row | undefined };
-type TablePicture = { readonly table: AnyTable; readonly rows: Map<string, Entry>; readonly indexes: ReadonlyMap<string, Map<string, string>> };
+type TablePicture = {
+  readonly table: AnyTable;
+  readonly rows: Map<string, Entry>;
+  readonly indexes: ReadonlyMap<string, Map<string, string>>;
+};
 type Undo = { readonly picture: TablePicture; readonly key: string; readonly before: Entry | undefined };
 
 /**
@@ -32,7 +36,8 @@ export class Picture {
 
   /** Takes back what the item that runs has changed. */
   undo(): void {
-    for (let change = this.#journal.pop(); change !== undefined; change = this.#journal.pop()) replace(change.picture, change.key, change.before);
+    for (let change = this.#journal.pop(); change !== undefined; change = this.#journal.pop())
+      replace(change.picture, change.key, change.before);
   }
 
   row<R extends object>(ref: Ref<R>): R | undefined {
@@ -74,7 +79,11 @@ export class Picture {
     if (before === undefined || before.state === "ensured") throw new Error(`${table.name} ${key} isn't known; nothing to update`);
     if (before.row === row) return;
     const inserted = before.state === "inserted";
-    this.#put(picture, key, { row, state: inserted ? "inserted" : "updated", loaded: inserted ? undefined : (before.loaded ?? before.row) });
+    this.#put(picture, key, {
+      row,
+      state: inserted ? "inserted" : "updated",
+      loaded: inserted ? undefined : (before.loaded ?? before.row),
+    });
   }
 
   /** What brings the database to this picture: tables by name, rows by key, so that batches meet in one order. */

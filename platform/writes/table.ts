@@ -58,8 +58,11 @@ export const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (lette
 export const KEY = "key";
 
 /** A table whose rows are messages of a contract. */
-export const messageTable = <D extends DescMessage>(name: string, schema: D, options: TableOptions<MessageShape<D>> = {}): Table<MessageShape<D>> =>
-  makeTable(name, columnsOf(schema) as unknown as Columns<MessageShape<D>>, options, () => create(schema));
+export const messageTable = <D extends DescMessage>(
+  name: string,
+  schema: D,
+  options: TableOptions<MessageShape<D>> = {},
+): Table<MessageShape<D>> => makeTable(name, columnsOf(schema) as unknown as Columns<MessageShape<D>>, options, () => create(schema));
 
 /** A table whose rows are plain objects. */
 export const table = <R extends object>(name: string, columns: Columns<R>, options: TableOptions<R> = {}): Table<R> =>
@@ -171,9 +174,18 @@ export function selectStatement<R extends object>(table: Table<R>, refs: readonl
   const param = (texts: readonly string[], type: string): string => `$${values.push(textArray(texts))}::${type}[]`;
   const typeOf = (field: keyof R & string): string => table.columns.get(field)?.type ?? "text";
   const keysOf = [...groups].map(([by, group]) => {
-    if (by === KEY) return `SELECT unnest(${param(group.map((ref) => ref.value), typeOf(table.key))}) AS k`;
+    if (by === KEY)
+      return `SELECT unnest(${param(
+        group.map((ref) => ref.value),
+        typeOf(table.key),
+      )}) AS k`;
     const fields = table.unique[by]?.fields ?? [];
-    const arrays = fields.map((field, i) => param(group.map((ref) => ref.values?.[i] ?? ""), typeOf(field)));
+    const arrays = fields.map((field, i) =>
+      param(
+        group.map((ref) => ref.values?.[i] ?? ""),
+        typeOf(field),
+      ),
+    );
     const on = fields.map((field) => `x.${snakeCase(field)} = u.${snakeCase(field)}`).join(" AND ");
     return `SELECT x.${key} AS k FROM unnest(${arrays.join(", ")}) u (${fields.map(snakeCase).join(", ")}) JOIN ${table.name} x ON ${on}`;
   });

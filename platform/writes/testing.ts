@@ -22,10 +22,13 @@ export const pots = table<Pot>(
   { key: "name", unique: { nick: { fields: ["nick"], taken: "nick_taken" } } },
 );
 
-const POTS = "CREATE TABLE pots (name text PRIMARY KEY, amount bigint NOT NULL CHECK (amount >= -5), nick text NOT NULL CONSTRAINT pots_nick UNIQUE)";
+const POTS =
+  "CREATE TABLE pots (name text PRIMARY KEY, amount bigint NOT NULL CHECK (amount >= -5), nick text NOT NULL CONSTRAINT pots_nick UNIQUE)";
 
 export async function potsDatabase(): Promise<Database> {
-  const database = await testDatabase({ migrations: ["writes", "outbox", "inbox"].map((part) => join(import.meta.dirname, "..", part, "migrations")) });
+  const database = await testDatabase({
+    migrations: ["writes", "outbox", "inbox"].map((part) => join(import.meta.dirname, "..", part, "migrations")),
+  });
   await database.query({ text: POTS });
   return database;
 }
@@ -73,7 +76,11 @@ export const move = operation(OrdersService.method.createOrder, {
   },
 });
 
-export const requestOf = ({ pot, amount, mode = "" }: Move): MessageInitShape<typeof CreateOrderRequestSchema> => ({ amount, description: pot, currency: mode });
+export const requestOf = ({ pot, amount, mode = "" }: Move): MessageInitShape<typeof CreateOrderRequestSchema> => ({
+  amount,
+  description: pot,
+  currency: mode,
+});
 
 /** What became of a move, as one text: the amount then, the rejection's code, or that it failed. */
 export async function outcomeOf(writer: Writer, wanted: Move, context: Context = contextOf()): Promise<string> {

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, test, vi } from "vitest";
-import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { TransactionSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
+import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { PaymentsService, TopUpRequestSchema } from "#contracts/polis/payments/v1/payments_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
@@ -11,7 +11,19 @@ import { reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { operation, runOperation } from "#platform/writes/definitions.ts";
 import { pruneAnswers } from "#platform/writes/idempotency.ts";
-import { contextOf, type Move, move, noPeers, outcomeOf, pots, potsDatabase, potsIn, requestOf, userId, writerOn } from "#platform/writes/testing.ts";
+import {
+  contextOf,
+  type Move,
+  move,
+  noPeers,
+  outcomeOf,
+  pots,
+  potsDatabase,
+  potsIn,
+  requestOf,
+  userId,
+  writerOn,
+} from "#platform/writes/testing.ts";
 
 const database = await potsDatabase();
 const other = await potsDatabase();
@@ -25,7 +37,8 @@ const eventsIn = async (of: Database): Promise<string[]> => {
   return rows.flatMap(({ records }) => decodeRecordBatch(records).map(({ eventId }) => eventId));
 };
 
-const countOf = async (of: Database, what: string): Promise<bigint> => (await of.query<{ n: bigint }>({ text: `SELECT count(*) AS n FROM ${what}` })).rows[0]?.n ?? -1n;
+const countOf = async (of: Database, what: string): Promise<bigint> =>
+  (await of.query<{ n: bigint }>({ text: `SELECT count(*) AS n FROM ${what}` })).rows[0]?.n ?? -1n;
 
 const request = create(CreateOrderRequestSchema, requestOf({ pot: "a", amount: 5n }));
 
@@ -113,7 +126,9 @@ test("a second row under a unique value is that item's rejection, whether the ba
     outcomeOf(writer, { pot: "c", amount: 1n }),
   ]);
   expect(outcomes).toEqual(["1", "nick_taken", "1"]);
-  const unnamed = await Promise.all(["d", "e"].map((pot) => outcomeOf(writer, { pot, amount: 1n, mode: pot === "d" ? "unnamed nick" : "" })));
+  const unnamed = await Promise.all(
+    ["d", "e"].map((pot) => outcomeOf(writer, { pot, amount: 1n, mode: pot === "d" ? "unnamed nick" : "" })),
+  );
   expect(unnamed).toEqual(["nick_taken", "1"]);
   expect(await potsIn(database)).toEqual({ a: 1n, c: 1n, e: 1n });
 });
@@ -193,7 +208,8 @@ test("an operation with SQL of its own runs once under its key, and a rejection 
     await sql.query({ text: "INSERT INTO pots SELECT 'pot ' || n, n, 'nick ' || n FROM generate_series(1, $1) n", values: [amount] });
     return amount > 5n ? reject("insufficient_funds") : create(OrderSchema, { amount });
   });
-  const run = (amount: bigint, key: string) => writer.run(bulk, create(CreateOrderRequestSchema, { amount }), contextOf({ idempotencyKey: key }));
+  const run = (amount: bigint, key: string) =>
+    writer.run(bulk, create(CreateOrderRequestSchema, { amount }), contextOf({ idempotencyKey: key }));
   expect(await run(9n, "too much")).toEqual(reject("insufficient_funds"));
   expect(await potsIn(database)).toEqual({});
   expect(await run(3n, "fits")).toMatchObject({ amount: 3n });

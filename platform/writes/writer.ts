@@ -25,7 +25,7 @@ export type WriterSettings = {
   readonly inFlightMax: number;
 };
 
-export const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3 };
+const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3 };
 
 /** Carries out what changes the state of one service: many commands in one transaction, and no command knows. */
 export class Writer {
@@ -59,17 +59,30 @@ export class Writer {
     this.#publishes = new Set(options.publishes);
     this.#published = options.published;
     this.#labels = { service: options.service };
-    this.#sizes = options.metrics.histogram("polis_batch_items", "Commands and events carried out in one transaction", ["service"], [1, 4, 16, 64, 256, 1024]);
+    this.#sizes = options.metrics.histogram(
+      "polis_batch_items",
+      "Commands and events carried out in one transaction",
+      ["service"],
+      [1, 4, 16, 64, 256, 1024],
+    );
     this.#durations = options.metrics.histogram("polis_batch_duration_seconds", "From the start of a batch to its commit", ["service"]);
   }
 
   /** One command: `prepare` now, the rest in a batch. */
-  async execute(operation: Operation, request: Message, context: Context, peersFor: (context: Context) => Peers): Promise<Message | Rejection> {
+  async execute(
+    operation: Operation,
+    request: Message,
+    context: Context,
+    peersFor: (context: Context) => Peers,
+  ): Promise<Message | Rejection> {
     const command = keyedCommand(operation.method, request, context);
     const item = new CommandItem(operation, request, context, command, this.#clock());
     if (operation.parts.prepare === undefined) return this.#answer(item);
     if (command === undefined) return this.#answer(await this.#prepare(item, peersFor(context)));
-    return this.#once(command, async () => (await this.#knownAnswer(command)) ?? this.#answer(await this.#prepare(item, peersFor(context))));
+    return this.#once(
+      command,
+      async () => (await this.#knownAnswer(command)) ?? this.#answer(await this.#prepare(item, peersFor(context))),
+    );
   }
 
   /** One command that writes by SQL of its own, in a transaction to itself; a rejection takes back what it wrote. */
@@ -117,7 +130,15 @@ export class Writer {
   async #prepare(item: CommandItem, peer: Peers): Promise<CommandItem> {
     const { caller, id, commandId, now, context, command } = item;
     try {
-      item.prepared = await item.parts.prepare?.(item.input, { caller, id, commandId, now, sql: this.#database, peer, signal: context.signal });
+      item.prepared = await item.parts.prepare?.(item.input, {
+        caller,
+        id,
+        commandId,
+        now,
+        sql: this.#database,
+        peer,
+        signal: context.signal,
+      });
     } catch (error) {
       const declared = command === undefined ? undefined : methodOptions(command.method).rejections;
       if (!(error instanceof CallError) || declared?.has(error.code) !== true) throw error;
@@ -134,7 +155,8 @@ export class Writer {
   }
 
   async #once<T>(command: Command, run: () => Promise<T>): Promise<T> {
-    for (let first = this.#running.get(command.key); first !== undefined; first = this.#running.get(command.key)) await first.catch(() => undefined);
+    for (let first = this.#running.get(command.key); first !== undefined; first = this.#running.get(command.key))
+      await first.catch(() => undefined);
     const running = run();
     this.#running.set(command.key, running);
     try {
@@ -173,7 +195,13 @@ export class Writer {
     this.#inFlight += 1;
     if (this.#queue.length > 0) this.#schedule();
     try {
-      const outcomes = batch.length === 0 ? [] : await this.apply(batch.map(({ item }) => item), noGuards);
+      const outcomes =
+        batch.length === 0
+          ? []
+          : await this.apply(
+              batch.map(({ item }) => item),
+              noGuards,
+            );
       for (const [index, { resolve }] of batch.entries()) resolve(outcomes[index] as ApplyOutcome);
     } catch (error) {
       const callError = callErrorOf(error);
@@ -186,7 +214,8 @@ export class Writer {
   }
 
   #dropLate({ item: { context }, reject }: Waiting): boolean {
-    if (context.deadlineMs <= this.#clock()) reject(new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "Given up before it was begun."));
+    if (context.deadlineMs <= this.#clock())
+      reject(new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "Given up before it was begun."));
     else if (context.cancelled) reject(new CallError("CANCELLED", "cancelled", "Given up before it was begun."));
     else return false;
     return true;
@@ -194,12 +223,15 @@ export class Writer {
 }
 
 const keyedCommand = (method: DescMethodUnary, request: Message, { caller, idempotencyKey }: Context): Command | undefined =>
-  idempotencyKey !== undefined && methodOptions(method).idempotency === "KEYED" ? commandOf(method, caller, idempotencyKey, request) : undefined;
+  idempotencyKey !== undefined && methodOptions(method).idempotency === "KEYED"
+    ? commandOf(method, caller, idempotencyKey, request)
+    : undefined;
 
 /** The answer of a command that ran by itself, stored in its own transaction like any other. */
 async function runAlone(tx: Transaction, { run }: RunOperation, item: CommandItem): Promise<Message | Rejection> {
   const { command, caller, id, commandId, now } = item;
-  const [stored] = command === undefined ? [] : rowsOf(answers, await tx.query(selectStatement(answers, [answers.row(command.key)], false)));
+  const [stored] =
+    command === undefined ? [] : rowsOf(answers, await tx.query(selectStatement(answers, [answers.row(command.key)], false)));
   if (command !== undefined && stored !== undefined) return repeatedAnswer(command, stored);
   const answer: Message | Rejection = await withoutCalls(() => run(tx, item.input, { caller, id, commandId, now }));
   if (isRejection(answer)) throw new TakenBack(answer);

@@ -22,7 +22,16 @@ export type AccountRow = {
 
 export const accounts = table<AccountRow>(
   "accounts",
-  { id: uuid, userId: uuid, kind: text, currency: text, balance: bigint, ownerKey: optional(uuid), createdAt: timestamp, updatedAt: timestamp },
+  {
+    id: uuid,
+    userId: uuid,
+    kind: text,
+    currency: text,
+    balance: bigint,
+    ownerKey: optional(uuid),
+    createdAt: timestamp,
+    updatedAt: timestamp,
+  },
   { unique: { ownerKey: { fields: ["ownerKey"], taken: "account_exists" } } },
 );
 

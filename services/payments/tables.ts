@@ -34,4 +34,8 @@ export type TopUp = {
   readonly createdAt: Timestamp;
 };
 
-export const topUps = table<TopUp>("top_ups", { id: uuid, userId: uuid, accountId: uuid, amount: bigint, createdAt: timestamp }, { immutable: true });
+export const topUps = table<TopUp>(
+  "top_ups",
+  { id: uuid, userId: uuid, accountId: uuid, amount: bigint, createdAt: timestamp },
+  { immutable: true },
+);

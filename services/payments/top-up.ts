@@ -21,7 +21,9 @@ export const topUp = operation(PaymentsService.method.topUp, {
       amount,
       currency: account.currency,
     } as const;
-    return peer(AccountsService).post({ postingId: commandId, legs: [leg] }).catch(keyReused);
+    return peer(AccountsService)
+      .post({ postingId: commandId, legs: [leg] })
+      .catch(keyReused);
   },
   write(tx, { accountId, amount }, { caller, commandId, prepared: posting }) {
     if (isRejection(posting)) return posting;

@@ -38,7 +38,9 @@ export const checkBooks = query(AccountsService.method.checkBooks, async (_, { s
     sql.query<{ currency: string | null; sum: string; fault: string | null }>({ text: BOOKS }),
     sql.query<{ accounts: bigint; postings: bigint }>({ text: COUNTS }),
   ]);
-  const sums = books.rows.filter(({ fault }) => fault === null).map(({ currency, sum }) => ({ currency: currency ?? "", sum: BigInt(sum) }));
+  const sums = books.rows
+    .filter(({ fault }) => fault === null)
+    .map(({ currency, sum }) => ({ currency: currency ?? "", sum: BigInt(sum) }));
   const faults = books.rows.flatMap(({ fault }) => (fault === null ? [] : [fault]));
   for (const { currency, sum } of sums) if (sum !== 0n) faults.push(`${currency} sums to ${sum}`);
   return create(CheckBooksResponseSchema, { balanced: faults.length === 0, assets: sums, faults, ...counts.rows[0] });

@@ -52,7 +52,10 @@ test("an account that isn't there, the same on both sides and another currency e
 
 test("whatever is posted, money is neither made nor lost, and no account goes below zero", () => {
   const ids = ["a", "b", "c", "d"];
-  const legs = fc.array(fc.record({ debit: fc.constantFrom(...ids), credit: fc.constantFrom(...ids), amount: fc.bigInt(1n, 30n) }), { minLength: 1, maxLength: 8 });
+  const legs = fc.array(fc.record({ debit: fc.constantFrom(...ids), credit: fc.constantFrom(...ids), amount: fc.bigInt(1n, 30n) }), {
+    minLength: 1,
+    maxLength: 8,
+  });
   fc.assert(
     fc.property(fc.tuple(...ids.map(() => fc.bigInt(0n, 40n))), legs, (start, wanted) => {
       const sides = new Map(ids.map((id, i) => [id, account(id, start[i] as bigint)]));

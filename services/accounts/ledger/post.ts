@@ -36,7 +36,8 @@ export const post = operation(AccountsService.method.post, {
     if (typeof outcome !== "string") {
       for (const account of outcome.moved) tx.update(accounts, account);
       for (const { debit, credit, currency } of request.legs) {
-        for (const ref of [debit, credit]) if (ref?.account.case === "house") tx.ensure(houseAccounts, houseAccount(ref.account.value, currency));
+        for (const ref of [debit, credit])
+          if (ref?.account.case === "house") tx.ensure(houseAccounts, houseAccount(ref.account.value, currency));
       }
     }
     return toPosting(rows as [PostingRow]);

@@ -1,6 +1,12 @@
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { type AccountRef, type Posting, Posting_Outcome, PostingSchema, type PostRequest } from "#contracts/polis/accounts/v1/accounts_pb.ts";
+import {
+  type AccountRef,
+  type Posting,
+  Posting_Outcome,
+  PostingSchema,
+  type PostRequest,
+} from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { derivedUuid } from "#platform/ids.ts";
 import type { PostingRow } from "../tables.ts";
 import { type RejectionReason, type ResolvedLeg, sideId } from "./ledger.ts";
@@ -9,11 +15,16 @@ import { type RejectionReason, type ResolvedLeg, sideId } from "./ledger.ts";
 export const LEGS_MAX = 64;
 
 /** The id of a leg's row, and of its transaction: the posting's own for the first. */
-export const legId = (postingId: string, leg: number): string => (leg === 0 ? postingId.toLowerCase() : derivedUuid("leg", postingId.toLowerCase(), String(leg)));
+export const legId = (postingId: string, leg: number): string =>
+  leg === 0 ? postingId.toLowerCase() : derivedUuid("leg", postingId.toLowerCase(), String(leg));
 
 /** What tells a repeat from another posting under the same id: a hash of all that the request says beside the id. */
 export const contentOf = ({ legs, referenceOrderId }: PostRequest): string =>
-  derivedUuid("posting", referenceOrderId ?? "", ...legs.flatMap(({ debit, credit, amount, currency }) => [nameOf(debit), nameOf(credit), `${amount}${currency}`]));
+  derivedUuid(
+    "posting",
+    referenceOrderId ?? "",
+    ...legs.flatMap(({ debit, credit, amount, currency }) => [nameOf(debit), nameOf(credit), `${amount}${currency}`]),
+  );
 
 function nameOf(ref: AccountRef | undefined): string {
   switch (ref?.account.case) {
@@ -80,7 +91,16 @@ export function toPosting(rows: readonly [PostingRow, ...PostingRow[]]): Posting
     id: postingId,
     outcome: Posting_Outcome[outcome],
     ...(reason === undefined ? {} : { reason }),
-    legs: outcome === "POSTED" ? rows.map(({ id, debitAccountId = "", creditAccountId = "", amount, currency }) => ({ id, debitAccountId, creditAccountId, amount, currency })) : [],
+    legs:
+      outcome === "POSTED"
+        ? rows.map(({ id, debitAccountId = "", creditAccountId = "", amount, currency }) => ({
+            id,
+            debitAccountId,
+            creditAccountId,
+            amount,
+            currency,
+          }))
+        : [],
     createdAt,
   });
 }
