@@ -1,0 +1,127 @@
+import { randomUUID } from "node:crypto";
+import { expect, test } from "vitest";
+import { openPostgresLog } from "#platform/events/postgres-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { decodeRecordBatch } from "#platform/events/record-batch.ts";
+import { defaultEventTimings } from "#platform/events/timings.ts";
+import { openDatabase } from "#platform/postgres/open-database.ts";
+import { testLog } from "#platform/postgres/testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+import { settled } from "./support/settled.ts";
+import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { until } from "./support/until.ts";
+
+const databases = await testDatabases();
+/** Other members are noticed by their heartbeats, so these are quick. */
+const timings = { heartbeatMs: 100, memberLeaseMs: 1_000 };
+
+/** What the log holds of a topic, in no order. */
+async function logged(topic: string): Promise<EventRecord[]> {
+  const rows = await databases.query<{ records: Buffer }>(
+    "events",
+    "SELECT records FROM log JOIN partitions p ON p.id = partition_id WHERE topic = $1",
+    [topic],
+  );
+  return rows.flatMap(({ records }) => decodeRecordBatch(records));
+}
+
+async function publish(records: readonly EventRecord[]): Promise<void> {
+  const metrics = new Metrics();
+  const database = await openDatabase({ connection: { connectionString: databases.urls.events }, name: "events", log: testLog, metrics });
+  const log = openPostgresLog({ database, logger: testLog, metrics, timings: defaultEventTimings });
+  await log.publish(records);
+  await log.close();
+  await database.close();
+}
+
+/** Every group has handled all that the log holds. */
+const caughtUp = () =>
+  until("the end of the log", async () => {
+    const behind = await databases.query(
+      "events",
+      "SELECT FROM positions o JOIN partitions p ON p.id = o.partition_id WHERE o.position <> p.next_offset",
+    );
+    const outboxes = await Promise.all(["payments", "orders"].map((service) => databases.query(service, "SELECT FROM outbox")));
+    return behind.length === 0 && outboxes.every((rows) => rows.length === 0);
+  });
+
+/** Everything that customers and the books could see the difference by. */
+async function effects() {
+  const [accounts, postings, charges, orders, settlements, dead] = await Promise.all([
+    databases.query("accounts", "SELECT id, balance FROM accounts ORDER BY id"),
+    databases.query("accounts", "SELECT * FROM postings ORDER BY id"),
+    databases.query("payments", "SELECT * FROM charges ORDER BY order_id"),
+    databases.query("orders", "SELECT * FROM orders ORDER BY id"),
+    logged("payments.events"),
+    Promise.all(["payments", "orders"].map((service) => databases.query(service, "SELECT * FROM dead_letters"))),
+  ]);
+  return { accounts, postings, charges, orders, settlements: settlements.map(({ eventId }) => eventId).sort(), dead: dead.flat() };
+}
+
+test("OrderCreated that comes five times, at once and again later, is charged once and told of once", async () => {
+  const userId = randomUUID();
+  // Payments is away at first, so that its first batch holds the event five times.
+  const shop = await startTestPolis(databases, { services: ["gateway", "orders", "accounts"], environment: { GRPC_PORT: "0" }, timings });
+  const rest = shop.rest(userId);
+  const account = (await rest.openAccount()).body;
+  const { status, body: order } = await rest.createOrder({ amount: 400 });
+  expect(status).toBe(201);
+  const created = await until("the order's event", async () => (await logged("orders.events"))[0]);
+  await publish([created, created, created, created]);
+  const withPayments = await startTestPolis(databases, {
+    services: ["payments", "gateway"],
+    environment: {
+      GRPC_PORT: "0",
+      ACCOUNTS_URL: shop.process.urls.grpc ?? "",
+      ORDERS_URL: shop.process.urls.grpc ?? "",
+    },
+    timings,
+  });
+  expect(await settled(rest, order.id)).toMatchObject({ status: "CANCELED", reason: "insufficient_funds" });
+  await caughtUp();
+  expect((await effects()).settlements).toHaveLength(1);
+
+  // Money comes in: what was decided stays decided, whoever says it again.
+  expect((await withPayments.rest(userId).topUp(account.id, 1_000, "money")).status).toBe(201);
+  await publish([created]);
+  await caughtUp();
+  expect((await rest.order(order.id)).body.status).toBe("CANCELED");
+
+  const paid = (await rest.createOrder({ amount: 400 })).body;
+  await settled(rest, paid.id);
+  const again = (await logged("orders.events")).find(({ key }) => key === paid.id);
+  if (again === undefined) throw new Error("the order's event is not in the log");
+  for (let time = 0; time < 4; time++) await publish([again]);
+  await caughtUp();
+  expect(await effects()).toMatchObject({
+    accounts: [{ balance: "600" }],
+    charges: [{ status: "FAILED" }, { status: "SUCCEEDED" }],
+    settlements: [expect.any(String), expect.any(String)],
+    dead: [],
+  });
+  expect((await databases.query("accounts", "SELECT FROM postings WHERE reference_order_id = $1", [paid.id])).length).toBe(1);
+  await withPayments.stop();
+  await shop.stop();
+});
+
+test("replayed from the start of the log with the inboxes emptied, nothing happens a second time", async () => {
+  const before = await startTestPolis(databases, { timings });
+  const rest = before.rest(randomUUID());
+  const { body: account } = await rest.openAccount();
+  await rest.topUp(account.id, 500, "money");
+  const placed = await Promise.all(Array.from({ length: 12 }, () => rest.createOrder({ amount: 100 })));
+  for (const { body } of placed) await settled(rest, body.id);
+  await caughtUp();
+  await before.stop();
+  const seen = await effects();
+  expect(seen.charges.length).toBeGreaterThanOrEqual(12);
+
+  for (const service of ["payments", "orders"]) await databases.query(service, "DELETE FROM inbox");
+  await databases.query("events", "UPDATE positions SET position = 0");
+  const after = await startTestPolis(databases, { timings });
+  await caughtUp();
+  const [handled] = await databases.query<{ count: string }>("payments", "SELECT count(*) FROM inbox");
+  expect(BigInt(handled?.count ?? 0)).toBe(BigInt(seen.orders.length));
+  expect(await effects()).toEqual(seen);
+  await after.stop();
+});
