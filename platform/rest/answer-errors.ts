@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { answerHeaders } from "#platform/rest/answer-headers.ts";
+import { answerHeaders } from "#platform/rest/answers.ts";
 import { splitUrl } from "#platform/rest/bind-routes.ts";
 import type { Edge } from "#platform/rest/edge.ts";
 import { matchPath } from "#platform/rest/path-template.ts";
@@ -28,7 +28,6 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
   const { status, headers, problem } = problemAnswer(error, request.id, challenge);
   // A body that was not read can't be told from the next request.
   if (status === 413) headers.connection = "close";
-  for (const name of ["etag", "vary"]) reply.removeHeader(name);
   return reply
     .code(status)
     .headers({ ...answerHeaders(request.id), ...headers })

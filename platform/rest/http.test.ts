@@ -425,6 +425,13 @@ describe("an error of a call", () => {
 });
 
 describe("bytes", () => {
+  test("of bytes whose type no header can hold is a fault of ours", async () => {
+    const { call } = await things({ unary: { Download: () => httpBody("text/csv\r\nx-evil: 1", "a"), GetThing: () => thing() } });
+    const answer = await call("GET", "/downloads/a");
+    expect([answer.status, answer.problem().code, answer.headers.get("x-evil")]).toEqual([500, "internal", null]);
+    expect((await call("GET", `/things/${thingId}`)).status).toBe(200);
+  });
+
   test("an HttpBody answer is sent as it is, and an HttpBody request is taken as it comes", async () => {
     const { call, last } = await things({
       unary: {
@@ -473,9 +480,17 @@ describe("the edge's own addresses", () => {
   });
 
   test("every answer says how browsers are to treat it", async () => {
-    const { call } = await things();
-    for (const path of ["/things", "/nowhere", "/docs", "/things/%zz"])
-      expect((await call("GET", path)).headers.get("x-content-type-options")).toBe("nosniff");
+    const { call } = await things({
+      stream: async function* () {
+        yield thing();
+      },
+    });
+    for (const path of ["/things", "/nowhere", "/docs", "/healthz", "/things/%zz", "/things:watch"]) {
+      const { headers } = await call("GET", path, { headers: { "x-request-id": "r1" } });
+      expect(headers.get("x-content-type-options"), path).toBe("nosniff");
+      expect(headers.get("content-security-policy"), path).toContain("default-src 'none'");
+      expect(headers.get("x-request-id"), path).toBe("r1");
+    }
   });
 });
 

@@ -1,5 +1,4 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { answerHeaders } from "#platform/rest/answer-headers.ts";
 import { Exchange } from "#platform/rest/exchange.ts";
 import type { LatencyRecorder } from "#platform/telemetry/latency.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -33,7 +32,6 @@ export function observeRequests(server: FastifyInstance, log: Log, metrics: Metr
   server.decorateRequest("exchange");
   server.addHook("onRequest", (request, reply, done) => {
     Exchange.begin(request, reply, answered);
-    reply.headers(answerHeaders(request.id));
     done();
   });
 }

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
+import { answerHeaders } from "#platform/rest/answers.ts";
 import { serveDocs } from "#platform/rest/docs-page.ts";
 import { type DocumentInput, openApi } from "#platform/rest/openapi.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -16,6 +17,10 @@ export function serveOwnPaths(
   { health, metrics, info, services, identity }: Omit<DocumentInput, "bindings"> & { readonly health: Health; readonly metrics: Metrics },
   bindings: DocumentInput["bindings"],
 ): void {
+  server.addHook("onRequest", (request, reply, done) => {
+    reply.headers(answerHeaders(request.id));
+    done();
+  });
   const noStore = (reply: FastifyReply) => reply.header("cache-control", "no-store");
   server.get("/", (request, reply) =>
     request.headers.accept?.includes("text/html") === true

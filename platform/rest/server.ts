@@ -86,7 +86,7 @@ export function createRestServer(options: RestServerOptions): RestServer {
   });
   observeRequests(server, log, metrics);
   answerErrors(server, { edge, bindings, log });
-  serveOwnPaths(server, options, bindings);
+  server.register(async (scope) => serveOwnPaths(scope, options, bindings));
   bindRoutes(server, edge, bindings);
 
   let url: string | undefined;

@@ -1,12 +1,12 @@
 import { Readable } from "node:stream";
 import type { Message } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { answerHeaders, httpBodyOf, sendAnswer } from "#platform/rest/answers.ts";
 import { type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
 import type { Exchange } from "#platform/rest/exchange.ts";
 import { fieldToJson, messageToJson, readJson } from "#platform/rest/json.ts";
 import { httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { asClientWrote, RawBody, requestMessage } from "#platform/rest/request-message.ts";
-import { httpBodyOf, sendAnswer } from "#platform/rest/unary.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
 /** A stream that fails within this time gets a status of its own; one that is silent longer is opened, so that its reader knows. */
@@ -32,7 +32,7 @@ export async function serveServerStream(edge: Edge, matched: Matched, request: F
   exchange.add({ cancel: () => endQuietly(answers) });
   const first = answers.next();
   const early = await within(OPEN_AFTER_MS, first).catch((error: unknown) => Promise.reject(asClientWrote(error, binding)));
-  reply.code(binding.options.httpStatus).header("cache-control", "no-store");
+  reply.code(binding.options.httpStatus).headers({ ...answerHeaders(request.id), "cache-control": "no-store" });
   if (binding.rawResponse) {
     // Its type is the first message's.
     const opening = early ?? (await first);
