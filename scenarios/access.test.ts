@@ -1,0 +1,188 @@
+import { randomUUID } from "node:crypto";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { afterAll, describe, expect, test } from "vitest";
+import { type Caller, nobody, serviceCaller, userCaller } from "#platform/access/caller.ts";
+import { methodName, methodOptions } from "#platform/contract/method-options.ts";
+import { createClient, type Peers } from "#platform/rpc/client.ts";
+import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
+import { systems } from "../cli/systems.ts";
+import { settled } from "./support/settled.ts";
+import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+
+/*
+ * Made from the contracts: every method of every service is called by everybody who may not. What may be called by whom
+ * stands here a second time on purpose: a method that is added, or opened to somebody, is added here as well, and so seen.
+ */
+
+/** What there is of another customer. */
+type Somebody = { readonly userId: string; readonly accountId: string; readonly orderId: string };
+
+type Expectation = {
+  /** As `accessOf` says it. */
+  readonly allowed: string;
+  /** A request that is in order, about somebody's things where it can be. */
+  readonly request: (of: Somebody) => object;
+  /** The request names somebody's thing, so for another user it isn't there. */
+  readonly isAboutSomebody?: true;
+};
+
+const leg = ({ userId, accountId }: Somebody) => ({
+  debit: { account: { case: "accountId", value: accountId } },
+  credit: { account: { case: "owner", value: { userId } } },
+  amount: 1n,
+  currency: "RUB",
+});
+
+const expectations: Readonly<Record<string, Expectation>> = {
+  "polis.accounts.v1.AccountsService/OpenAccount": { allowed: "role user", request: () => ({ currency: "RUB" }) },
+  "polis.accounts.v1.AccountsService/ListAccounts": { allowed: "role user", request: () => ({}) },
+  "polis.accounts.v1.AccountsService/GetAccount": {
+    allowed: "role user | service payments | owner user_id",
+    request: ({ accountId }) => ({ accountId }),
+    isAboutSomebody: true,
+  },
+  "polis.accounts.v1.AccountsService/ListTransactions": {
+    allowed: "role user",
+    request: ({ accountId }) => ({ accountId }),
+    isAboutSomebody: true,
+  },
+  "polis.accounts.v1.AccountsService/Post": {
+    allowed: "service payments",
+    request: (of) => ({ postingId: randomUUID(), legs: [leg(of)] }),
+  },
+  "polis.accounts.v1.AccountsService/Void": { allowed: "service payments", request: ({ orderId }) => ({ postingId: orderId }) },
+  "polis.accounts.v1.AccountsService/CheckBooks": { allowed: "role auditor", request: () => ({}) },
+  "polis.payments.v1.PaymentsService/TopUp": {
+    allowed: "role user",
+    request: ({ accountId }) => ({ accountId, amount: 1n }),
+    isAboutSomebody: true,
+  },
+  "polis.orders.v1.OrdersService/CreateOrder": { allowed: "role user", request: () => ({ amount: 1n }) },
+  "polis.orders.v1.OrdersService/ListOrders": { allowed: "role user", request: () => ({}) },
+  "polis.orders.v1.OrdersService/GetOrder": {
+    allowed: "role user | owner user_id",
+    request: ({ orderId }) => ({ orderId }),
+    isAboutSomebody: true,
+  },
+};
+
+const services = [...new Set(systems.flatMap((system) => system.services))];
+const methods = services.flatMap(({ contract }) => contract.methods);
+
+function accessOf(method: DescMethod): string {
+  const { public: isPublic, roles, services: named, scopes, secondFactor, owner } = methodOptions(method).access;
+  return [
+    ...(isPublic ? ["public"] : []),
+    ...roles.map((role) => `role ${role}`),
+    ...named.map((service) => `service ${service}`),
+    ...scopes.map((scope) => `scope ${scope}`),
+    ...(secondFactor ? ["second factor"] : []),
+    ...(owner === "" ? [] : [`owner ${owner}`]),
+  ].join(" | ");
+}
+
+const databases = await testDatabases();
+const polis = await startTestPolis(databases, { environment: { GRPC_PORT: "0" } });
+const somebody = await newCustomer();
+const another = await newCustomer();
+
+async function newCustomer(): Promise<Somebody> {
+  const userId = randomUUID();
+  const rest = polis.rest(userId);
+  const { body: account } = await rest.openAccount();
+  await rest.topUp(account.id, 1_000, "money");
+  const { body: order } = await rest.createOrder({ amount: 10 });
+  await settled(rest, order.id);
+  return { userId, accountId: account.id, orderId: order.id };
+}
+
+/** Every row of every table of every service; who relays at the moment is no matter of access. */
+async function allRows(except: readonly string[] = []): Promise<Record<string, string[]>> {
+  const rows: Record<string, string[]> = {};
+  for (const { name } of services) {
+    const tables = await databases.query<{ name: string }>(
+      name,
+      "SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace",
+    );
+    for (const table of tables.map((row) => row.name).filter((table) => !["outbox_lease", "fences", ...except].includes(table)))
+      rows[`${name}.${table}`] = (await databases.query<{ row: string }>(name, `SELECT t::text AS row FROM ${table} t ORDER BY 1`)).map(
+        ({ row }) => row,
+      );
+  }
+  return rows;
+}
+
+const remote = grpcTransport({ addresses: [polis.process.urls.grpc ?? ""], tokens: polis.process.tokens });
+afterAll(() => remote.close());
+
+const ways: Readonly<Record<string, (caller: Caller) => Peers>> = {
+  "in process": polis.process.clientFor,
+  "over gRPC": (caller) => (service) => createClient(service, remote, { caller }),
+};
+
+/** The status and code with which a call ended. */
+async function outcome(clientFor: (caller: Caller) => Peers, caller: Caller, method: DescMethod, request: object): Promise<string> {
+  const client = clientFor(caller)(method.parent) as unknown as Record<string, (request: object, options: object) => unknown>;
+  try {
+    const answer = client[method.localName]?.(request, { idempotencyKey: randomUUID() });
+    if (answer instanceof Promise) await answer;
+    else for await (const _ of answer as AsyncIterable<unknown>);
+    return "OK";
+  } catch (error) {
+    return (error as { status?: string }).status ?? String(error);
+  }
+}
+
+test("who may call what is what was agreed, method by method", () => {
+  expect(Object.fromEntries(methods.map((method) => [methodName(method), accessOf(method)]))).toEqual(
+    Object.fromEntries(Object.entries(expectations).map(([name, { allowed }]) => [name, allowed])),
+  );
+});
+
+describe.each(Object.keys(ways))("%s", (way) => {
+  const clientFor = ways[way] as (caller: Caller) => Peers;
+
+  test.each(methods.map((method) => [methodName(method), method] as const))("%s lets nobody in who isn't named", async (name, method) => {
+    const { access } = methodOptions(method);
+    const request = expectations[name]?.request(somebody) ?? {};
+    const before = await allRows();
+    if (!access.public) expect(await outcome(clientFor, nobody, method, request)).toBe("UNAUTHENTICATED");
+    const withoutRoles = { ...userCaller(somebody.userId), roles: [] };
+    const strangers: Caller[] = [
+      ...(access.roles.length > 0 ? [withoutRoles] : [userCaller(somebody.userId, { roles: ["auditor", "admin"] })]),
+      ...(access.roles.includes("user") ? [] : [userCaller(somebody.userId)]),
+      ...[...services.map((service) => service.name), "gateway", "stranger"]
+        .filter((service) => !access.services.includes(service))
+        .flatMap((service) => [serviceCaller(service), serviceCaller(service, userCaller(somebody.userId))]),
+    ];
+    if (!access.public)
+      for (const stranger of strangers)
+        expect([stranger, await outcome(clientFor, stranger, method, request)]).toEqual([stranger, "PERMISSION_DENIED"]);
+    expect(await allRows()).toEqual(before);
+  });
+
+  const aboutSomebody = methods.filter((method) => expectations[methodName(method)]?.isAboutSomebody);
+  test.each(aboutSomebody.map((method) => [methodName(method), method] as const))(
+    "%s shows and changes nothing of another user, whom it tells that there is no such thing",
+    async (name, method) => {
+      const request = expectations[name]?.request(somebody) ?? {};
+      // What the caller was refused is kept under the caller's own key.
+      const before = await allRows(["idempotency"]);
+      expect(await outcome(clientFor, userCaller(another.userId), method, request)).toBe("NOT_FOUND");
+      for (const service of methodOptions(method).access.services)
+        expect(await outcome(clientFor, serviceCaller(service, userCaller(another.userId)), method, request)).toBe("NOT_FOUND");
+      expect(await allRows(["idempotency"])).toEqual(before);
+      expect(await outcome(clientFor, userCaller(somebody.userId), method, request)).toBe("OK");
+    },
+  );
+});
+
+test("a service that may read for itself reads anybody's", async () => {
+  for (const method of methods) {
+    const { access } = methodOptions(method);
+    const expectation = expectations[methodName(method)];
+    if (access.owner === "" || expectation === undefined) continue;
+    for (const service of access.services)
+      expect(await outcome(polis.process.clientFor, serviceCaller(service), method, expectation.request(somebody))).toBe("OK");
+  }
+});
