@@ -2,10 +2,17 @@ import { fork } from "node:child_process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { Bench, Figure } from "./bench.ts";
+import { callInProcess } from "./call-in-process.ts";
+import { grpcUnary } from "./grpc-unary.ts";
+import { httpInsert } from "./http-insert.ts";
+import { millionOrders } from "./million-orders.ts";
+import { orderAlone } from "./order-alone.ts";
 import { ordersFinished } from "./orders-finished.ts";
+import { ordersHttp } from "./orders-http.ts";
+import { postings } from "./postings.ts";
 import { heading, tableRow } from "./support/table.ts";
 
-const benches: readonly Bench[] = [ordersFinished];
+const benches: readonly Bench[] = [ordersFinished, ordersHttp, orderAlone, postings, httpInsert, callInProcess, grpcUnary, millionOrders];
 
 const usage = `npm run bench -- [name…] [--json] [--list]
 

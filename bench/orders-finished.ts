@@ -8,7 +8,7 @@ import { connect, startServer } from "./support/server.ts";
 import { openYardstick } from "./support/yardstick.ts";
 
 const ROUNDS = 3;
-const YARDSTICK_S = 3;
+const YARDSTICK_S = 2;
 const CUSTOMERS = 1_000;
 const ORDERS = 15_000;
 const CALLERS = 512;

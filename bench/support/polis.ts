@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { platformSettings } from "#platform/config/platform-settings.ts";
 import { readSettings } from "#platform/config/settings.ts";
 import { type RunningProcess, startProcess } from "#platform/process/start-process.ts";
@@ -43,7 +44,7 @@ export type SpawnedPolis = { readonly url: string; cpuUs(): number | undefined }
 export async function spawnPolis(server: BenchServer, parts: AsyncDisposableStack, services?: string): Promise<SpawnedPolis> {
   const main = join(import.meta.dirname, "..", "..", "cli", "main.ts");
   const args = ["start", "--port", "0", ...(services === undefined ? ["--system", "order-payments"] : ["--services", services])];
-  const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
+  const child: ChildProcess = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
     // The channel tells it when this process is gone.
     stdio: ["ignore", "pipe", "inherit", "ipc"],
     env: { ...process.env, POSTGRES_URL: server.url, POLIS_DATA: server.folder, LOG_FORMAT: "json", LOG_LEVEL: "info" },
@@ -52,7 +53,7 @@ export async function spawnPolis(server: BenchServer, parts: AsyncDisposableStac
   const url = await new Promise<string>((resolve, reject) => {
     const late = setTimeout(() => reject(new Error("Polis isn't ready in time")), READY_TIMEOUT_MS);
     child.once("exit", (code) => reject(new Error(`Polis ended with ${code} before it was ready`)));
-    createInterface({ input: child.stdout }).on("line", (text) => {
+    createInterface({ input: child.stdout as Readable }).on("line", (text) => {
       const line = JSON.parse(text) as { msg?: string; http?: string; level?: string };
       if (line.level !== "info") console.error(text);
       if (line.msg !== "ready") return;

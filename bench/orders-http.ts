@@ -1,0 +1,60 @@
+import { strict as assert } from "node:assert";
+import type { Bench } from "./bench.ts";
+import { openHttpCustomers } from "./support/http-customers.ts";
+import { orderBody, startLoad } from "./support/load.ts";
+import { watchOrders } from "./support/order-flow.ts";
+import { spawnPolis } from "./support/polis.ts";
+import { alternate, type Round, ratioFigure } from "./support/rounds.ts";
+import { connect, startServer } from "./support/server.ts";
+import { openYardstick } from "./support/yardstick.ts";
+
+const ROUNDS = 3;
+const YARDSTICK_S = 2;
+const CUSTOMERS = 1_000;
+const ORDERS = 8_000;
+
+export const ordersHttp: Bench = {
+  name: "orders-http",
+  text: "orders to FINISHED over HTTP, the load on the same machine, beside pgbench TPC-B",
+  async run({ parts, report }) {
+    const server = await startServer(parts);
+    const yardstick = await openYardstick(server, parts);
+    const polis = await spawnPolis(server, parts);
+    const orders = await connect(server, "polis_orders", parts);
+    const load = startLoad(parts);
+    const userIds = await openHttpCustomers(polis.url, CUSTOMERS);
+    const flow = (connections: number) => async (): Promise<Round> => {
+      const watch = await watchOrders(orders);
+      const cpu = () => [polis.cpuUs(), server.cpuUs()].map((us) => us ?? Number.NaN) as [number, number];
+      const [node, postgres] = cpu();
+      const { startedMs, refused } = await load.ask({
+        origin: polis.url,
+        path: "/orders",
+        userIds,
+        body: orderBody,
+        connections,
+        until: { count: ORDERS },
+      });
+      assert.equal(refused, 0, "every order is taken");
+      const endedMs = performance.timeOrigin + (await watch.awaitFinished(ORDERS));
+      const [nodeNow, postgresNow] = cpu();
+      const used = (us: number): number | undefined => (Number.isNaN(us) ? undefined : us / ORDERS);
+      return { value: (ORDERS / (endedMs - startedMs)) * 1000, nodeUs: used(nodeNow - node), postgresUs: used(postgresNow - postgres) };
+    };
+    const found = await alternate({ yardstick: () => yardstick.run(YARDSTICK_S), at64: flow(64), at256: flow(256) }, ROUNDS);
+    for (const [connections, rounds] of [
+      [64, found.at64],
+      [256, found.at256],
+    ] as const)
+      report(
+        ratioFigure({
+          name: `orders to FINISHED over HTTP, ${connections} connections`,
+          unit: "orders/s",
+          rounds,
+          beside: { name: yardstick.name, rounds: found.yardstick },
+          goal: { of: "ratio", atLeast: 1 },
+          note: `${CUSTOMERS} customers; done from 0.7 ×; Node is Polis alone, without the load's process`,
+        }),
+      );
+  },
+};
