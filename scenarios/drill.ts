@@ -2,12 +2,13 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { apart } from "./drills/apart.ts";
 import type { Drill, Stage } from "./drills/drill.ts";
 import { kill, postgres } from "./drills/one-process.ts";
 import { randomOf } from "./drills/random.ts";
 import { two } from "./drills/two-processes.ts";
 
-const drills: readonly Drill[] = [kill, postgres, two];
+const drills: readonly Drill[] = [kill, postgres, two, apart];
 
 /** So many rounds share a data folder: what one leaves, the next must live with. */
 const ROUNDS_A_STAGE = 12;

@@ -18,8 +18,8 @@ export type Site = {
   readonly postgresFolder: string;
   readonly secret: () => Promise<string>;
   readonly sql: Sql;
-  /** A new process here. */
-  start(): PolisChild;
+  /** A new process here, with more of a command line and of an environment. */
+  start(args?: readonly string[], environment?: Readonly<Record<string, string>>): PolisChild;
   /** Ends what still runs and, unless it is to be looked at, deletes the folder. */
   close(options: { readonly keep: boolean }): Promise<void>;
 };
@@ -37,8 +37,8 @@ export async function embeddedSite(): Promise<Site> {
     postgresFolder: dataFolder,
     secret: () => deploymentSecret({ folder }),
     sql,
-    start: () => {
-      const child = startPolisChild(["--data", folder], {});
+    start: (args = [], environment = {}) => {
+      const child = startPolisChild(["--data", folder, ...args], environment);
       children.push(child);
       return child;
     },
@@ -65,8 +65,8 @@ export async function sharedSite(): Promise<Site> {
     postgresFolder: postgres.dataFolder,
     secret: async () => secret,
     sql: sqlOver(postgres.connection),
-    start: () => {
-      const child = startPolisChild([], { POSTGRES_URL: urlOf(postgres.connection("postgres")), POLIS_SECRET: secret });
+    start: (args = [], environment = {}) => {
+      const child = startPolisChild(args, { POSTGRES_URL: urlOf(postgres.connection("postgres")), POLIS_SECRET: secret, ...environment });
       children.push(child);
       return child;
     },
