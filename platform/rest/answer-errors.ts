@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { answerHeaders } from "#platform/rest/answers.ts";
 import { splitUrl } from "#platform/rest/bind-routes.ts";
 import type { Edge } from "#platform/rest/edge.ts";
+import { routeOf } from "#platform/rest/exchange.ts";
 import { matchPath } from "#platform/rest/path-template.ts";
 import { HttpFault, httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { type Binding, isOwnPath } from "#platform/rest/routes.ts";
@@ -39,7 +40,7 @@ function logFault(error: unknown, request: FastifyRequest, log: Log): void {
   const call = CallError.from(error);
   if (call.status !== "INTERNAL") return;
   log.error(
-    { requestId: request.id, method: request.method, route: request.exchange.route, code: call.code, err: call.cause ?? call },
+    { requestId: request.id, method: request.method, route: routeOf(request), code: call.code, err: call.cause ?? call },
     "a request failed by our fault",
   );
 }

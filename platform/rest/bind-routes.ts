@@ -66,16 +66,13 @@ function serveGroup(scope: FastifyInstance, edge: Edge, { httpMethod, path, bind
     method: methods,
     url: path,
     exposeHeadRoute: bindings.every(({ method }) => method.methodKind === "unary"),
-    onRequest: (request, _reply, done) => {
-      request.exchange.route = route;
-      done();
-    },
+    config: { template: route },
     handler: (request, reply) => {
       const { rawPath, rawQuery } = splitUrl(request.raw.url ?? "/");
       for (const binding of bindings) {
         const pathValues = matchPath(binding.template, rawPath);
         if (pathValues === undefined) continue;
-        request.exchange.route = binding.template.text;
+        request.exchange.template = binding.template.text;
         return serve(edge, { binding, pathValues, rawQuery }, request, reply);
       }
       return reply.callNotFound();

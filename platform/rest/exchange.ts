@@ -7,6 +7,9 @@ declare module "fastify" {
   interface FastifyRequest {
     exchange: Exchange;
   }
+  interface FastifyContextConfig {
+    template?: string;
+  }
 }
 
 /**
@@ -14,8 +17,8 @@ declare module "fastify" {
  * server closes, all of that is given up.
  */
 export class Exchange implements Cancellable {
-  /** The template that was met, for logs and metrics: addresses themselves hold ids. */
-  route: string | undefined;
+  /** The template that was met. */
+  template: string | undefined;
   span: Span | undefined;
   /** Why it failed by our fault: for the span. */
   fault: unknown;
@@ -58,4 +61,12 @@ export class Exchange implements Cancellable {
   remove(dependant: Dependant): void {
     this.#dependants?.delete(dependant);
   }
+}
+
+/** The request's route, for logs and metrics: addresses themselves hold ids. What isn't a method's has the address that it was registered under. */
+export function routeOf(request: FastifyRequest): string {
+  if (request.exchange.template !== undefined) return request.exchange.template;
+  // Until the body is read no template is met. Asked for only then: Fastify makes this object with every look.
+  const { routeOptions } = request;
+  return routeOptions.config?.template ?? routeOptions.url ?? "none";
 }

@@ -494,6 +494,14 @@ describe("the edge's own addresses", () => {
   });
 });
 
+test("a request that is refused before its body is read is measured under its route as well", async () => {
+  const { call, metrics } = await things();
+  await call("POST", "/things", { body: "<a/>", headers: { "content-type": "text/xml" } });
+  await call("POST", "/nowhere/secret-7");
+  await vi.waitFor(async () => expect(await metrics.text()).toContain('_count{method="POST",route="/things",status="415"} 1'));
+  expect(await metrics.text()).toMatch(/_count\{method="POST",route="none",status="404"\} 1/);
+});
+
 test("closing waits for what is being answered, and for nothing else", async () => {
   const gate = Promise.withResolvers<void>();
   const { call, server, received } = await things({

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { Exchange } from "#platform/rest/exchange.ts";
+import { Exchange, routeOf } from "#platform/rest/exchange.ts";
 import type { LatencyRecorder } from "#platform/telemetry/latency.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -14,8 +14,7 @@ export function observeRequests(server: FastifyInstance, log: Log, metrics: Metr
   const recorders = new Map<string, LatencyRecorder>();
   const answered = (request: FastifyRequest, reply: FastifyReply) => {
     const { id: requestId, method } = request;
-    // What isn't a method's has the address that it was registered under.
-    const route = request.exchange.route ?? request.routeOptions.url ?? "none";
+    const route = routeOf(request);
     // 499: the client had gone before its answer was complete.
     const status = reply.raw.writableFinished ? reply.statusCode : 499;
     const key = `${method} ${status} ${route}`;
