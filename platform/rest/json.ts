@@ -11,7 +11,8 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import { isFieldError } from "@bufbuild/protobuf/reflect";
-import { Faults, messageCheck, type Place, pathText } from "#platform/rest/json-shape.ts";
+import { Faults, type Place, pathText } from "#platform/rest/json-faults.ts";
+import { messageCheck } from "#platform/rest/json-shape.ts";
 import { DuplicateKeyError, type JsonObject, JsonSyntaxError, type JsonTree, parseJsonText } from "#platform/rest/json-text.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
