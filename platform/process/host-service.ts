@@ -19,6 +19,7 @@ import type { ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
+import { callErrorOf } from "#platform/writes/call-error-of.ts";
 import { Writer } from "#platform/writes/writer.ts";
 
 /** What all services of a process share. */
@@ -135,7 +136,13 @@ function handlerOf(
     case "operation":
       return (request, context) => writer.execute(operation, request, context, peersFor);
     case "query":
-      return async (request, context) => (await operation.read(request, readContext(database, context, peersFor))) ?? reject("not_found");
+      return async (request, context) => {
+        try {
+          return (await operation.read(request, readContext(database, context, peersFor))) ?? reject("not_found");
+        } catch (error) {
+          throw callErrorOf(error);
+        }
+      };
   }
 }
 

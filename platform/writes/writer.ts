@@ -3,7 +3,7 @@ import { type Clock, systemClock } from "#platform/clock.ts";
 import { methodOptions } from "#platform/contract/method-options.ts";
 import type { ApplyItems, ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
-import { isConnectionLost, isDataError, OutcomeUnknown } from "#platform/postgres/errors.ts";
+import { isDataError } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Peers } from "#platform/rpc/client.ts";
@@ -11,6 +11,7 @@ import type { Context } from "#platform/rpc/context.ts";
 import { withoutCalls } from "#platform/rpc/no-calls.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
+import { callErrorOf } from "#platform/writes/call-error-of.ts";
 import { CommandItem } from "#platform/writes/command-item.ts";
 import { CommandQueue, type Waiting } from "#platform/writes/command-queue.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
@@ -141,7 +142,7 @@ export class Writer {
       });
     } catch (error) {
       const declared = command === undefined ? undefined : methodOptions(command.method).rejections;
-      if (!(error instanceof CallError) || declared?.has(error.code) !== true) throw error;
+      if (!(error instanceof CallError) || declared?.has(error.code) !== true) throw callErrorOf(error);
       item.parts = { write: () => reject(error.code, error.message) };
     }
     return item;
@@ -248,9 +249,3 @@ class TakenBack extends Error {
     this.rejection = rejection;
   }
 }
-
-/** With the outcome unknown as well, trying again is right: the command's key tells whether it was carried out. */
-const callErrorOf = (error: unknown): unknown =>
-  isConnectionLost(error) || error instanceof OutcomeUnknown
-    ? new CallError("UNAVAILABLE", "unavailable", "The database can't be reached; try again.", { retryAfterMs: 1000, cause: error })
-    : error;

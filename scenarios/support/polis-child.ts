@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 
 const root = join(import.meta.dirname, "..", "..");
 const LINES_KEPT = 300;
+const ERRORS_KEPT = 100;
 
 /** A `polis start` of its own process, without its launcher, so that a signal reaches just it. */
 export type PolisChild = {
@@ -16,7 +17,7 @@ export type PolisChild = {
   readonly ended: Promise<number | string>;
   isRunning(): boolean;
   signal(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT" | "SIGTERM"): void;
-  /** What it said last. */
+  /** What went wrong, first; then what it said last. */
   said(): string;
 };
 
@@ -28,10 +29,12 @@ export function startPolisChild(args: readonly string[], environment: Readonly<R
     stdio: ["ignore", "pipe", "pipe", "ipc"],
   });
   const lines: string[] = [];
+  const errors: string[] = [];
   const { promise: ready, resolve, reject } = Promise.withResolvers<{ http: string; grpc: string }>();
   const keep = (line: string): void => {
     lines.push(line);
     if (lines.length > LINES_KEPT) lines.shift();
+    if (/"level":"(error|fatal)"|^[^{]/.test(line) && errors.length < ERRORS_KEPT) errors.push(line);
   };
   for (const stream of [child.stdout, child.stderr]) {
     if (stream === null) continue;
@@ -49,7 +52,7 @@ export function startPolisChild(args: readonly string[], environment: Readonly<R
     ended,
     isRunning: () => child.exitCode === null && child.signalCode === null,
     signal: (signal) => void child.kill(signal),
-    said: () => lines.join("\n"),
+    said: () => [...errors, "", ...lines].join("\n"),
   };
 }
 
