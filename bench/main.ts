@@ -1,4 +1,5 @@
 import { fork } from "node:child_process";
+import { loadavg } from "node:os";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { Bench, Figure } from "./bench.ts";
@@ -13,6 +14,11 @@ import { postings } from "./postings.ts";
 import { heading, tableRow } from "./support/table.ts";
 
 const benches: readonly Bench[] = [ordersFinished, ordersHttp, orderAlone, postings, httpInsert, callInProcess, grpcUnary, millionOrders];
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+const STOPPED = 130;
+/** Of one minute, as `uptime` has it. */
+const QUIET_LOAD = 0.5;
 
 const usage = `npm run bench -- [name…] [--json] [--list]
 
@@ -39,23 +45,35 @@ async function main(): Promise<number> {
   const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
   const print = values.json ? (figure: Figure) => console.log(JSON.stringify(figure)) : (figure: Figure) => console.log(tableRow(figure));
   if (!values.json) console.log(heading);
+  const [load = 0] = loadavg();
+  if (load > QUIET_LOAD && process.send === undefined)
+    console.error(`The machine is at work already (load ${load.toFixed(1)}): these figures are worth little.`);
   const [only] = chosen;
   if (chosen.length === 1 && only !== undefined) return runHere(only, print);
   let worst = 0;
-  for (const bench of chosen) worst = Math.max(worst, await runInChild(bench, print));
+  for (const bench of chosen) {
+    const code = await runInChild(bench, print);
+    worst = Math.max(worst, code);
+    if (code === STOPPED) break;
+  }
   return worst;
 }
 
 /** What it started is ended whatever happens, also when it is told to stop. */
 async function runHere(bench: Bench, report: (figure: Figure) => void): Promise<number> {
   const parts = new AsyncDisposableStack();
+  let ending: Promise<void> | undefined;
+  const end = (): Promise<void> => {
+    ending ??= parts.disposeAsync();
+    return ending;
+  };
   for (const signal of ["SIGINT", "SIGTERM", "disconnect"] as const)
-    process.once(signal, () => void parts.disposeAsync().finally(() => process.exit(130)));
+    process.on(signal, () => void end().finally(() => process.exit(STOPPED)));
   try {
     await bench.run({ parts, report });
     return 0;
   } finally {
-    if (!parts.disposed) await parts.disposeAsync();
+    await end();
   }
 }
 
@@ -66,8 +84,14 @@ function runInChild(bench: Bench, report: (figure: Figure) => void): Promise<num
     execArgv: process.execArgv,
   });
   if (child.stdout !== null) createInterface({ input: child.stdout }).on("line", (line) => report(JSON.parse(line)));
-  process.once("SIGTERM", () => child.kill("SIGTERM"));
-  return new Promise((resolve) => child.once("close", (code) => resolve(code ?? 1)));
+  const handOn = (): void => void child.kill("SIGTERM");
+  for (const signal of SIGNALS) process.on(signal, handOn);
+  return new Promise((resolve) => {
+    child.once("close", (code) => {
+      for (const signal of SIGNALS) process.off(signal, handOn);
+      resolve(code ?? 1);
+    });
+  });
 }
 
 process.exitCode = await main();

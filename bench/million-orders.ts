@@ -9,7 +9,7 @@ import { connect, startServer } from "./support/server.ts";
 
 const ROUNDS = 3;
 const CUSTOMERS = 1_000;
-const ORDERS = 10_000;
+const ORDERS = 8_000;
 const CALLERS = 512;
 const FILLED = 1_000_000;
 
