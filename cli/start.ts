@@ -1,5 +1,6 @@
 import { flushCompileCache } from "node:module";
-import { startProcess } from "#platform/process/start-process.ts";
+import { type RunningProcess, startProcess } from "#platform/process/start-process.ts";
+import type { Demo } from "#platform/system.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { chooseServices } from "./choose-services.ts";
 import { defineCommand, noPositionals } from "./command.ts";
@@ -9,7 +10,7 @@ import { stopOnSignals } from "./stop-on-signals.ts";
 import { systems } from "./systems.ts";
 
 export const start = defineCommand({
-  usage: ["start [--system NAME | --services NAME,NAME…] [--port N] [--grpc-port N] [--host ADDRESS] [--data FOLDER] [--demo]"],
+  usage: ["start [--system NAME | --services NAME,NAME…] [--port N] [--grpc-port N] [--host ADDRESS] [--data FOLDER] [--no-demo]"],
   text: `
 Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is finished; a second one ends it at once).
 
@@ -19,14 +20,14 @@ Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is 
   --grpc-port N       port of gRPC (GRPC_PORT)
   --host ADDRESS      what both listen on (HOST)
   --data FOLDER       the data folder (POLIS_DATA)
-  --demo              puts data there to look at, unless there are some`,
+  --no-demo           leaves out the data to look at, which whole systems on the embedded PostgreSQL get at their first start`,
   options: {
     ...settingOptions,
     system: { type: "string" },
     services: { type: "string" },
-    demo: { type: "boolean", default: false },
+    "no-demo": { type: "boolean", default: false },
   },
-  async run({ system, services, demo, ...flags }, positionals) {
+  async run({ system, services, "no-demo": noDemo, ...flags }, positionals) {
     noPositionals(positionals);
     const chosen = chooseServices(systems, { system, names: services });
     const { settings, log } = await openSettings(flags);
@@ -50,11 +51,21 @@ Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is 
     const hosted = [...chosen.services, ...(chosen.edge === undefined ? [] : [chosen.edge])].map(({ name }) => name);
     log.info({ release, services: hosted, http, grpc, database: running.database }, "ready");
     if (chosen.edge !== undefined) log.info(`REST at ${http}, its documentation at ${http}/docs`);
-    if (demo) for (const put of chosen.demos) log.info(await put(running.clientFor));
+    const isDemo = !noDemo && services === undefined && settings.postgresUrl === undefined;
+    if (isDemo) for (const put of chosen.demos) await putDemo(put, running, log);
     // Now rather than at the end, which may be sudden: the next start is the faster for it.
     flushCompileCache();
   },
 });
+
+/** A start doesn't fail for want of something to look at. */
+async function putDemo(put: Demo, running: RunningProcess, log: Log): Promise<void> {
+  try {
+    log.info(await put(running.clientFor));
+  } catch (error) {
+    log.warn({ err: error }, "no data to look at");
+  }
+}
 
 /** What nobody caught leaves a state that nobody knows: it is logged, and the process ends. */
 function dieOnFaults(log: Log): void {

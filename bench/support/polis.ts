@@ -43,7 +43,13 @@ export type SpawnedPolis = { readonly url: string; cpuUs(): number | undefined }
 /** Starts it with all services, or with those named; `parts` stops it. */
 export async function spawnPolis(server: BenchServer, parts: AsyncDisposableStack, services?: string): Promise<SpawnedPolis> {
   const main = join(import.meta.dirname, "..", "..", "cli", "main.ts");
-  const args = ["start", "--port", "0", ...(services === undefined ? ["--system", "order-payments"] : ["--services", services])];
+  const args = [
+    "start",
+    "--no-demo",
+    "--port",
+    "0",
+    ...(services === undefined ? ["--system", "order-payments"] : ["--services", services]),
+  ];
   const child: ChildProcess = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
     // The channel tells it when this process is gone.
     stdio: ["ignore", "pipe", "inherit", "ipc"],

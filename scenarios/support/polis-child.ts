@@ -24,10 +24,14 @@ export type PolisChild = {
 /** Starts it; `environment` is all that it gets. It ends by itself when this process does. */
 export function startPolisChild(args: readonly string[], environment: Readonly<Record<string, string>>): PolisChild {
   const { PATH = "", HOME = "" } = process.env;
-  const child: ChildProcess = spawn(process.execPath, [join(root, "cli", "main.ts"), "start", "--port", "0", "--grpc-port", "0", ...args], {
-    env: { PATH, HOME, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile"), ...environment },
-    stdio: ["ignore", "pipe", "pipe", "ipc"],
-  });
+  const child: ChildProcess = spawn(
+    process.execPath,
+    [join(root, "cli", "main.ts"), "start", "--no-demo", "--port", "0", "--grpc-port", "0", ...args],
+    {
+      env: { PATH, HOME, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile"), ...environment },
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
+    },
+  );
   const lines: string[] = [];
   const errors: string[] = [];
   const { promise: ready, resolve, reject } = Promise.withResolvers<{ http: string; grpc: string }>();
