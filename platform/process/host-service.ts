@@ -10,6 +10,7 @@ import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { ReadContext } from "#platform/reads/query.ts";
+import { ReadGate } from "#platform/reads/read-gate.ts";
 import { type Rejection, reject } from "#platform/rejection.ts";
 import { type Peers, peersOf } from "#platform/rpc/client.ts";
 import type { Context } from "#platform/rpc/context.ts";
@@ -53,6 +54,10 @@ export const migrationsOf = (definition: ServiceDefinition): MigrationSet[] => [
   ...["writes", "outbox", "inbox"].map((part) => ({ name: part, folder: join(platformFolder, part, "migrations") })),
   { name: definition.name, folder: join(definition.folder, "migrations") },
 ];
+
+/** Fewer than the connections of a service: writes, the relay and consumers find one however many read. */
+const READS_AT_ONCE = 2;
+const READS_WAITING_MAX = 2_000;
 
 /** Hosts one service on its database: what answers calls now, and what works by itself from `begin` on. */
 export function hostService(definition: ServiceDefinition, database: Database, surroundings: Surroundings): HostedService {
@@ -115,9 +120,10 @@ function handlersOf(
     return transportFor(peer);
   };
   const peersFor = (context: Context): Peers => peersOf(context, { service: name, transportFor: declared });
+  const reads = new ReadGate(READS_AT_ONCE, READS_WAITING_MAX);
   const handlers = Object.entries(definition.operations).map(([method, operation]) => [
     method,
-    handlerOf(operation, database, writer, peersFor),
+    handlerOf(operation, database, writer, peersFor, reads),
   ]);
   return Object.fromEntries(handlers) as Handlers<DescService>;
 }
@@ -129,6 +135,7 @@ function handlerOf(
   database: Database,
   writer: Writer,
   peersFor: (context: Context) => Peers,
+  reads: ReadGate,
 ): AnyHandler {
   switch (operation.kind) {
     case "run":
@@ -138,7 +145,8 @@ function handlerOf(
     case "query":
       return async (request, context) => {
         try {
-          return (await operation.read(request, readContext(database, context, peersFor))) ?? reject("not_found");
+          const read = () => operation.read(request, readContext(database, context, peersFor));
+          return (await reads.run(context, read)) ?? reject("not_found");
         } catch (error) {
           throw callErrorOf(error);
         }

@@ -73,7 +73,7 @@ async function runSlice(tx: Transaction, slice: Slice, conflicts: number): Promi
     await tx.query({ text: "RELEASE SAVEPOINT slice" });
     return { outcomes, published };
   } catch (error) {
-    if (!isDataError(error)) throw error;
+    if (!isFaultOfAnItem(error)) throw error;
     await tx.query({ text: "ROLLBACK TO SAVEPOINT slice" });
     await tx.query({ text: "RELEASE SAVEPOINT slice" });
     const [only] = items;
@@ -104,11 +104,27 @@ async function decide(tx: Transaction, { items, publishes, refused }: Slice, gua
   const picture = await load(tx, items, guards);
   const events: EventRecord[] = [];
   const outcomes = items.map((item) => runItem(item, { picture, events, publishes, refused }));
-  const statements = picture.flush();
+  const statements = whatAnItemMayBreak(() => picture.flush());
   // Last of all: the outbox takes its place in the order after every lock was got.
   if (events.length > 0) statements.push(outboxInsert(events));
   return { outcomes, statements, published: events.length };
 }
+
+/** A row that can't be read or written as its table has it. */
+class BadRow extends Error {
+  override readonly name = "BadRow";
+}
+
+function whatAnItemMayBreak<T>(run: () => T): T {
+  try {
+    return run();
+  } catch (cause) {
+    throw new BadRow(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+/** Some item of the batch is to blame, and not the moment: apart from the others it fails alone. */
+export const isFaultOfAnItem = (error: unknown): boolean => isDataError(error) || error instanceof BadRow;
 
 async function checked(tx: Transaction, guard: GuardStatement): Promise<void> {
   const rows = await tx.query(guard);
@@ -130,7 +146,8 @@ async function load(tx: Transaction, items: readonly BatchItem[], guards: readon
   const picture = new Picture();
   const loaded = tables.map(async (table) => {
     const wanted = [...(refs.get(table)?.values() ?? [])];
-    picture.load(table, rowsOf(table, await tx.query(selectStatement(table, wanted, true))));
+    const answer = await tx.query(selectStatement(table, wanted, true));
+    whatAnItemMayBreak(() => picture.load(table, rowsOf(table, answer)));
   });
   // All are awaited even if one fails: nothing may still be on its way when the transaction ends.
   for (const result of await Promise.allSettled([...guarded, ...loaded])) if (result.status === "rejected") throw result.reason;

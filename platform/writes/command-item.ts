@@ -16,6 +16,8 @@ export class CommandItem implements BatchItem {
   readonly command: Command | undefined;
   parts: Operation["parts"];
   prepared: unknown;
+  /** Its `prepare` has begun: peers may have done something for it. */
+  isBegun = false;
   readonly context: Context;
   readonly #nowMs: number;
   #id: string | undefined;

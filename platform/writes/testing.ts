@@ -53,7 +53,18 @@ export const noPeers = () => () => {
 };
 
 /** The pot and what is put in or taken out; the answer's amount is what is in it then. */
-export type Move = { readonly pot: string; readonly amount: bigint; readonly mode?: "" | "fault" | "data" | "nick" | "unnamed nick" };
+export type Move = {
+  readonly pot: string;
+  readonly amount: bigint;
+  readonly mode?: "" | "fault" | "data" | "nick" | "unnamed nick" | "unwritable";
+};
+
+/** What a column's encoding chokes on, as it does on a time past the year 275760. */
+const unwritable = {
+  toString() {
+    throw new RangeError("can't be written");
+  },
+};
 
 const answerOf = (pot: Pot, id: string): Order => create(OrderSchema, { id, userId, amount: pot.amount, description: pot.name });
 
@@ -71,6 +82,7 @@ export const move = operation(OrdersService.method.createOrder, {
     tx.publish(OrderCreatedSchema, { orderId: id, userId, amount: 1n, description: name, currency: "RUB" });
     if (mode === "fault") throw new Error("a fault after everything was written");
     if (mode === "data") tx.insert(pots, { name: `${name} beyond`, amount: -100n, nick: `beyond ${id}` });
+    if (mode === "unwritable") tx.insert(pots, { name: `${name} unwritable`, amount: unwritable as never, nick: "" });
     if (after.amount < 0n) return reject("insufficient_funds");
     return answerOf(after, id);
   },

@@ -205,7 +205,10 @@ test("an operation with SQL of its own runs once under its key, and a rejection 
   const runs = vi.fn();
   const bulk = runOperation(OrdersService.method.createOrder, async (sql, { amount }) => {
     runs();
-    await sql.query({ text: "INSERT INTO pots SELECT 'pot ' || n, n, 'nick ' || n FROM generate_series(1, $1) n", values: [amount] });
+    await sql.query({
+      text: "INSERT INTO pots SELECT 'pot ' || n, n, 'nick ' || n FROM generate_series(1, $1) n ON CONFLICT DO NOTHING",
+      values: [amount],
+    });
     return amount > 5n ? reject("insufficient_funds") : create(OrderSchema, { amount });
   });
   const run = (amount: bigint, key: string) =>
@@ -216,8 +219,38 @@ test("an operation with SQL of its own runs once under its key, and a rejection 
   expect(await run(3n, "fits")).toMatchObject({ amount: 3n });
   expect(await run(9n, "too much")).toEqual(reject("insufficient_funds"));
   expect(await run(4n, "fits")).toMatchObject({ code: "idempotency_key_reused" });
-  expect(runs).toHaveBeenCalledTimes(2);
+  const atOnce = await Promise.all([2n, 2n, 2n].map((amount) => run(amount, "at once").catch((error: Error) => error)));
+  expect(atOnce.map((answer) => (answer as Order).amount)).toEqual([2n, 2n, 2n]);
+  expect(runs).toHaveBeenCalledTimes(3);
   expect(Object.keys(await potsIn(database))).toHaveLength(3);
+});
+
+test("an item whose row can't be written fails alone", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const outcomes = await Promise.all(
+    ["a", "b", "c"].map((pot) => outcomeOf(writer, { pot, amount: pot === "b" ? 3n : 1n, mode: pot === "b" ? "unwritable" : "" })),
+  );
+  expect(outcomes).toEqual(["1", "failed: BadRow", "1"]);
+  expect(await potsIn(database)).toEqual({ a: 1n, c: 1n });
+});
+
+test("what has asked its peers is carried out, past every bound and deadline", async () => {
+  await clean(database);
+  const writer = writerOn(database, { waitingMax: 2, batchMax: 1, inFlightMax: 1 });
+  const asked = vi.fn(async () => undefined);
+  const effect = operation(OrdersService.method.createOrder, {
+    prepare: asked,
+    write: (tx, _, { commandId }) => {
+      tx.insert(pots, { name: commandId, amount: 1n, nick: commandId });
+      return create(OrderSchema);
+    },
+  });
+  const late = () => contextOf({ deadlineMs: Date.now() - 1 });
+  const outcomes = await Promise.allSettled(Array.from({ length: 5 }, () => writer.execute(effect, request, late(), noPeers)));
+  expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(asked.mock.calls.length);
+  expect(Object.keys(await potsIn(database))).toHaveLength(asked.mock.calls.length);
+  expect(asked).toHaveBeenCalledTimes(2);
 });
 
 test("keys are forgotten after seven days, in bounded batches", async () => {

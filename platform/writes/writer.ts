@@ -3,14 +3,14 @@ import { type Clock, systemClock } from "#platform/clock.ts";
 import { methodOptions } from "#platform/contract/method-options.ts";
 import type { ApplyItems, ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
-import { isDataError } from "#platform/postgres/errors.ts";
+import { isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Peers } from "#platform/rpc/client.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import { withoutCalls } from "#platform/rpc/no-calls.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
-import { type BatchItem, type BatchResult, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
+import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
 import { callErrorOf } from "#platform/writes/call-error-of.ts";
 import { CommandItem } from "#platform/writes/command-item.ts";
 import { CommandQueue, type Waiting } from "#platform/writes/command-queue.ts";
@@ -19,7 +19,7 @@ import { answers, type Command, commandOf, findAnswer, repeatedAnswer, storedAns
 import { insertStatement, rowsOf, selectStatement } from "#platform/writes/table.ts";
 
 export type WriterSettings = {
-  /** Past it a caller is told to try later. */
+  /** Commands that wait or are carried out; past it a caller is told to try later. */
   readonly waitingMax: number;
   readonly batchMax: number;
   /** Batches at once: the database works on one while the next is made. Rows in common wait for each other by their locks. */
@@ -37,10 +37,11 @@ export class Writer {
   readonly #published: () => void;
   readonly #queue = new CommandQueue();
   /** Commands that run here now, before their batch: a repeat waits for the first. */
-  readonly #running = new Map<string, Promise<unknown>>();
+  readonly #running = new Map<string, Promise<Message | Rejection>>();
   readonly #sizes;
   readonly #durations;
   readonly #labels: { readonly service: string };
+  #admitted = 0;
   #inFlight = 0;
   #scheduled = false;
 
@@ -70,34 +71,21 @@ export class Writer {
   }
 
   /** One command: `prepare` now, the rest in a batch. */
-  async execute(
-    operation: Operation,
-    request: Message,
-    context: Context,
-    peersFor: (context: Context) => Peers,
-  ): Promise<Message | Rejection> {
+  execute(operation: Operation, request: Message, context: Context, peersFor: (context: Context) => Peers): Promise<Message | Rejection> {
     const command = keyedCommand(operation.method, request, context);
     const item = new CommandItem(operation, request, context, command, this.#clock());
-    if (operation.parts.prepare === undefined) return this.#answer(item);
-    if (command === undefined) return this.#answer(await this.#prepare(item, peersFor(context)));
-    return this.#once(
-      command,
-      async () => (await this.#knownAnswer(command)) ?? this.#answer(await this.#prepare(item, peersFor(context))),
-    );
+    return this.#admit(() => {
+      if (operation.parts.prepare === undefined) return this.#answer(item);
+      return this.#once(command, async () => this.#answer(await this.#prepare(item, peersFor(context))));
+    });
   }
 
   /** One command that writes by SQL of its own, in a transaction to itself; a rejection takes back what it wrote. */
-  async run(operation: RunOperation, request: Message, context: Context): Promise<Message | Rejection> {
+  run(operation: RunOperation, request: Message, context: Context): Promise<Message | Rejection> {
     const command = keyedCommand(operation.method, request, context);
-    const refuse = { method: operation.method, parts: { write: () => reject("unreachable") } };
-    const item = new CommandItem({ kind: "operation", ...refuse }, request, context, command, this.#clock());
-    try {
-      return await this.#database.transaction((tx) => runAlone(tx, operation, item));
-    } catch (error) {
-      if (!(error instanceof TakenBack)) throw callErrorOf(error);
-      item.parts = { write: () => error.rejection };
-      return this.#answer(item);
-    }
+    const parts = { write: () => reject("unreachable") };
+    const item = new CommandItem({ kind: "operation", method: operation.method, parts }, request, context, command, this.#clock());
+    return this.#admit(() => this.#once(command, () => this.#runAlone(operation, item)));
   }
 
   /** Carries out `items` in one transaction at once; see ApplyItems. */
@@ -110,10 +98,6 @@ export class Writer {
     return outcomes;
   };
 
-  get waiting(): number {
-    return this.#queue.length;
-  }
-
   async #transact(items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
     const batch = { items, guards, publishes: this.#publishes };
     // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.
@@ -121,15 +105,43 @@ export class Writer {
       try {
         return await this.#database.transaction((tx) => attempt(tx, batch));
       } catch (error) {
-        if (!isDataError(error)) throw error;
+        if (!isFaultOfAnItem(error)) throw error;
       }
     }
     return this.#database.transaction((tx) => isolateBatch(tx, batch));
   }
 
+  /** What is past the bound is refused here, before any of it has happened: never after a peer was asked to do something. */
+  async #admit(run: () => Promise<Message | Rejection>): Promise<Message | Rejection> {
+    if (this.#admitted >= this.#settings.waitingMax)
+      throw new CallError("RESOURCE_EXHAUSTED", "overloaded", "Too much is waiting; try again later.", { retryAfterMs: 1000 });
+    this.#admitted += 1;
+    try {
+      return await run();
+    } finally {
+      this.#admitted -= 1;
+    }
+  }
+
+  async #runAlone(operation: RunOperation, item: CommandItem): Promise<Message | Rejection> {
+    try {
+      return await this.#database.transaction((tx) => runAlone(tx, operation, item));
+    } catch (error) {
+      if (error instanceof TakenBack) {
+        item.parts = { write: () => error.rejection };
+        return this.#answer(item);
+      }
+      // Another process was first; what it answered is there now.
+      const answer = isUniqueViolation(error) && item.command !== undefined ? await this.#knownAnswer(item.command) : undefined;
+      if (answer === undefined) throw callErrorOf(error);
+      return answer;
+    }
+  }
+
   /** A no from a peer is this command's no, and is decided like any other: in the batch, where it is stored. */
   async #prepare(item: CommandItem, peer: Peers): Promise<CommandItem> {
     const { caller, id, commandId, now, context, command } = item;
+    item.isBegun = true;
     try {
       item.prepared = await item.parts.prepare?.(item.input, {
         caller,
@@ -155,10 +167,12 @@ export class Writer {
     return stored === undefined ? undefined : repeatedAnswer(command, stored);
   }
 
-  async #once<T>(command: Command, run: () => Promise<T>): Promise<T> {
+  /** Runs a command unless it was decided already; a repeat that comes while it runs here waits for it. */
+  async #once(command: Command | undefined, run: () => Promise<Message | Rejection>): Promise<Message | Rejection> {
+    if (command === undefined) return run();
     for (let first = this.#running.get(command.key); first !== undefined; first = this.#running.get(command.key))
       await first.catch(() => undefined);
-    const running = run();
+    const running = this.#knownAnswer(command).then((known) => known ?? run());
     this.#running.set(command.key, running);
     try {
       return await running;
@@ -168,8 +182,6 @@ export class Writer {
   }
 
   async #answer(item: CommandItem): Promise<Message | Rejection> {
-    if (this.#queue.length >= this.#settings.waitingMax)
-      throw new CallError("RESOURCE_EXHAUSTED", "overloaded", "Too much is waiting; try again later.", { retryAfterMs: 1000 });
     const outcome = await new Promise<ApplyOutcome>((resolve, reject) => {
       this.#queue.push({ item, resolve, reject });
       this.#schedule();
@@ -190,7 +202,7 @@ export class Writer {
 
   async #runNext(): Promise<void> {
     const taken = this.#queue.take(this.#settings.batchMax);
-    // Dropped before its batch, never after: what is in a batch is carried out and answered.
+    // Dropped before its batch, never after: what is in a batch, or has asked its peers, is carried out and answered.
     const batch = taken.filter((waiting) => !this.#dropLate(waiting));
     if (taken.length === 0) return;
     this.#inFlight += 1;
@@ -214,7 +226,8 @@ export class Writer {
     }
   }
 
-  #dropLate({ item: { context }, reject }: Waiting): boolean {
+  #dropLate({ item: { context, isBegun }, reject }: Waiting): boolean {
+    if (isBegun) return false;
     if (context.deadlineMs <= this.#clock())
       reject(new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "Given up before it was begun."));
     else if (context.cancelled) reject(new CallError("CANCELLED", "cancelled", "Given up before it was begun."));

@@ -25,12 +25,14 @@ export const topUp = operation(PaymentsService.method.topUp, {
       .post({ postingId: commandId, legs: [leg] })
       .catch(keyReused);
   },
-  write(tx, { accountId, amount }, { caller, commandId, prepared: posting }) {
+  lock: (_, { commandId }) => topUps.row(commandId),
+  write(tx, { accountId, amount }, { caller, commandId, prepared: posting, locked: earlier }) {
     if (isRejection(posting)) return posting;
     const [leg] = posting.legs;
     if (posting.outcome !== Posting_Outcome.POSTED || leg === undefined) return reject(posting.reason ?? "account_not_found");
     const createdAt = posting.createdAt as NonNullable<typeof posting.createdAt>;
-    tx.insert(topUps, { id: commandId, userId: requireUser(caller).userId, accountId, amount, createdAt });
+    // There from the first time already where the key was forgotten since: the posting is the same one.
+    if (earlier === undefined) tx.insert(topUps, { id: commandId, userId: requireUser(caller).userId, accountId, amount, createdAt });
     return create(TransactionSchema, { id: leg.id, accountId: leg.creditAccountId, amount, type: Transaction_Type.CREDIT, createdAt });
   },
 });
