@@ -7,7 +7,11 @@ const open = () => ({ signal: new AbortController().signal, cancelled: false });
 function held() {
   const { promise, resolve } = Promise.withResolvers<string>();
   let begun = false;
-  return { read: () => ((begun = true), promise), end: () => resolve("read"), isBegun: () => begun };
+  const read = (): Promise<string> => {
+    begun = true;
+    return promise;
+  };
+  return { read, end: () => resolve("read"), isBegun: () => begun };
 }
 
 test("so many reads run at once, and the next begins when one ends", async () => {
