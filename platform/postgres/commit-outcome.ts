@@ -10,7 +10,6 @@ const PAUSE_MAX_MS = 500;
 
 type Query = Sql["query"];
 type Answer = { readonly status: "committed" | "aborted" | "in progress" | null; readonly epoch: string };
-type Checkpoint = { readonly next: string; readonly at_rest: boolean };
 
 const MESSAGE = "the connection was lost at COMMIT, and what became of the transaction can't be found out";
 
@@ -18,10 +17,10 @@ const MESSAGE = "the connection was lost at COMMIT, and what became of the trans
  * Finds out whether a transaction was committed whose connection was lost at COMMIT.
  *
  * pg_xact_status alone isn't enough: a transaction whose records hadn't reached the disk when the server crashed leaves no trace,
- * and its id is given to another, which may well be committed by now. After a crash an id is ours only if it lies below the
- * next id at the end of recovery, which the checkpoint made there tells, as long as no later one has replaced it (a checkpoint
- * at the end of recovery redoes from itself, one in running from before).
- * @throws OutcomeUnknown when the server can't be asked within 30 s, or can't tell.
+ * and its id is given to another, which may well be committed by now. So "committed" is believed of a server that hasn't crashed
+ * since. Where ids were given anew can't be told later: the checkpoint at the end of a recovery says it, but the next crash or
+ * restart writes another one, past whoever got our id.
+ * @throws OutcomeUnknown when the server can't be asked within 30 s, or can't tell, as after a crash.
  */
 export async function wasCommitted({ xid, epoch }: TransactionMark, query: Query): Promise<boolean> {
   const endsAtMs = performance.now() + ASK_TIMEOUT_MS;
@@ -30,7 +29,10 @@ export async function wasCommitted({ xid, epoch }: TransactionMark, query: Query
       const answer = await ask(xid, query);
       if (answer.status === null) break;
       if (answer.status === "aborted") return false;
-      if (answer.status === "committed") return answer.epoch === epoch || (await isOlderThanRecovery(xid, query));
+      if (answer.status === "committed") {
+        if (answer.epoch === epoch) return true;
+        throw new OutcomeUnknown(MESSAGE);
+      }
     } catch (error) {
       // "in the future": the server crashed before any of it reached the disk, and has not given the id to another yet.
       if (sqlState(error) === "22023") return false;
@@ -49,14 +51,4 @@ async function ask(xid: string, query: Query): Promise<Answer> {
   const [answer] = rows;
   if (answer === undefined) throw new OutcomeUnknown(MESSAGE);
   return { status: answer.status, epoch: answer.epoch ?? "" };
-}
-
-async function isOlderThanRecovery(xid: string, query: Query): Promise<boolean> {
-  const { rows } = await query<Checkpoint>({
-    text: "SELECT replace(next_xid, ':', '/') AS next, redo_lsn = checkpoint_lsn AS at_rest FROM pg_control_checkpoint()",
-  });
-  const [checkpoint] = rows;
-  if (checkpoint === undefined || !checkpoint.at_rest) throw new OutcomeUnknown(MESSAGE);
-  const [epoch, low] = checkpoint.next.split("/");
-  return BigInt(xid) < (BigInt(epoch ?? 0) << 32n) + BigInt(low ?? 0);
 }
