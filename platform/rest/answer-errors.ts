@@ -15,7 +15,7 @@ type Tools = { readonly edge: Edge; readonly bindings: readonly Binding[]; reado
 export function answerErrors(server: FastifyInstance, { edge, bindings, log }: Tools): void {
   const { challenge } = edge.identity;
   server.setErrorHandler((error, request, reply) => {
-    const told = fromFastify(error, edge.bodyLimitBytes);
+    const told = fromFastify(error, edge.bodyLimitBytes, () => (request.is404 ? unroutable(request, bindings) : undefined));
     logFault(told, request, log);
     sendProblem(told, request, reply, challenge);
     if (reply.statusCode >= 500) request.exchange.fault = told;
@@ -45,17 +45,26 @@ function logFault(error: unknown, request: FastifyRequest, log: Log): void {
   );
 }
 
-/** What Fastify refuses while it reads a body, in our words. */
-function fromFastify(error: unknown, bodyLimitBytes: number): unknown {
-  switch ((error as { code?: unknown }).code) {
-    case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return httpFault("body_too_large", `The body is over ${bodyLimitBytes} bytes.`);
+/** What Fastify refuses while it reads a request, in our words. What has no route is told so, whatever else is wrong with it. */
+function fromFastify(error: unknown, bodyLimitBytes: number, unroutable: () => HttpFault | undefined): unknown {
+  const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
+  if (code === "FST_ERR_CTP_BODY_TOO_LARGE") return httpFault("body_too_large", `The body is over ${bodyLimitBytes} bytes.`);
+  if (error instanceof URIError) return httpFault("malformed_url");
+  // A fault of ours has no status, or one of 500: what has another is the client's mistake, with a body as with its headers.
+  if (typeof code !== "string" || !code.startsWith("FST_") || typeof statusCode !== "number" || statusCode >= 500) return error;
+  return unroutable() ?? clientsMistake(code);
+}
+
+function clientsMistake(code: string): HttpFault {
+  switch (code) {
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
       return httpFault("unsupported_media_type", "The body must be application/json, in UTF-8.");
     case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
       return httpFault("malformed_request", "The body's length is not what Content-Length says.");
+    case "FST_ERR_ROUTE_MISSING_CONTENT_TYPE":
+      return httpFault("malformed_request", "The request must have a Content-Type.");
     default:
-      return error instanceof URIError ? httpFault("malformed_url") : error;
+      return httpFault("malformed_request");
   }
 }
 

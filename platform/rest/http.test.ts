@@ -258,6 +258,26 @@ describe("what HTTP refuses", () => {
     expect((await call("POST", "/things:watch")).headers.get("allow")).toBe("GET");
   });
 
+  test.each([
+    ["QUERY", "/things", {}, undefined, 405],
+    ["QUERY", "/nowhere", {}, undefined, 404],
+    ["POST", "/nowhere", { "content-type": "application/json" }, "{", 404],
+    ["POST", "/nowhere", { "content-type": "application/json" }, '{"__proto__":1}', 404],
+    ["POST", "/nowhere", { "content-type": "application/xml" }, "<a/>", 404],
+    ["POST", "/nowhere", { "content-type": "nonsense" }, "a", 404],
+    ["POST", "/things", { "content-type": "nonsense" }, "a", 415],
+  ] as const)("%s %s with %j and the body %s is the client's mistake, and none of ours", async (method, path, headers, body, status) => {
+    const { call, logged } = await things();
+    const answer = await call(method, path, { headers, ...(body === undefined ? {} : { body: Buffer.from(body) }) });
+    expect(answer.status).toBe(status);
+    expect(answer.problem()).toMatchObject({
+      status,
+      code: { 404: "route_not_found", 405: "method_not_allowed", 415: "unsupported_media_type" }[status],
+    });
+    if (status === 405) expect(answer.headers.get("allow")).toBe("GET, HEAD, POST");
+    expect(logged).toEqual([]);
+  });
+
   test("a body of another type, another charset, compressed or over the limit", async () => {
     const { call, send, received } = await things({}, { bodyLimitBytes: 1000 });
     expect((await call("POST", "/things", { body: "amount=1" })).problem()).toMatchObject({ status: 415, code: "unsupported_media_type" });
