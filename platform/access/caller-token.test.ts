@@ -38,6 +38,16 @@ describe("a caller token", () => {
     expect(await tokens.verify(await tokens.sign(caller))).toEqual(caller);
   });
 
+  it("names one user however the id is written, also in a token that another signed", async () => {
+    const tokens = callerTokens({ secrets: [SECRET] });
+    const id = "ABCDEF01-2345-7000-8000-ABCDEFABCDEF";
+    expect(userCaller(id).userId).toBe(id.toLowerCase());
+    expect(await tokens.verify(await tokens.sign({ ...user, userId: id }))).toEqual({ ...user, userId: id.toLowerCase() });
+    expect(await tokens.verify(await tokens.sign(serviceCaller("payments", { ...user, userId: id })))).toEqual(
+      serviceCaller("payments", userCaller(id, user)),
+    );
+  });
+
   it("is not made for nobody", () => {
     expect(() => callerTokens({ secrets: [SECRET] }).sign(nobody)).toThrow("nobody");
   });

@@ -130,7 +130,8 @@ function callerOf(payload: JWTPayload): Caller {
   if (kind === "service") return Object.freeze<ServiceCaller>({ kind, service: name, user: undefined });
   const user = Object.freeze<UserCaller>({
     kind: "user",
-    userId: name,
+    // Whoever signed it: another case would be another owner of keys and accounts.
+    userId: name.toLowerCase(),
     roles: Object.freeze(texts(payload.roles)),
     scopes: Object.freeze(texts(payload.scopes)),
     secondFactor: payload.second_factor === true,

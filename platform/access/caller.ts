@@ -24,13 +24,13 @@ export type NobodyCaller = { readonly kind: "nobody" };
 
 export const nobody: NobodyCaller = Object.freeze({ kind: "nobody" });
 
-/** Every user has the role `user`. */
+/** Every user has the role `user`. An id is the same user's however it is written, so it is kept in lower case. */
 export const userCaller = (
   userId: string,
   more: { roles?: readonly string[]; scopes?: readonly string[]; secondFactor?: boolean } = {},
 ): UserCaller => ({
   kind: "user",
-  userId,
+  userId: userId.toLowerCase(),
   roles: ["user", ...(more.roles ?? []).filter((role) => role !== "user")],
   scopes: more.scopes ?? [],
   secondFactor: more.secondFactor ?? false,
