@@ -7,6 +7,7 @@ import { handOver } from "#platform/rpc/handover.ts";
 import { ServedCall } from "#platform/rpc/served-call.ts";
 import { textsAreSound, textViolations } from "#platform/rpc/texts.ts";
 import type { Call } from "#platform/rpc/transport.ts";
+import { lowerUuids } from "#platform/rpc/uuids.ts";
 import { ruleFault, validate } from "#platform/rpc/validation.ts";
 import type { LatencyRecorder } from "#platform/telemetry/latency.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -26,7 +27,7 @@ export type ServedMethod = {
   open(call: Call, letGo: (error: CallError) => void): Opened;
   /** Throws where the caller may not call. */
   admit(served: ServedCall): void;
-  /** Throws where a message of the request breaks the contract. */
+  /** Throws where a message of the request breaks the contract; writes its uuids in lower case, in place. */
   checkRequest(request: Message): void;
   /** What is handed to the caller: a copy; throws for a rejection and for what may not leave. */
   answer(answer: Message | Rejection, served: ServedCall): Message;
@@ -53,7 +54,10 @@ export function serveMethod(method: DescMethod, service: string, tools: Endpoint
       return { served: new ServedCall(call, deadlineMs, span, letGo), span, startedMs: performance.now() };
     },
     admit: (served) => rule.admit(served.caller),
-    checkRequest: (request) => validate(method.input, request),
+    checkRequest(request) {
+      validate(method.input, request);
+      lowerUuids(method.input, request);
+    },
     answer(answer, served) {
       if (isRejection(answer)) throw rejected(answer);
       rule.checkOwner(served.caller, answer);
