@@ -93,6 +93,13 @@ test.each([
   ["a page of nothing", "GET", "/orders?page_size=-1", undefined],
   ["a page too large", "GET", "/orders?page_size=501", undefined],
   ["a page token that nobody gave", "GET", "/orders?page_token=1", undefined],
+  ["a forged page token", "GET", `/orders?page_token=${Buffer.from('["abc"]').toString("base64url")}`, undefined],
+  [
+    "a forged page token of several values",
+    "GET",
+    `/accounts/${account.id}/transactions?page_token=${Buffer.from(`["infinity","${account.id}"]`).toString("base64url")}`,
+    undefined,
+  ],
   ["a status that there isn't", "GET", "/orders?status=PAID", undefined],
   ["an id that is none", "GET", "/orders/1", undefined],
   ["an id with a NUL", "GET", `/orders/${randomUUID()}%00`, undefined],
@@ -109,4 +116,15 @@ test.each([
   expect(answer.headers["content-type"]).toMatch(/^application\/problem\+json/);
   expect(answer.body.code).toMatch(/^[a-z_]+$/);
   expect(await stored()).toEqual(before);
+});
+
+test("an id in upper case is the same id, and under one key the same command", async () => {
+  const key = randomUUID();
+  const first = await rest.topUp(account.id, "5", key);
+  expect(first.status).toBe(201);
+  expect(await rest.topUp(account.id.toUpperCase(), "5", key)).toMatchObject({ status: 201, body: first.body });
+  expect((await polis.rest(account.userId.toUpperCase()).account(account.id.toUpperCase())).body).toMatchObject({
+    id: account.id,
+    balance: "5",
+  });
 });

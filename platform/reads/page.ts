@@ -32,7 +32,10 @@ export async function page<R extends object>(
     .map(([field, value]) => `${snakeCase(field)} = ${param(field as keyof R & string, single(table, field as keyof R & string, value))}`);
   const names = query.by.map(snakeCase);
   if (request.pageToken !== "") {
-    const after = readToken(request.pageToken, query.by.length);
+    const after = readToken(
+      request.pageToken,
+      query.by.map((field) => table.columns.get(field)?.type),
+    );
     conditions.push(
       `(${names.join(", ")}) ${query.newestFirst ? "<" : ">"} (${query.by.map((field, i) => param(field, after[i])).join(", ")})`,
     );
@@ -59,13 +62,33 @@ const single = <R extends object>(table: Table<R>, field: keyof R & string, valu
 
 const makeToken = (values: readonly string[]): string => Buffer.from(JSON.stringify(values)).toString("base64url");
 
-function readToken(token: string, length: number): readonly string[] {
+/** What a value of a column's type looks like in a token: what we wrote there, and nothing that the database would choke on. */
+const isValueOf: { readonly [type: string]: (text: string) => boolean } = {
+  uuid: (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text),
+  timestamptz: (text) => {
+    if (!/^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(\d{3})?Z$/.test(text)) return false;
+    const ms = Date.parse(`${text.slice(0, 23)}Z`);
+    // A day or an hour that there isn't comes back as another.
+    return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text.slice(0, 23));
+  },
+  bigint: (text) => /^-?\d{1,19}$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text),
+  integer: (text) => /^-?\d{1,10}$/.test(text) && (Number(text) | 0) === Number(text),
+  text: (text) => text.isWellFormed() && !text.includes("\0"),
+};
+
+/** The values of a token, one for each of these column types. Throws `validation_failed` for one that we can't have given. */
+function readToken(token: string, types: readonly (string | undefined)[]): readonly string[] {
+  const checks = types.map((type = "") => {
+    const check = isValueOf[type];
+    if (check === undefined) throw new Error(`no page token can hold a ${type || "column that isn't there"}`);
+    return check;
+  });
   try {
     const values: unknown = JSON.parse(Buffer.from(token, "base64url").toString());
     if (
       Array.isArray(values) &&
-      values.length === length &&
-      values.every((value) => typeof value === "string" && /^[0-9a-zA-Z:.+-]{1,64}$/.test(value))
+      values.length === checks.length &&
+      values.every((value, i) => typeof value === "string" && checks[i]?.(value))
     )
       return values;
   } catch {
