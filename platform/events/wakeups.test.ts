@@ -7,16 +7,14 @@ import { testDatabaseConnection, testLog } from "#platform/postgres/testing.ts";
 const connection = await testDatabaseConnection();
 const opened: Wakeups[] = [];
 
-function open(): Wakeups {
-  const wakeups = openWakeups({
-    log: testLog,
-    timings: testTimings,
-    async connect() {
-      const client = new Client(connection);
-      await client.connect();
-      return client;
-    },
-  });
+async function connect(): Promise<Client> {
+  const client = new Client(connection);
+  await client.connect();
+  return client;
+}
+
+function open(connecting = connect): Wakeups {
+  const wakeups = openWakeups({ log: testLog, timings: testTimings, connect: connecting });
   opened.push(wakeups);
   return wakeups;
 }
@@ -55,4 +53,27 @@ test("comes back after its session was lost, and wakes everybody for what was mi
   );
   await killer.end();
   await vi.waitFor(() => expect(wake).toHaveBeenCalled(), { timeout: 10_000 });
+});
+
+test("leaves no session and no listener behind where LISTEN is refused, as a standby refuses it", async () => {
+  const added = vi.spyOn(AbortSignal.prototype, "addEventListener");
+  const removed = vi.spyOn(AbortSignal.prototype, "removeEventListener");
+  let tries = 0;
+  open(async () => {
+    const client = await connect();
+    tries += 1;
+    client.query = (() => Promise.reject(new Error("cannot execute LISTEN during recovery"))) as typeof client.query;
+    return client;
+  });
+  await vi.waitFor(() => expect(tries).toBeGreaterThan(5), { timeout: 10_000 });
+  expect(added.mock.calls.length - removed.mock.calls.length).toBeLessThan(4);
+  const watcher = await connect();
+  await vi.waitFor(async () => {
+    const { rows } = await watcher.query(
+      "SELECT count(*)::int AS others FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    expect(rows[0].others).toBeLessThan(3);
+  });
+  await watcher.end();
+  vi.restoreAllMocks();
 });

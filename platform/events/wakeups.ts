@@ -50,13 +50,14 @@ export function openWakeups({ connect, log, timings }: WakeupsOptions): Wakeups 
 
   const listen = async (): Promise<void> => {
     for (let failures = 0; !closing.signal.aborted; ) {
+      const { promise: ended, resolve } = Promise.withResolvers<void>();
+      const end = (): void => resolve();
+      closing.signal.addEventListener("abort", end, { once: true });
+      let client: Client | undefined;
       try {
-        const client = await connect();
-        const ended = new Promise<void>((resolve) => {
-          client.once("end", resolve);
-          client.once("error", () => resolve());
-          closing.signal.addEventListener("abort", () => resolve(), { once: true });
-        });
+        client = await connect();
+        client.once("end", end);
+        client.once("error", end);
         client.on("error", (error) => log.debug({ err: error }, "the session for wake-ups was lost"));
         client.on("notification", (message) => hear(message.payload));
         await client.query(`LISTEN ${CHANNEL}`);
@@ -65,11 +66,13 @@ export function openWakeups({ connect, log, timings }: WakeupsOptions): Wakeups 
         // What was notified while nobody listened is not told again.
         for (const wakes of listeners.values()) for (const wake of wakes) wake();
         await ended;
-        session = undefined;
-        await client.end().catch(() => undefined);
       } catch (error) {
         failures += 1;
         log.warn({ err: error }, "no session for wake-ups; events between processes wait for the slow poll");
+      } finally {
+        session = undefined;
+        closing.signal.removeEventListener("abort", end);
+        await client?.end().catch(() => undefined);
       }
       if (!closing.signal.aborted) await pause(growingPauseMs(Math.max(failures, 1), timings), closing.signal);
     }
