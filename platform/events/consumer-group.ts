@@ -4,7 +4,7 @@ import type { Clock } from "#platform/clock.ts";
 import type { ApplyItems } from "#platform/events/apply.ts";
 import type { EventHandler, EventMessage } from "#platform/events/define-consumer.ts";
 import type { Assignment } from "#platform/events/event-log.ts";
-import { readEvent } from "#platform/events/event-types.ts";
+import { readEvent, storableKey } from "#platform/events/event-types.ts";
 import type { FailureBook } from "#platform/events/failure-book.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
@@ -58,7 +58,9 @@ export type Entry = {
   readonly read: { readonly event: EventMessage } | { readonly error: unknown };
 };
 
-export function makeEntry(record: EventRecord, handler: EventHandler): Entry {
+export function makeEntry(fetched: EventRecord, handler: EventHandler): Entry {
+  // What the event tells is in its payload; the record's key is only there to keep its order.
+  const record = { ...fetched, key: storableKey(fetched.key) };
   const id = inboxId(record);
   try {
     return { record, inboxId: id, handler, read: { event: readEvent(handler.schema, record) } };

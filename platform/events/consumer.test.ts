@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type OrderCreated_Data, OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { PaymentSucceededSchema } from "#contracts/polis/payments/v1/events_pb.ts";
@@ -23,6 +24,7 @@ import {
 import { uuidv7 } from "#platform/ids.ts";
 import { dropDeadLetters, listDeadLetters, replayDeadLetters, showDeadLetter } from "#platform/inbox/dead-letters.ts";
 import type { Database } from "#platform/postgres/database.ts";
+import { OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { testDatabase } from "#platform/postgres/testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -172,6 +174,69 @@ describe("a consumer", async () => {
     await until(async () => expect((await effectsByKey(database)).get(key)).toEqual(["b"]));
     await log.publish([bad, orderCreated(key, "c")]);
     await until(async () => expect((await effectsByKey(database)).get(key)).toEqual(["b", "c"]));
+  });
+
+  test.each<[string, unknown, string]>([
+    ["NUL and half a character", new Error("a \0 b \ud800"), "Error: a \ufffd b \ufffd"],
+    ["an object without a prototype", Object.create(null), "[Object: null prototype] {}"],
+    ["a long text", "x".repeat(5_000), `'${"x".repeat(1_999)}`],
+  ])("parks what fails by %s, and all others go on", async (_, thrown, cause) => {
+    const [bad, good] = keysOfOnePartition(2) as [string, string];
+    await start(
+      consumer(
+        on(OrderCreatedSchema, {
+          write(tx, { orderId, description }, { id }) {
+            if (orderId === bad) throw thrown;
+            tx.insert(effects, { id, key: orderId, value: description });
+          },
+        }),
+      ),
+    );
+    await log.publish([orderCreated(bad, "bad"), orderCreated(good, "good")]);
+    await until(async () => expect(await allEffects(database)).toEqual(["good"]));
+    await until(async () => expect(await listDeadLetters(database)).toMatchObject([{ key: bad, state: "dead", cause }]));
+  });
+
+  test("keeps the order of a foreign key that can't be stored, parks under it, and all others go on", async () => {
+    const broken = new Set(["1", "3"]);
+    const [first, second] = [randomBytes(6_000).toString("base64"), "a\0b"];
+    await start(writer(broken));
+    const foreign = (key: string, value: string): EventRecord => ({ ...orderCreated(uuidv7(), value), key });
+    await log.publish([foreign(first, "1"), foreign(first, "2"), foreign(second, "3"), foreign(second, "4")]);
+    await log.publish(["5", "6", "7", "8", "9"].map((value) => orderCreated(uuidv7(), value)));
+    await until(async () => expect((await allEffects(database)).sort()).toEqual(["5", "6", "7", "8", "9"]));
+    await until(async () => {
+      expect((await listDeadLetters(database)).map(({ state }) => state).sort()).toEqual(["dead", "dead", "waiting", "waiting"]);
+    });
+    broken.clear();
+    await log.publish([foreign(first, "10")]);
+    await until(async () => expect((await listDeadLetters(database)).length).toBe(5));
+    await replayDeadLetters(database, { group });
+    await until(async () => expect(await listDeadLetters(database)).toEqual([]));
+    const { rows } = await database.query<{ value: string }>({ text: "SELECT value FROM effects ORDER BY id" });
+    expect(rows.map(({ value }) => value).filter((value) => ["1", "2", "10"].includes(value))).toEqual(["1", "2", "10"]);
+  });
+
+  test.each([true, false])("handles an event once whose commit's outcome is unknown (it was kept: %s), and parks nothing", async (kept) => {
+    let failures = 1;
+    const unsure: Database = {
+      ...database,
+      transaction: async (run, options) => {
+        const fails = failures-- > 0;
+        if (fails && !kept) throw new OutcomeUnknown("lost at COMMIT");
+        const result = await database.transaction(run, options);
+        if (fails) throw new OutcomeUnknown("lost at COMMIT");
+        return result;
+      },
+    };
+    const running = await startTestConsumer({ database: unsure, log, consumer: writer() });
+    ended.push(() => running.stop());
+    const key = uuidv7();
+    await log.publish([orderCreated(key, "a"), orderCreated(key, "b")]);
+    await until(async () => expect(failures).toBeLessThan(0));
+    await log.publish([orderCreated(key, "c")]);
+    await until(async () => expect(await allEffects(database)).toEqual(["a", "b", "c"]));
+    expect(await listDeadLetters(database)).toEqual([]);
   });
 
   test("keeps parked events in order over a restart", async () => {

@@ -42,6 +42,9 @@ test("an event that breaks its contract, or is too large, isn't published", () =
   expect(() => newEvent(OrderCreatedSchema, { ...data(), description: "x".repeat(300_000) }, headers)).toThrow(/at most 262144/);
   const record = newEvent(OrderCreatedSchema, data(), headers);
   expect(() => assertPublishable({ ...record, key: "" })).toThrow("has no key");
+  assertPublishable({ ...record, key: "ж".repeat(256) });
+  for (const key of ["ж".repeat(257), "a\0b"])
+    expect(() => assertPublishable({ ...record, key })).toThrow("has a key that is longer than 512");
   expect(() => readEvent(OrderCreatedSchema, { ...record, payload: Buffer.from([255]) })).toThrow();
 });
 

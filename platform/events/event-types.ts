@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import {
   create,
   type DescField,
@@ -18,6 +19,8 @@ import { LARGEST_PAYLOAD_BYTES, type Topic } from "#platform/events/event-log.ts
 import type { EventRecord } from "#platform/events/record.ts";
 import { uuidv7 } from "#platform/ids.ts";
 
+/** Keys stand in indexes, whose entries PostgreSQL keeps below 2,704 bytes. */
+const LONGEST_KEY_BYTES = 512;
 const DEFAULT_PARTITIONS = 4;
 const DEFAULT_RETENTION_MS = 7 * 24 * 3_600_000;
 
@@ -91,12 +94,18 @@ export function newEvent(schema: DescMessage, data: object, headers: EventHeader
   return record;
 }
 
-/** Throws where a record is too large for some engine, or has no key. */
+/** Throws where a record is too large for some engine, or its key is none, or can't be stored in an index. */
 export function assertPublishable({ type, eventId, key, payload }: EventRecord): void {
   if (payload.length > LARGEST_PAYLOAD_BYTES)
     throw new Error(`${type} ${eventId} has ${payload.length} bytes; at most ${LARGEST_PAYLOAD_BYTES} are carried`);
   if (key === "") throw new Error(`${type} ${eventId} has no key`);
+  if (!isIndexable(key)) throw new Error(`${type} ${eventId} has a key that is longer than ${LONGEST_KEY_BYTES} bytes, or holds NUL`);
 }
+
+const isIndexable = (key: string): boolean => Buffer.byteLength(key) <= LONGEST_KEY_BYTES && !key.includes("\0");
+
+/** The key under which a consumer keeps an event in order: its own, or a digest where a foreign publisher's can't be stored. */
+export const storableKey = (key: string): string => (isIndexable(key) ? key : `sha256:${createHash("sha256").update(key).digest("hex")}`);
 
 /** The event that a record holds, validated. Throws where it can't be decoded or breaks its contract. */
 export function readEvent<E extends EventMessage>(schema: GenMessage<E>, record: EventRecord): E;

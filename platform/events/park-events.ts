@@ -1,6 +1,8 @@
+import { inspect } from "node:util";
 import type { ConsumerGroup, Entry } from "#platform/events/consumer-group.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import type { Parking } from "#platform/inbox/parking.ts";
+import { storableText } from "#platform/postgres/storable-text.ts";
 
 /** Where a key stops: at this event, which is parked so, or without `parking` is left for a further round. */
 export type Stop = { readonly entry: Entry; readonly error: unknown; readonly parking: Parking | undefined };
@@ -18,5 +20,6 @@ export function parkedAfter({ timings }: ConsumerGroup, tries: number, error: un
 
 const CAUSE_LENGTH_MAX = 2_000;
 
+/** What an event failed by, as text that can be stored: else the parking would fail, again and again, and block the partition. */
 export const causeOf = (error: unknown): string =>
-  (error instanceof Error ? `${error.name}: ${error.message}` : String(error)).slice(0, CAUSE_LENGTH_MAX);
+  storableText(error instanceof Error ? `${error.name}: ${error.message}` : inspect(error), CAUSE_LENGTH_MAX);

@@ -2,6 +2,7 @@ import { assertPublishable } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch, encodeRecordBatch } from "#platform/events/record-batch.ts";
 import type { Database, Sql, Statement, Transaction } from "#platform/postgres/database.ts";
+import { storableText } from "#platform/postgres/storable-text.ts";
 
 /*
  * Statements of the outbox, a service's events on their way to the log (migrations/0001-outbox.sql).
@@ -95,11 +96,19 @@ export const deleteRows = (ids: readonly bigint[], token: string): Statement => 
 /** A record that was refused, with its cause, or one that waits behind it. */
 export type Parked = { readonly record: EventRecord; readonly cause: string | undefined };
 
+const CAUSE_LENGTH_MAX = 2_000;
+
 export const parkRecords = (parked: readonly Parked[]): Statement[] =>
   parked.map(({ record, cause }) => ({
     name: "outbox park",
     text: "INSERT INTO outbox_parked (topic, key, event_id, cause, record) VALUES ($1, $2, $3, $4, $5)",
-    values: [record.topic, record.key, record.eventId, cause ?? null, encodeRecordBatch([record])],
+    values: [
+      record.topic,
+      record.key,
+      record.eventId,
+      cause === undefined ? null : storableText(cause, CAUSE_LENGTH_MAX),
+      encodeRecordBatch([record]),
+    ],
   }));
 
 export type ParkedRow = { readonly id: bigint; readonly retry: boolean; readonly record: EventRecord; readonly cause: string | undefined };
