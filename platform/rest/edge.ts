@@ -6,6 +6,7 @@ import type { Identity } from "#platform/rest/identity.ts";
 import { httpFault } from "#platform/rest/problem.ts";
 import type { Binding } from "#platform/rest/routes.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
+import { IDEMPOTENCY_KEY } from "#platform/rpc/validation.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
 
 /** What every route of the edge works with. */
@@ -59,7 +60,7 @@ const textHeader = (value: string | string[] | undefined): string | undefined =>
 /** Without a key of the client's, a keyed method gets one, so that retries behind the edge are safe. */
 function idempotencyKey(said: string | undefined, { options }: Binding): string | undefined {
   if (said === undefined) return options.idempotency === "KEYED" ? uuidv7() : undefined;
-  if (!/^[\x21-\x7e]{1,255}$/.test(said)) throw httpFault("invalid_idempotency_key");
+  if (!IDEMPOTENCY_KEY.test(said)) throw httpFault("invalid_idempotency_key");
   return said;
 }
 

@@ -38,8 +38,8 @@ export const validationFailed = (violations: readonly Violation[]): CallError =>
       .map(({ field, rule, message }) => ({ field: field.slice(0, PATH_LENGTH_MAX).toWellFormed(), rule, message })),
   });
 
-/** A key as a header can carry it: 1 to 255 printable characters of ASCII, no space at its ends. */
-const IDEMPOTENCY_KEY = /^[!-~](?:[ -~]{0,253}[!-~])?$/;
+/** A key as every header can carry it: 1 to 255 visible characters of ASCII. */
+export const IDEMPOTENCY_KEY = /^[!-~]{1,255}$/;
 
 /** Throws INVALID_ARGUMENT for a key that a header couldn't carry. */
 export function checkIdempotencyKey(key: string | undefined): void {
@@ -48,7 +48,7 @@ export function checkIdempotencyKey(key: string | undefined): void {
       {
         field: "Idempotency-Key",
         rule: "idempotency_key",
-        message: "must be 1 to 255 printable characters of ASCII, without a space at its ends",
+        message: "must be 1 to 255 visible characters of ASCII",
       },
     ]);
 }
