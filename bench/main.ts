@@ -11,6 +11,7 @@ import { orderAlone } from "./order-alone.ts";
 import { ordersFinished } from "./orders-finished.ts";
 import { ordersHttp } from "./orders-http.ts";
 import { postings } from "./postings.ts";
+import { nodeOptions } from "./support/node-options.ts";
 import { heading, tableRow } from "./support/table.ts";
 
 const benches: readonly Bench[] = [ordersFinished, ordersHttp, orderAlone, postings, httpInsert, callInProcess, grpcUnary, millionOrders];
@@ -81,7 +82,7 @@ async function runHere(bench: Bench, report: (figure: Figure) => void): Promise<
 function runInChild(bench: Bench, report: (figure: Figure) => void): Promise<number> {
   const child = fork(import.meta.filename, [bench.name, "--json"], {
     stdio: ["ignore", "pipe", "inherit", "ipc"],
-    execArgv: process.execArgv,
+    execArgv: [...process.execArgv, ...nodeOptions],
   });
   if (child.stdout !== null) createInterface({ input: child.stdout }).on("line", (line) => report(JSON.parse(line)));
   const handOn = (): void => void child.kill("SIGTERM");

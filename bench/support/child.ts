@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { processCpuUs } from "./cpu.ts";
+import { nodeOptions } from "./node-options.ts";
 import { ended } from "./polis.ts";
 
 /** A script of the bench in a process of its own, which does one job at a time and answers. */
@@ -9,7 +10,7 @@ export type Child<Job, Result> = { ask(job: Job): Promise<Result>; cpuUs(): numb
 export function startChild<Job, Result>(script: string, args: readonly string[], parts: AsyncDisposableStack): Child<Job, Result> {
   const child: ChildProcess = fork(script, args, {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
-    execArgv: ["--disable-warning=ExperimentalWarning"],
+    execArgv: [...nodeOptions],
   });
   parts.defer(() => ended(child, "SIGTERM"));
   return {

@@ -10,6 +10,7 @@ import { release } from "../../cli/release.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
 import { processCpuUs } from "./cpu.ts";
 import { benchLog } from "./log.ts";
+import { nodeOptions } from "./node-options.ts";
 import type { BenchServer } from "./server.ts";
 
 const READY_TIMEOUT_MS = 30_000;
@@ -50,7 +51,7 @@ export async function spawnPolis(server: BenchServer, parts: AsyncDisposableStac
     "0",
     ...(services === undefined ? ["--system", "order-payments"] : ["--services", services]),
   ];
-  const child: ChildProcess = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
+  const child: ChildProcess = spawn(process.execPath, [...nodeOptions, main, ...args], {
     // The channel tells it when this process is gone.
     stdio: ["ignore", "pipe", "inherit", "ipc"],
     env: { ...process.env, POSTGRES_URL: server.url, POLIS_DATA: server.folder, LOG_FORMAT: "json", LOG_LEVEL: "info" },
