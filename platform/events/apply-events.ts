@@ -5,7 +5,7 @@ import { parkedAfter, type Stop, type Stops, waitingBehind } from "#platform/eve
 import type { Prepared } from "#platform/events/prepare-events.ts";
 import { fenceGuard } from "#platform/inbox/fence.ts";
 import { handledIds, insertHandled, readHandled } from "#platform/inbox/inbox.ts";
-import { parkEvents } from "#platform/inbox/parking.ts";
+import { type Parking, parkEvents, promoteFirst } from "#platform/inbox/parking.ts";
 import type { Statement } from "#platform/postgres/database.ts";
 import { isUniqueViolation } from "#platform/postgres/errors.ts";
 
@@ -99,8 +99,17 @@ function statementsOf(group: ConsumerGroup, work: PartitionWork, { applied, park
     return stop?.entry === entry && stop.parking !== undefined ? stop.parking : waitingBehind(entry.record);
   });
   const ids = applied.map((entry) => entry.inboxId);
-  return [...(ids.length > 0 ? [insertHandled(group.id, ids)] : []), ...(parkings.length > 0 ? [parkEvents(work.fence, parkings)] : [])];
+  return [...(ids.length > 0 ? [insertHandled(group.id, ids)] : []), ...(parkings.length > 0 ? parking(work, parkings) : [])];
 }
+
+/** Somebody may have dropped what a key was known to wait for. */
+const parking = ({ fence }: PartitionWork, parkings: readonly Parking[]): Statement[] => [
+  parkEvents(fence, parkings),
+  promoteFirst(
+    fence,
+    parkings.map(({ record }) => record.key),
+  ),
+];
 
 /**
  * The fence, and that none of the events was handled: in the transaction itself, so that events which are new, as nearly all

@@ -239,6 +239,24 @@ describe("a consumer", async () => {
     expect(await listDeadLetters(database)).toEqual([]);
   });
 
+  test("goes on with a key of which everything was dropped", async () => {
+    const [key, other] = keysOfOnePartition(2) as [string, string];
+    await start(writer(new Set(["bad"])));
+    await log.publish([orderCreated(key, "bad")]);
+    await until(async () => expect(await listDeadLetters(database)).toMatchObject([{ state: "dead" }]));
+    expect(await dropDeadLetters(database, { group, key })).toBe(1);
+    await log.publish([orderCreated(key, "b"), orderCreated(key, "c"), orderCreated(other, "d")]);
+    await until(async () =>
+      expect(await effectsByKey(database)).toEqual(
+        new Map([
+          [key, ["b", "c"]],
+          [other, ["d"]],
+        ]),
+      ),
+    );
+    await until(async () => expect(await listDeadLetters(database)).toEqual([]));
+  });
+
   test("keeps parked events in order over a restart", async () => {
     const broken = new Set(["a1"]);
     const key = uuidv7();

@@ -6,7 +6,17 @@ import { causeOf, parkedAfter } from "#platform/events/park-events.ts";
 import { prepareEvents } from "#platform/events/prepare-events.ts";
 import { fenceGuard } from "#platform/inbox/fence.ts";
 import { handledIds, inboxId, insertHandled } from "#platform/inbox/inbox.ts";
-import { deleteParkedRows, lockParkedRows, type ParkedHead, parkedHeads, updateParked } from "#platform/inbox/parking.ts";
+import {
+  deleteParkedRows,
+  dueHeads,
+  headState,
+  keysWithRows,
+  lockParkedRows,
+  type ParkedHead,
+  postponeParked,
+  promoteFirst,
+  updateParked,
+} from "#platform/inbox/parking.ts";
 import type { Statement } from "#platform/postgres/database.ts";
 
 export type Drained = {
@@ -17,28 +27,31 @@ export type Drained = {
 };
 
 /**
- * Tries the first parked event of each key whose time has come: one step, between which fresh events are handled. One that
- * succeeds leaves; what waits behind it is then the first. A key without rows is free again.
+ * Tries the first parked event of each key whose time has come, a bounded number: one step, between which fresh events are
+ * handled. One that succeeds leaves; what waits behind it is then the first. A key without rows is free again; one whose rows
+ * somebody has dropped is so after its next event, which is parked and then tried at once.
  */
 export async function drainParked(group: ConsumerGroup, work: PartitionWork): Promise<Drained> {
   if (work.parked.size === 0) return { progressed: false, retrying: false };
-  const heads = await parkedHeads(group.database, work.fence, [...work.parked]);
-  const keys = new Set(heads.map((head) => head.key));
-  for (const key of work.parked) if (!keys.has(key)) work.parked.delete(key);
-  // Drained, or found to be poison: the next one may be taken aside.
-  if (heads.every((head) => head.key !== work.aside || head.state === "dead")) work.aside = undefined;
-  const nowMs = group.clock();
-  const due = heads.filter((head) => head.due && group.failures.notBeforeMs(inboxId(head.record)) <= nowMs);
-  const retrying = heads.some((head) => head.state !== "dead");
+  if (work.aside !== undefined) {
+    const state = await headState(group.database, work.fence, work.aside);
+    // Drained, or found to be poison: the next one may be taken aside.
+    if (state === undefined || state === "dead") work.aside = undefined;
+  }
+  const { due, retrying } = await dueHeads(group.database, work.fence);
   if (due.length === 0) return { progressed: false, retrying };
-  return { progressed: await tryHeads(group, work, due), retrying };
+  await tryHeads(group, work, due);
+  const keys = due.map((head) => head.key);
+  const left = await keysWithRows(group.database, work.fence, keys);
+  for (const key of keys) if (!left.has(key)) work.parked.delete(key);
+  return { progressed: true, retrying };
 }
 
 class DroppedMeanwhile extends Error {
   override readonly name = "DroppedMeanwhile";
 }
 
-async function tryHeads(group: ConsumerGroup, work: PartitionWork, due: readonly ParkedHead[]): Promise<boolean> {
+async function tryHeads(group: ConsumerGroup, work: PartitionWork, due: readonly ParkedHead[]): Promise<void> {
   const known = await handledIds(
     group.database,
     group.id,
@@ -62,10 +75,10 @@ async function tryHeads(group: ConsumerGroup, work: PartitionWork, due: readonly
     if (one.kind === "fault") updates.push(updateParked(id, parkedAfter(group, tries + 1, one.error)));
     else if (one.kind === "transient" && one.verdict === "poison")
       updates.push(updateParked(id, { state: "dead", tries, afterMs: 0, cause: causeOf(one.error) }));
+    else if (one.kind === "transient") updates.push(postponeParked(id, group.failures.notBeforeMs(one.entry.inboxId) - group.clock()));
   }
-  const ready = prepared.filter(isReady);
-  if (ready.length + updates.length + gone.length === 0) return false;
-  return applyHeads(group, work, { ready, rows, updates, gone });
+  const keys = due.map((head) => head.key);
+  await applyHeads(group, work, { ready: prepared.filter(isReady), rows, updates, gone, keys });
 }
 
 type Heads = {
@@ -73,9 +86,11 @@ type Heads = {
   readonly rows: ReadonlyMap<Entry, ParkedHead>;
   readonly updates: readonly Statement[];
   readonly gone: readonly bigint[];
+  /** Those of all that was due. */
+  readonly keys: readonly string[];
 };
 
-async function applyHeads(group: ConsumerGroup, work: PartitionWork, { ready, rows, updates, gone }: Heads): Promise<boolean> {
+async function applyHeads(group: ConsumerGroup, work: PartitionWork, { ready, rows, updates, gone, keys }: Heads): Promise<void> {
   const rowOf = (one: Ready): ParkedHead => rows.get(one.entry) as ParkedHead;
   const lock: GuardStatement = {
     ...lockParkedRows(ready.map((one) => rowOf(one).id)),
@@ -87,7 +102,8 @@ async function applyHeads(group: ConsumerGroup, work: PartitionWork, { ready, ro
     const applied = ready.filter((_, i) => outcomes[i]?.kind === "applied");
     const failed = ready.flatMap((one, i) => {
       const outcome = outcomes[i];
-      if (outcome?.kind !== "failed" || isTransientFailure(outcome.error)) return [];
+      if (outcome?.kind !== "failed") return [];
+      if (isTransientFailure(outcome.error)) return [postponeParked(rowOf(one).id, group.timings.longestPauseMs)];
       return [updateParked(rowOf(one).id, parkedAfter(group, rowOf(one).tries + 1, outcome.error))];
     });
     const done = [...gone, ...applied.map((one) => rowOf(one).id)];
@@ -99,6 +115,7 @@ async function applyHeads(group: ConsumerGroup, work: PartitionWork, { ready, ro
       deleteParkedRows(done),
       ...updates,
       ...failed,
+      promoteFirst(work.fence, keys),
     ];
   };
   try {
@@ -110,5 +127,4 @@ async function applyHeads(group: ConsumerGroup, work: PartitionWork, { ready, ro
   } catch (error) {
     if (!(error instanceof DroppedMeanwhile)) throw error;
   }
-  return true;
 }

@@ -4,7 +4,7 @@ import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { inboxId } from "#platform/inbox/inbox.ts";
 import { maskedJson } from "#platform/inbox/mask-personal.ts";
-import type { ParkedState } from "#platform/inbox/parking.ts";
+import { type ParkedState, promoteFirst } from "#platform/inbox/parking.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 
 /** A parked event, without what may be personal. */
@@ -102,14 +102,16 @@ export async function dropDeadLetters(
   return database.transaction(async (tx) => {
     const chosen = { eventId: what.eventId === undefined ? null : inboxId({ eventId: what.eventId }), key: what.key ?? null };
     await lockFences(tx, what.group, chosen);
-    const { rowCount } = await tx.query({
+    const { rows } = await tx.query<{ groupId: number; topic: string; partition: number; key: string; dropped: number }>({
       text: `WITH gone AS (
                DELETE FROM dead_letters d USING inbox_groups g
-               WHERE g.id = d.group_id AND g.name = $1 AND (d.event_id = $2::uuid OR d.key = $3) RETURNING d.group_id, d.event_id)
-             INSERT INTO inbox (group_id, event_id) SELECT group_id, event_id FROM gone ON CONFLICT DO NOTHING`,
+               WHERE g.id = d.group_id AND g.name = $1 AND (d.event_id = $2::uuid OR d.key = $3) RETURNING d.*),
+             handled AS (INSERT INTO inbox (group_id, event_id) SELECT group_id, event_id FROM gone ON CONFLICT DO NOTHING)
+             SELECT group_id AS "groupId", topic, partition, key, count(*)::int AS dropped FROM gone GROUP BY group_id, topic, partition, key`,
       values: [what.group, chosen.eventId, chosen.key],
     });
-    return rowCount;
+    for (const row of rows) await tx.query(promoteFirst(row, [row.key]));
+    return rows.reduce((sum, row) => sum + row.dropped, 0);
   });
 }
 

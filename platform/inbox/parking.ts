@@ -7,6 +7,7 @@ import type { Sql, Statement } from "#platform/postgres/database.ts";
 /*
  * The rows of dead_letters as the consumer that holds their partition writes them, always behind its fence. Only that
  * consumer adds rows; others (dead-letters.ts) only mark or remove. So the keys that it knows to have rows are all there are.
+ * The first row of a key is `retrying` or `dead`, those behind it are `waiting`.
  */
 
 export type ParkedState = "retrying" | "dead" | "waiting";
@@ -71,26 +72,62 @@ export async function parkedKeys(sql: Sql, { groupId, topic, partition }: Fence)
   return new Set(rows.map((row) => row.key));
 }
 
-/** The first row of a key. */
-export type ParkedHead = {
-  readonly id: bigint;
-  readonly key: string;
-  readonly state: ParkedState;
-  readonly tries: number;
-  /** To be tried now. */
-  readonly due: boolean;
-  readonly record: EventRecord;
-};
-
-/** The first row of each of these keys that has one. */
-export async function parkedHeads(sql: Sql, { groupId, topic, partition }: Fence, keys: readonly string[]): Promise<ParkedHead[]> {
-  const { rows } = await sql.query<Omit<ParkedHead, "record"> & { record: Buffer }>({
-    name: "parked heads",
-    text: `SELECT d.id, k.key, d.state, d.tries, d.state = 'waiting' OR (d.state = 'retrying' AND d.next_try_at <= clock_timestamp()) AS due, d.record
-           FROM unnest($4::text[]) AS k (key), LATERAL (
-             SELECT id, state, tries, next_try_at, record FROM dead_letters
-             WHERE group_id = $1 AND topic = $2 AND partition = $3 AND key = k.key ORDER BY id LIMIT 1) d`,
+/** Those of `keys` that have rows. */
+export async function keysWithRows(sql: Sql, { groupId, topic, partition }: Fence, keys: readonly string[]): Promise<Set<string>> {
+  const { rows } = await sql.query<{ key: string }>({
+    name: "parked keys",
+    text: `SELECT k.key FROM unnest($4::text[]) AS k (key) WHERE EXISTS (
+             SELECT FROM dead_letters d WHERE d.group_id = $1 AND d.topic = $2 AND d.partition = $3 AND d.key = k.key)`,
     values: [groupId, topic, partition, keys],
   });
-  return rows.map((row) => ({ ...row, record: decodeRecordBatch(row.record)[0] as EventRecord }));
+  return new Set(rows.map((row) => row.key));
+}
+
+/**
+ * Has what is first of its key tried at once if it waited behind something: sent with whatever may have taken away what was
+ * before it, or have parked it behind nothing. So only `retrying` has to be looked for.
+ */
+export const promoteFirst = ({ groupId, topic, partition }: Omit<Fence, "generation">, keys: readonly string[]): Statement => ({
+  name: "promote parked",
+  text: `UPDATE dead_letters d SET state = 'retrying', next_try_at = clock_timestamp()
+         FROM unnest($4::text[]) AS k (key), LATERAL (
+           SELECT id, state FROM dead_letters
+           WHERE group_id = $1 AND topic = $2 AND partition = $3 AND key = k.key ORDER BY id LIMIT 1) first
+         WHERE d.id = first.id AND first.state = 'waiting'`,
+  values: [groupId, topic, partition, [...new Set(keys)]],
+});
+
+/** Has a row tried later: a neighbour is away. */
+export const postponeParked = (id: bigint, afterMs: number): Statement => ({
+  name: "postpone parked",
+  text: "UPDATE dead_letters SET next_try_at = clock_timestamp() + $2 * interval '1 ms' WHERE id = $1",
+  values: [id, afterMs],
+});
+
+/** The first row of a key, whose time has come. */
+export type ParkedHead = { readonly id: bigint; readonly key: string; readonly tries: number; readonly record: EventRecord };
+
+const HEADS_A_STEP = 256;
+
+/** First rows whose time has come, the longest due first; and whether there are others that are to be tried. */
+export async function dueHeads(sql: Sql, { groupId, topic, partition }: Fence): Promise<{ due: ParkedHead[]; retrying: boolean }> {
+  const { rows } = await sql.query<Omit<ParkedHead, "record"> & { record: Buffer | null }>({
+    name: "due heads",
+    text: `SELECT id, key, tries, CASE WHEN next_try_at <= now() THEN record END AS record FROM dead_letters
+           WHERE group_id = $1 AND topic = $2 AND partition = $3 AND state = 'retrying' ORDER BY next_try_at LIMIT ${HEADS_A_STEP}`,
+    values: [groupId, topic, partition],
+  });
+  const due = rows.flatMap(({ record, ...row }) =>
+    record === null ? [] : [{ ...row, record: decodeRecordBatch(record)[0] as EventRecord }],
+  );
+  return { due, retrying: rows.length > 0 };
+}
+
+/** The state of a key's first row; undefined where it has none. */
+export async function headState(sql: Sql, { groupId, topic, partition }: Fence, key: string): Promise<ParkedState | undefined> {
+  const { rows } = await sql.query<{ state: ParkedState }>({
+    text: "SELECT state FROM dead_letters WHERE group_id = $1 AND topic = $2 AND partition = $3 AND key = $4 ORDER BY id LIMIT 1",
+    values: [groupId, topic, partition, key],
+  });
+  return rows[0]?.state;
 }

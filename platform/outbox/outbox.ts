@@ -111,20 +111,29 @@ export const parkRecords = (parked: readonly Parked[]): Statement[] =>
     ],
   }));
 
-export type ParkedRow = { readonly id: bigint; readonly retry: boolean; readonly record: EventRecord; readonly cause: string | undefined };
+export type ParkedRow = { readonly id: bigint; readonly record: EventRecord };
 
-/** Everything that is parked, in order. */
-export async function readParked(sql: Sql): Promise<ParkedRow[]> {
-  const { rows } = await sql.query<{ id: bigint; retry: boolean; record: Buffer; cause: string | null }>({
-    text: "SELECT id, retry, record, cause FROM outbox_parked ORDER BY id",
+const PARKED_A_STEP = 256;
+
+/** What is parked and asked for once more, the first of it in order. */
+export async function readAskedFor(sql: Sql): Promise<ParkedRow[]> {
+  const { rows } = await sql.query<{ id: bigint; record: Buffer }>({
+    name: "outbox asked for",
+    text: `SELECT id, record FROM outbox_parked WHERE retry ORDER BY id LIMIT ${PARKED_A_STEP}`,
   });
-  return rows.map(({ id, retry, record, cause }) => ({
-    id,
-    retry,
-    record: decodeRecordBatch(record)[0] as EventRecord,
-    cause: cause ?? undefined,
-  }));
+  return rows.map(({ id, record }) => ({ id, record: decodeRecordBatch(record)[0] as EventRecord }));
 }
+
+/** The topics and keys of everything that is parked. */
+export async function readParkedKeys(sql: Sql): Promise<Pick<EventRecord, "topic" | "key">[]> {
+  return (await sql.query<Pick<EventRecord, "topic" | "key">>({ text: "SELECT DISTINCT topic, key FROM outbox_parked" })).rows;
+}
+
+/** Leaves a key parked until somebody asks again. */
+export const keepParked = ({ topic, key }: EventRecord): Statement => ({
+  text: "UPDATE outbox_parked SET retry = false WHERE topic = $1 AND key = $2 AND retry",
+  values: [topic, key],
+});
 
 export const deleteParked = (ids: readonly bigint[]): Statement => ({
   text: "DELETE FROM outbox_parked WHERE id = ANY($1::bigint[])",

@@ -1,3 +1,4 @@
+import type { QueryResultRow } from "pg";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { type EventLog, RecordRefusedError } from "#platform/events/event-log.ts";
@@ -7,9 +8,9 @@ import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { logMigrations, orderCreated, serviceMigrations, testEventLog, testTimings } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { outboxInsert, retryParked } from "#platform/outbox/outbox.ts";
+import { outboxInsert, parkRecords, retryParked } from "#platform/outbox/outbox.ts";
 import { type Relay, startRelay } from "#platform/outbox/relay.ts";
-import type { Database } from "#platform/postgres/database.ts";
+import type { Database, Statement } from "#platform/postgres/database.ts";
 import { testDatabase, testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -195,6 +196,61 @@ describe("the relay of an outbox", async () => {
     await put(a5);
     await until(async () => expect((await logged()).get(a)?.at(-1)).toBe(a5.eventId));
     expect(await left("outbox_parked")).toBe(0);
+  });
+
+  test("reads nothing of what is parked until somebody asks for it", async () => {
+    const record = Buffer.alloc(0);
+    await database.query({
+      text: "INSERT INTO outbox_parked (topic, key, event_id, record) SELECT 't', n::text, n::text, $1 FROM generate_series(1, 300) n",
+      values: [record],
+    });
+    let looks = 0;
+    let read = 0;
+    const watched: Database = {
+      ...database,
+      query: async <R extends QueryResultRow>(statement: Statement) => {
+        const result = await database.query<R>(statement);
+        if (statement.text.includes("outbox_parked")) {
+          looks += 1;
+          read += result.rows.filter((row) => "record" in row).length;
+        }
+        return result;
+      },
+    };
+    start({ database: watched });
+    // None of these records could be decoded.
+    await until(() => expect(looks).toBeGreaterThan(4));
+    expect(read).toBe(0);
+    const event = orderCreated(uuidv7(), "a");
+    await put(event);
+    await until(async () => expect((await logged()).get(event.key)).toEqual([event.eventId]));
+  });
+
+  test("publishes more than a step of what was parked, and what is refused again stays until the next asking", async () => {
+    const [bad, good] = [orderCreated(uuidv7(), "bad"), orderCreated(uuidv7(), "good")];
+    const many = Array.from({ length: 300 }, (_, n) => orderCreated(good.key, String(n)));
+    await database.transaction((tx) => tx.commit(parkRecords([bad, ...many].map((record) => ({ record, cause: "it is not wanted" })))));
+    let refused = 0;
+    const picky: EventLog = {
+      ...log,
+      systemId: log.systemId,
+      publish: async (records, options) => {
+        const first = records.find((record) => record.eventId === bad.eventId);
+        if (first !== undefined) {
+          refused += 1;
+          throw new RecordRefusedError(first, "it is not wanted");
+        }
+        await log.publish(records, options);
+      },
+    };
+    await retryParked(database);
+    start({ log: picky });
+    await until(async () => expect((await logged()).get(good.key)).toEqual(many.map((record) => record.eventId)));
+    await put(orderCreated(bad.key, "behind"));
+    await until(async () => expect([await left(), await left("outbox_parked")]).toEqual([0, 2]));
+    expect(refused).toBe(1);
+    await put(good);
+    await until(async () => expect((await logged()).get(good.key)?.at(-1)).toBe(good.eventId));
   });
 
   test("waits while the log is away, shows it, and goes on by itself", async () => {

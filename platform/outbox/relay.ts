@@ -6,13 +6,15 @@ import type { Wakeups } from "#platform/events/wakeups.ts";
 import {
   deleteParked,
   deleteRows,
+  keepParked,
   LeaseLostError,
   lockLease,
   type OutboxRow,
   outboxDepth,
   type Parked,
   parkRecords,
-  readParked,
+  readAskedFor,
+  readParkedKeys,
   readRows,
   releaseLease,
   renewLease,
@@ -163,9 +165,13 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauge
       if (performance.now() - lookedAt >= timings.outboxPollMs) {
         lookedAt = performance.now();
         gauges(await outboxDepth(database));
-        if (parkedKeys !== undefined && parkedKeys.size > 0) parkedKeys = await retryParkedRows(options, lease);
+        if (parkedKeys?.size !== 0 && (await retryParkedRows(options, lease))) {
+          parkedKeys = undefined;
+          // There may be more.
+          lookedAt = Number.NEGATIVE_INFINITY;
+        }
       }
-      parkedKeys ??= await retryParkedRows(options, lease);
+      parkedKeys ??= new Set((await readParkedKeys(database)).map(keyOf));
       const rows = await readRows(database);
       if (rows.length === 0) await bell.wait(timings.outboxPollMs);
       else await relayRound(options, lease, rows, parkedKeys);
@@ -173,13 +179,15 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauge
     } catch (error) {
       if (error instanceof LeaseLostError) throw error;
       failures += 1;
+      // Something parked may have left for all that.
+      parkedKeys = undefined;
       logger.warn({ err: error, failures }, "events wait in the outbox");
       await pause(growingPauseMs(failures, timings), stopping);
     }
   }
 }
 
-const keyOf = ({ topic, key }: EventRecord): string => `${topic} ${key}`;
+const keyOf = ({ topic, key }: Pick<EventRecord, "topic" | "key">): string => `${topic} ${key}`;
 
 /** Publishes rows, then deletes them. */
 async function relayRound(options: RelayOptions, lease: Lease, rows: readonly OutboxRow[], parkedKeys: Set<string>): Promise<void> {
@@ -228,29 +236,26 @@ async function publishOrPark(
   return records.filter((record) => causes.has(record)).map((record) => ({ record, cause: causes.get(record) }));
 }
 
-/** Publishes parked events that somebody has asked for, key by key in order; returns the keys that stay parked. */
-async function retryParkedRows({ database, log, logger }: RelayOptions, lease: Lease): Promise<Set<string>> {
-  const parked = await readParked(database);
+/** Publishes parked events that somebody has asked for, some at a time, key by key in order; false where nobody has. */
+async function retryParkedRows({ database, log, logger }: RelayOptions, lease: Lease): Promise<boolean> {
+  const asked = await readAskedFor(database);
   const stuck = new Set<string>();
-  for (const row of parked) {
-    const key = keyOf(row.record);
-    if (!row.retry || stuck.has(key)) {
-      stuck.add(key);
-      continue;
-    }
+  for (const { id, record } of asked) {
+    if (stuck.has(keyOf(record))) continue;
     lease.assertHeld();
+    let done = deleteParked([id]);
     try {
-      await log.publish([row.record]);
+      await log.publish([record]);
     } catch (error) {
       if (!(error instanceof RecordRefusedError)) throw error;
-      logger.error({ err: error, eventId: row.record.eventId }, "the log refused a parked event again");
-      stuck.add(key);
-      continue;
+      logger.error({ err: error, eventId: record.eventId }, "the log refused a parked event again");
+      stuck.add(keyOf(record));
+      done = keepParked(record);
     }
     await database.transaction(async (tx) => {
       await lockLease(tx, lease.token);
-      await tx.commit([deleteParked([row.id])]);
+      await tx.commit([done]);
     });
   }
-  return stuck;
+  return asked.length > 0;
 }

@@ -39,5 +39,7 @@ CREATE TABLE dead_letters (
 );
 ALTER TABLE dead_letters ALTER COLUMN record SET STORAGE EXTERNAL;
 CREATE INDEX dead_letters_by_key ON dead_letters (group_id, topic, partition, key, id);
-COMMENT ON TABLE dead_letters IS 'Events that failed, and what came after them under the same key, in order. A key with rows here collects its later events behind them; the first row of a key decides what happens: retrying is tried at next_try_at, dead waits for somebody, waiting is handled at once.';
+-- What is to be tried is found without a look at what is dead or waits, however much that is.
+CREATE INDEX dead_letters_by_next_try ON dead_letters (group_id, topic, partition, next_try_at) WHERE state = 'retrying';
+COMMENT ON TABLE dead_letters IS 'Events that failed, and what came after them under the same key, in order. A key with rows here collects its later events behind them; the first row of a key is retrying, and tried at next_try_at, or dead, and waits for somebody; those behind it are waiting.';
 COMMENT ON COLUMN dead_letters.record IS 'The event with its headers: a batch of one, see platform/events/record-batch.ts.';

@@ -29,5 +29,8 @@ CREATE TABLE outbox_parked (
   record bytea NOT NULL
 );
 ALTER TABLE outbox_parked ALTER COLUMN record SET STORAGE EXTERNAL;
+CREATE INDEX outbox_parked_by_key ON outbox_parked (topic, key);
+CREATE INDEX outbox_parked_retry ON outbox_parked (id) WHERE retry;
 COMMENT ON TABLE outbox_parked IS 'Events that the log refused for good, and what came after them under the same topic and key.';
+COMMENT ON COLUMN outbox_parked.retry IS 'Somebody has asked for it to be published once more; until then the relay doesn''t read it.';
 COMMENT ON COLUMN outbox_parked.cause IS 'Why it was refused; null for one that only waits behind another.';
