@@ -1,0 +1,142 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { afterAll } from "vitest";
+import type { Caller } from "#platform/access/caller.ts";
+import { systemClock } from "#platform/clock.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
+import { topicsOf } from "#platform/events/event-types.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { testEventLog, testTimings } from "#platform/events/test-support.ts";
+import type { Wakeups } from "#platform/events/wakeups.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import { testDatabase, testLog } from "#platform/postgres/testing.ts";
+import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
+import { eventMigrations } from "#platform/process/start-process.ts";
+import { type Client, createClient } from "#platform/rpc/client.ts";
+import type { ServiceDefinition } from "#platform/service.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+import { passingTracer } from "#platform/telemetry/tracing.ts";
+
+/** Services hosted as in a process, with neither HTTP nor gRPC before them. */
+export type TestServices = {
+  client<S extends DescService>(service: S, caller: Caller): Client<S>;
+  /** The database of a service, or the log's: `events`. */
+  database(name: string): Database;
+  readonly eventLog: EventLog;
+  /** Every record of these services' topics, from the first on, as the log gives it. */
+  hear(): Promise<readonly EventRecord[]>;
+  /** Starts the relays and consumers; they end after the tests of the file. */
+  begin(): Promise<void>;
+  /** Resolves when all that was published has been relayed, and handled by every group or given up as a dead letter. */
+  quiet(): Promise<void>;
+  /** The same services once more on the same databases, as a second process hosts them. */
+  copy(): TestServices;
+};
+
+/** Processes of one test share no session for this: it is a matter of speed alone. */
+const noWakeups: Wakeups = { notify() {}, on() {}, async close() {} };
+
+const QUIET_POLL_MS = 10;
+const QUIET_TRIES_MAX = 1_000;
+
+/**
+ * Hosts services on fresh databases. They reach each other; other peers are not there.
+ * @example const { client } = await testServices(accountsService, paymentsService);
+ */
+export async function testServices(...definitions: readonly ServiceDefinition[]): Promise<TestServices> {
+  const sets = new Map([["events", eventMigrations], ...definitions.map((each) => [each.name, migrationsOf(each)] as const)]);
+  const databases = new Map<string, Database>();
+  for (const [name, of] of sets) databases.set(name, await testDatabase({ migrations: of.map(({ folder }) => folder) }));
+  const topics = topicsOf([
+    ...new Set(
+      definitions.flatMap(({ publishes, consumers }) => [
+        ...publishes,
+        ...Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema)),
+      ]),
+    ),
+  ]);
+  const host = (): TestServices =>
+    hostAll(
+      definitions,
+      databases,
+      topics.map(({ name }) => name),
+      host,
+    );
+  const made = host();
+  await made.eventLog.ensureTopics(topics);
+  return made;
+}
+
+function hostAll(
+  definitions: readonly ServiceDefinition[],
+  databases: ReadonlyMap<string, Database>,
+  topics: readonly string[],
+  copy: () => TestServices,
+): TestServices {
+  const database = (name: string): Database => {
+    const found = databases.get(name);
+    if (found === undefined) throw new Error(`no database ${name} in this test`);
+    return found;
+  };
+  const hosted = new Map<string, HostedService>();
+  const transportFor = (service: DescService) => {
+    const found = hosted.get(service.typeName);
+    if (found === undefined) throw new Error(`${service.typeName} isn't hosted in this test`);
+    return found.endpoint;
+  };
+  const eventLog = testEventLog(database("events"));
+  const surroundings = {
+    log: testLog,
+    metrics: new Metrics(),
+    tracer: passingTracer,
+    clock: systemClock,
+    timings: testTimings,
+    wakeups: noWakeups,
+    eventLog,
+    transportFor,
+  };
+  for (const each of definitions) hosted.set(each.contract.typeName, hostService(each, database(each.name), surroundings));
+  const ends: (() => Promise<void>)[] = [() => eventLog.close()];
+  afterAll(async () => {
+    for (const end of ends.splice(0).reverse()) await end();
+  });
+  const publishedCount = async (): Promise<unknown> =>
+    (await database("events").query({ text: "SELECT coalesce(sum(next_offset), 0)::text AS n FROM partitions" })).rows[0]?.n;
+  // What was handled before the lag was read stands in an outbox afterwards, unless it was published: then the count tells.
+  const isQuiet = async (): Promise<boolean> => {
+    const before = await publishedCount();
+    if ((await eventLog.lag()).some(({ events }) => events > 0n)) return false;
+    for (const { name } of definitions) {
+      const waiting = "SELECT FROM dead_letters WHERE state = 'retrying' UNION ALL SELECT FROM outbox LIMIT 1";
+      if ((await database(name).query({ text: waiting })).rowCount > 0) return false;
+    }
+    return (await publishedCount()) === before;
+  };
+  return {
+    client: (service, caller) => createClient(service, transportFor(service), { caller }),
+    database,
+    eventLog,
+    async hear() {
+      const heard: EventRecord[] = [];
+      const { stop } = await eventLog.subscribe({
+        group: "test.hears",
+        topics,
+        handle: async ({ records }) => void heard.push(...records),
+      });
+      ends.push(stop);
+      return heard;
+    },
+    async begin() {
+      for (const service of hosted.values()) {
+        ends.push(() => service.end());
+        await service.begin();
+      }
+    },
+    async quiet() {
+      for (let tries = 0; !(await isQuiet()); tries += 1) {
+        if (tries >= QUIET_TRIES_MAX) throw new Error("events are still on their way");
+        await new Promise((resolve) => setTimeout(resolve, QUIET_POLL_MS));
+      }
+    },
+    copy,
+  };
+}
