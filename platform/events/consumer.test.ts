@@ -138,13 +138,14 @@ describe("a consumer", async () => {
     await log.publish([orderCreated(a, "a5"), orderCreated(b, "b5")]);
     await until(async () => expect((await effectsByKey(database)).get(b)).toEqual(["b1", "b2", "b3", "b4", "b5"]));
     expect((await effectsByKey(database)).get(a)).toEqual(["a1"]);
-    const letters = await listDeadLetters(database, { group });
-    expect(letters).toMatchObject([
-      { key: a, state: "dead", tries: 4, cause: "Error: a2 is broken" },
-      { state: "waiting" },
-      { state: "waiting" },
-      { state: "waiting" },
-    ]);
+    await until(async () =>
+      expect(await listDeadLetters(database, { group })).toMatchObject([
+        { key: a, state: "dead", tries: 4, cause: "Error: a2 is broken" },
+        { state: "waiting" },
+        { state: "waiting" },
+        { state: "waiting" },
+      ]),
+    );
 
     broken.clear();
     broken.add("a4");
