@@ -9,6 +9,7 @@ import { callerToken } from "./caller-token.ts";
 import { type Command, helpOf, runCommand, UsageError } from "./command.ts";
 import { config } from "./config.ts";
 import { deadLetters } from "./dead-letters.ts";
+import { groups } from "./groups.ts";
 import { migrate } from "./migrate.ts";
 import { release } from "./release.ts";
 import { restore } from "./restore.ts";
@@ -20,6 +21,7 @@ const commands: Readonly<Record<string, Command>> = {
   config,
   "caller-token": callerToken,
   "dead-letters": deadLetters,
+  groups,
   backup,
   restore,
 };
@@ -68,6 +70,9 @@ describe("a command", () => {
     ["dead-letters", ["show", "orders.on-payment-settled"], "needs an EVENT_ID"],
     ["dead-letters", ["drop", "orders.on-payment-settled"], "needs an EVENT_ID or --key"],
     ["dead-letters", ["list", "--limit", "0"], "from 1 to 10000"],
+    ["groups", [], "say list or drop"],
+    ["groups", ["list", "orders.on-payment-settled"], "takes no group"],
+    ["groups", ["drop"], "needs a GROUP"],
     ["backup", [], "say one folder"],
     ["restore", ["a", "b"], "say the one folder"],
   ])("%s refuses %j, saying why", async (name, args, why) => {

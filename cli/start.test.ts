@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -78,6 +78,27 @@ it("tells that its port is taken, and leaves no server behind", async () => {
   expect(second.errors()).toMatch(/EADDRINUSE/);
   holder.close();
 });
+
+it("lists the groups of the log, and drops one once nobody runs it", async () => {
+  const run = (...args: string[]) => {
+    const { PATH = "" } = process.env;
+    return spawnSync(process.execPath, [join(root, "cli", "main.ts"), "groups", ...args, "--data", folder], {
+      encoding: "utf8",
+      env: { PATH },
+    });
+  };
+  const running = polis(["start", "--port", "0"]);
+  await running.said("ready");
+  const group = "orders.on-payment-settled";
+  expect(run("list").stdout).toMatch(/^orders\.on-payment-settled +lag \d+ {2}members 1$/m);
+  expect(run("drop", group)).toMatchObject({ status: 1, stderr: `polis: group ${group} is being run; stop it first\n` });
+  running.child.kill("SIGTERM");
+  expect(await running.ended).toBe(0);
+  expect(run("list", "--json").stdout).toMatch(/^\{"group":"orders\.on-payment-settled","members":0,"lag":"\d+"\}$/m);
+  expect(run("drop", group)).toMatchObject({ status: 0, stdout: `${group} dropped\n` });
+  expect(run("list").stdout).not.toContain(group);
+  expect(run("drop", group)).toMatchObject({ status: 1, stderr: `polis: there is no group ${group}\n` });
+}, 60_000);
 
 it("ends when its launcher is killed", async () => {
   const { child, lines, said } = polis(["start", "--port", "0"], { bare: false });

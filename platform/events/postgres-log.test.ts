@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type FetchedBatch, RecordRefusedError } from "#platform/events/event-log.ts";
 import { partitionOf } from "#platform/events/partition.ts";
+import { dropGroup, listGroups } from "#platform/events/postgres-groups.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
@@ -264,14 +265,18 @@ describe("the log in PostgreSQL", async () => {
     await until(() => expect(seen).toEqual(["a", "b"]));
     await until(async () => expect((await log.lag()).filter((lag) => lag.group === "g" && lag.events > 0n)).toEqual([]));
     expect(await log.prune()).toBe(0);
-    await expect(log.dropGroup("g")).rejects.toThrow("is being run");
-    await log.dropGroup("gone");
+    expect(await listGroups(database)).toEqual([
+      { group: "g", lag: 0n, members: 1 },
+      { group: "gone", lag: 2n, members: 0 },
+    ]);
+    await expect(dropGroup(database, "g")).rejects.toThrow("is being run");
+    await dropGroup(database, "gone");
     expect(await log.prune()).toBe(1);
     await log.publish([event("k", "c")]);
     await until(() => expect(seen).toEqual(["a", "b", "c"]));
     await subscription.stop();
     await until(async () => {
-      await log.dropGroup("g");
+      await dropGroup(database, "g");
     });
   });
 

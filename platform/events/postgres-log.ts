@@ -27,8 +27,6 @@ export type PostgresLogOptions = {
 export type PostgresLog = EventLog & {
   /** Deletes records that are past their topic's retention and behind every group; returns how many rows went. */
   prune(): Promise<number>;
-  /** Forgets a group, which then no longer holds back pruning. Throws while a member of it is alive. */
-  dropGroup(group: string): Promise<void>;
 };
 
 /** The log as tables in PostgreSQL. */
@@ -78,7 +76,6 @@ export function openPostgresLog({ database, logger, metrics, timings, wakeups }:
     subscribe: (options) => membership.subscribe(options),
     lag: () => lag(database),
     prune: () => prune(database),
-    dropGroup: (group) => dropGroup(database, group),
     close: () => membership.close(),
   };
 }
@@ -184,19 +181,4 @@ async function prune(database: Database): Promise<number> {
     pruned += rowCount;
     if (rowCount < ROWS_A_PRUNING) return pruned;
   }
-}
-
-async function dropGroup(database: Database, group: string): Promise<void> {
-  await database.transaction(async (tx) => {
-    const { rows } = await tx.query<{ id: number; alive: boolean }>({
-      text: `SELECT id, EXISTS (SELECT FROM members m WHERE g.id = ANY(m.groups) AND m.alive_until > clock_timestamp()) AS alive
-             FROM groups g WHERE name = $1 FOR UPDATE`,
-      values: [group],
-    });
-    const found = rows[0];
-    if (found === undefined) throw new Error(`there is no group ${group}`);
-    if (found.alive) throw new Error(`group ${group} is being run; stop it first`);
-    for (const table of ["leases", "positions"]) await tx.query({ text: `DELETE FROM ${table} WHERE group_id = $1`, values: [found.id] });
-    await tx.query({ text: "DELETE FROM groups WHERE id = $1", values: [found.id] });
-  });
 }

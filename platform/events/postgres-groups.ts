@@ -1,0 +1,42 @@
+import type { Database } from "#platform/postgres/database.ts";
+
+/*
+ * The groups of the log as somebody sees them who runs none. A group that is no longer run, such as that of a consumer which got
+ * another name, holds back pruning for ever.
+ */
+
+export type GroupStatus = {
+  readonly group: string;
+  /** Events that it has still before it, in all its partitions. */
+  readonly lag: bigint;
+  /** Processes that run it now. */
+  readonly members: number;
+};
+
+const MEMBERS = "(SELECT count(*)::int FROM members m WHERE g.id = ANY(m.groups) AND m.alive_until > clock_timestamp()) AS members";
+
+/** All groups, by name. */
+export async function listGroups(database: Database): Promise<GroupStatus[]> {
+  const { rows } = await database.query<GroupStatus>({
+    text: `SELECT g.name AS "group", ${MEMBERS},
+             coalesce((SELECT sum(greatest(p.next_offset - o.position, 0)) FROM positions o JOIN partitions p ON p.id = o.partition_id
+                       WHERE o.group_id = g.id), 0)::bigint AS lag
+           FROM groups g ORDER BY g.name`,
+  });
+  return rows;
+}
+
+/** Forgets a group, which then no longer holds back pruning. Throws while a member of it is alive, and where there is none of the name. */
+export async function dropGroup(database: Database, group: string): Promise<void> {
+  await database.transaction(async (tx) => {
+    const { rows } = await tx.query<{ id: number; members: number }>({
+      text: `SELECT id, ${MEMBERS} FROM groups g WHERE name = $1 FOR UPDATE`,
+      values: [group],
+    });
+    const found = rows[0];
+    if (found === undefined) throw new Error(`there is no group ${group}`);
+    if (found.members > 0) throw new Error(`group ${group} is being run; stop it first`);
+    for (const table of ["leases", "positions"]) await tx.query({ text: `DELETE FROM ${table} WHERE group_id = $1`, values: [found.id] });
+    await tx.query({ text: "DELETE FROM groups WHERE id = $1", values: [found.id] });
+  });
+}
