@@ -8,7 +8,7 @@ import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { logMigrations, orderCreated, serviceMigrations, testEventLog, testTimings } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { outboxInsert, parkRecords, retryParked } from "#platform/outbox/outbox.ts";
+import { deleteRows, outboxInsert, parkRecords, readRows, retryParked, takeLease } from "#platform/outbox/outbox.ts";
 import { type Relay, startRelay } from "#platform/outbox/relay.ts";
 import type { Database, Statement } from "#platform/postgres/database.ts";
 import { testDatabase, testLog } from "#platform/postgres/testing.ts";
@@ -196,6 +196,75 @@ describe("the relay of an outbox", async () => {
     await put(a5);
     await until(async () => expect((await logged()).get(a)?.at(-1)).toBe(a5.eventId));
     expect(await left("outbox_parked")).toBe(0);
+  });
+
+  test("publishes nothing once its lease may have ended, even if nobody has taken it", async () => {
+    let mayLead = true;
+    let refused = 0;
+    const renewing: Database = {
+      ...database,
+      query: async (statement) => {
+        if (statement.name === "outbox renew") throw new Error("Connection terminated unexpectedly");
+        if (statement.name !== "outbox lease") return database.query(statement);
+        if (!mayLead) {
+          refused += 1;
+          throw new Error("Connection terminated unexpectedly");
+        }
+        mayLead = false;
+        return database.query(statement);
+      },
+    };
+    const relay = start({ database: renewing });
+    const [first, second] = [orderCreated(uuidv7(), "1"), orderCreated(uuidv7(), "2")];
+    await put(first);
+    relay.wake();
+    await until(async () => expect([...(await logged()).keys()]).toEqual([first.key]));
+    await until(() => expect(refused).toBeGreaterThan(0));
+    await put(second);
+    relay.wake();
+    const before = refused;
+    await until(() => expect(refused).toBeGreaterThan(before + 3));
+    expect([...(await logged()).keys()]).toEqual([first.key]);
+    mayLead = true;
+    await until(async () => expect((await logged()).get(second.key)).toEqual([second.eventId]));
+  });
+
+  test("waits for the disk where it parks: the event is then nowhere else", async () => {
+    const seen: unknown[] = [];
+    const watched: Database = {
+      ...database,
+      transaction: (run, options) =>
+        database.transaction(
+          (tx) =>
+            run({
+              query: (statement) => tx.query(statement),
+              commit: async (statements) => {
+                for (const statement of statements) await tx.query(statement);
+                seen.push((await tx.query({ text: "SHOW synchronous_commit" })).rows[0]?.synchronous_commit);
+                await tx.commit([]);
+              },
+            }),
+          options,
+        ),
+    };
+    const refusing: EventLog = {
+      ...log,
+      systemId: log.systemId,
+      publish: ([record]) => Promise.reject(new RecordRefusedError(record as EventRecord, "it is not wanted")),
+    };
+    await put(orderCreated(uuidv7(), "a"));
+    start({ log: refusing, database: watched });
+    await until(async () => expect([await left(), await left("outbox_parked")]).toEqual([0, 1]));
+    expect(seen).toEqual(["on"]);
+  });
+
+  test("deletes nothing under a lease that is another's", async () => {
+    await put(orderCreated(uuidv7(), "a"));
+    const [token, other] = [crypto.randomUUID(), crypto.randomUUID()];
+    await takeLease(database, token, 60_000);
+    const ids = (await readRows(database)).map((row) => row.id);
+    expect((await database.query(deleteRows(ids, other))).rowCount).toBe(0);
+    expect((await database.query(deleteRows(ids, token))).rowCount).toBe(1);
   });
 
   test("reads nothing of what is parked until somebody asks for it", async () => {
