@@ -10,8 +10,9 @@ export default defineConfig({
     // Processes, since parts set timers, sockets and signals of their own; two, since the machines have two cores.
     pool: "forks",
     maxWorkers: 2,
-    testTimeout: 20_000,
-    hookTimeout: 30_000,
+    // Bounds for a machine that others work on as well; nothing waits for them where all is well.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     teardownTimeout: 15_000,
     reporters:
       process.env.CI === undefined

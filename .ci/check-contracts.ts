@@ -24,9 +24,13 @@ const gitText = (...args: readonly string[]): string =>
     ?.toString()
     .trim() ?? "";
 
-/** The commit that landed last: where HEAD left origin/main, or else the newest that is older than any change may wait. */
+/**
+ * The commit that landed last: where HEAD left origin/main; HEAD itself under contracts that aren't committed yet; or else the
+ * newest that is older than any change may wait.
+ */
 function lastLanded(): string | undefined {
   const head = gitText("rev-parse", "HEAD");
+  if (gitText("status", "--porcelain", "--", "contracts") !== "") return head;
   const fork = gitText("merge-base", "HEAD", "origin/main");
   if (fork !== "" && fork !== head) return fork;
   const headTimeS = Number(gitText("log", "-1", "--format=%ct"));

@@ -1,6 +1,6 @@
 import { userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
-import { deploymentSecret } from "#platform/access/secret.ts";
+import { existingSecret } from "#platform/access/secret.ts";
 import { readSettings } from "#platform/config/settings.ts";
 import { defineCommand, noPositionals, UsageError } from "./command.ts";
 import { parseDuration } from "./duration.ts";
@@ -13,7 +13,7 @@ export const callerToken = defineCommand({
   usage: ["caller-token --user UUID [--role NAME]… [--scope NAME]… [--second-factor] [--ttl 1h] [--data FOLDER]"],
   text: `
 Prints a token that names a user, signed with the secret of this deployment (POLIS_SECRET, or the data folder's own):
-  grpcurl -plaintext -H "authorization: Bearer $(polis caller-token --user …)" 127.0.0.1:50051 list
+  grpcurl -plaintext -H "authorization: Bearer $(node bin/polis.js caller-token --user …)" 127.0.0.1:50051 list
 
   --user UUID       whom it names
   --role NAME       a role beside \`user\`, which everyone has; may be repeated
@@ -35,7 +35,12 @@ Prints a token that names a user, signed with the secret of this deployment (POL
     const lifeMs = parseDuration(ttl);
     if (lifeMs === undefined || lifeMs > DAY_MS) throw new UsageError("--ttl must be a duration such as 15m, a day at the most");
     const { secret, dataFolder } = readSettings(process.env, settingsTable, flags);
-    const tokens = callerTokens({ secrets: [await deploymentSecret({ fromSetting: secret, folder: dataFolder })], lifeMs });
+    const signedWith = await existingSecret({ fromSetting: secret, folder: dataFolder });
+    if (signedWith === undefined)
+      throw new UsageError(
+        `there is no secret in ${dataFolder}: start Polis there first, or name its folder by --data, or set POLIS_SECRET`,
+      );
+    const tokens = callerTokens({ secrets: [signedWith], lifeMs });
     console.log(await tokens.sign(userCaller(user.toLowerCase(), { roles: role, scopes: scope, secondFactor })));
   },
 });

@@ -1,3 +1,4 @@
+import { groupName } from "#platform/events/define-consumer.ts";
 import { type DeadLetter, dropDeadLetters, listDeadLetters, replayDeadLetters, showDeadLetter } from "#platform/inbox/dead-letters.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { sqlState } from "#platform/postgres/errors.ts";
@@ -36,8 +37,10 @@ Works beside running processes; an embedded database that isn't running is start
   async run({ key, limit, json, ...flags }, [action, group, eventId, ...more]) {
     if (more.length > 0) throw new UsageError(`'${more.join(" ")}' is not expected here`);
     const act = actionOf(action, { group, eventId, key, limit: limitOf(limit), json });
+    const asked = servicesOf(group);
     const { settings, log } = await openSettings(flags);
-    for (const { name, consumers } of servicesOf(group)) {
+    let isSilent = true;
+    for (const { name, consumers } of asked) {
       const reached = await reachDatabase(name, { settings, log }).catch((error: unknown) => {
         if (sqlState(error) === NO_SUCH_DATABASE) return undefined;
         throw error;
@@ -45,11 +48,15 @@ Works beside running processes; an embedded database that isn't running is start
       if (reached === undefined) continue;
       const schemas = Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema));
       try {
-        for (const line of await act(reached.database, schemas)) console.log(line);
+        for (const line of await act(reached.database, schemas)) {
+          console.log(line);
+          isSilent = false;
+        }
       } finally {
         await reached.close();
       }
     }
+    if (isSilent) console.error("nothing is parked");
   },
 });
 
@@ -103,8 +110,9 @@ function limitOf(text: string): number {
 
 /** The services whose databases are to be asked: a group's own, or all that consume anything. */
 function servicesOf(group: string | undefined) {
-  const [name] = (group ?? "").split(".");
-  return chooseServices(systems, { names: group === undefined ? undefined : name }).services.filter(
-    ({ consumers }) => Object.keys(consumers).length > 0,
-  );
+  const consuming = chooseServices(systems, {}).services.filter(({ consumers }) => Object.keys(consumers).length > 0);
+  if (group === undefined) return consuming;
+  const groups = consuming.flatMap((service) => Object.keys(service.consumers).map((name) => groupName(service.name, name)));
+  if (!groups.includes(group)) throw new UsageError(`there is no group '${group}'; there are ${groups.join(", ")}`);
+  return consuming.filter(({ name }) => group.startsWith(`${name}.`));
 }

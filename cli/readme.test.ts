@@ -35,7 +35,7 @@ it("the first requests of the README do what it says", async () => {
     // Where a reader waits a second, the script waits for what the second is for.
     const settled = `until curl -s "$polis/orders" -H "$user" | grep -vq '"NEW"'; do sleep 0.05; done`;
     const script = blockUnder("First requests").replace("http://127.0.0.1:8080", url).replaceAll("sleep 1", settled);
-    const { stdout, status } = spawnSync("bash", ["-ec", script], { encoding: "utf8", timeout: 15_000 });
+    const { stdout, status } = spawnSync("bash", ["-ec", script], { encoding: "utf8", timeout: 45_000 });
     expect(status).toBe(0);
     expect(stdout).toMatch(/"status":"FINISHED"/);
     expect(stdout).toMatch(/"balance":"4000"/);

@@ -14,6 +14,15 @@ export async function deploymentSecret(from: { readonly fromSetting?: string | u
   return longEnough((await read(path)) ?? (await make(from.folder, path)), path);
 }
 
+/** The same, but none is made: undefined where there is neither. */
+export async function existingSecret(from: {
+  readonly fromSetting?: string | undefined;
+  readonly folder: string;
+}): Promise<string | undefined> {
+  const secret = from.fromSetting ?? (await read(join(from.folder, "secret")));
+  return secret === undefined ? undefined : longEnough(secret, "the secret");
+}
+
 function longEnough(secret: string, where: string): string {
   if (secret.length < SECRET_LENGTH_MIN) throw new Error(`${where}: a secret has at least ${SECRET_LENGTH_MIN} characters`);
   return secret;
