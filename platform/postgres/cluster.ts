@@ -236,8 +236,20 @@ export async function stopServer(cluster: Cluster): Promise<void> {
   try {
     await run(cluster, cluster.binaries.pgCtl, ["stop", "-D", cluster.data, "-m", "fast", "-w", "-t", "120"]);
   } catch (error) {
-    // It may have ended by itself meanwhile.
-    if (existsSync(join(cluster.data, "postmaster.pid"))) throw error;
+    // It may have ended by itself meanwhile, or been killed, and then its lock file is left.
+    if (await isServerAlive(cluster)) throw error;
+  }
+}
+
+async function isServerAlive(cluster: Cluster): Promise<boolean> {
+  const lock = await readFile(join(cluster.data, "postmaster.pid"), "utf8").catch(() => "");
+  const pid = Number.parseInt(lock, 10);
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 

@@ -91,6 +91,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
       await stopServer(cluster);
       await keeper.end().catch(() => undefined);
       await watching;
+      // The watch may have been starting it again when it was told to stop.
+      await stopServer(cluster);
     },
   };
 }
