@@ -13,7 +13,7 @@ import type { EventDataInit, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
 import { type NamedRows, namedRows } from "#platform/writes/named-rows.ts";
 import { Picture, UniqueValueTaken } from "#platform/writes/picture.ts";
-import { KEY, type Ref, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
+import { type Ref, refName, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
 
 export type BatchItem = ApplyItem & {
   readonly command?: Command | undefined;
@@ -52,7 +52,7 @@ export async function runBatch(tx: Transaction, { items, guards, publishes }: Ba
  * conflict that a table's definition names becomes that item's rejection.
  */
 export async function isolateBatch(tx: Transaction, { items, guards, publishes }: Batch): Promise<BatchResult> {
-  await Promise.all(guards.first.map((guard) => checked(tx, guard)));
+  await allEnded(guards.first.map((guard) => checked(tx, guard)));
   const { outcomes, published } = await runSlice(tx, { items, publishes }, 0);
   await tx.commit(guards.last(outcomes));
   return { outcomes, published };
@@ -68,8 +68,7 @@ async function runSlice(tx: Transaction, slice: Slice, conflicts: number): Promi
   await tx.query({ text: "SAVEPOINT slice" });
   try {
     const { outcomes, statements, published } = await decide(tx, slice, []);
-    for (const result of await Promise.allSettled(statements.map((statement) => tx.query(statement))))
-      if (result.status === "rejected") throw result.reason;
+    await allEnded(statements.map((statement) => tx.query(statement)));
     await tx.query({ text: "RELEASE SAVEPOINT slice" });
     return { outcomes, published };
   } catch (error) {
@@ -135,7 +134,7 @@ async function load(tx: Transaction, items: readonly BatchItem[], guards: readon
   const refs = new Map<Table<object>, Map<string, Ref<object>>>();
   const name = (ref: Ref<object>): void => {
     const ofTable = refs.get(ref.table) ?? new Map<string, Ref<object>>();
-    refs.set(ref.table, ofTable.set(ref.by === KEY ? ref.value : `${ref.by} ${ref.value}`, ref));
+    refs.set(ref.table, ofTable.set(refName(ref), ref));
   };
   for (const item of items) {
     for (const ref of namedBy(item).refs) name(ref);
@@ -149,9 +148,13 @@ async function load(tx: Transaction, items: readonly BatchItem[], guards: readon
     const answer = await tx.query(selectStatement(table, wanted, true));
     whatAnItemMayBreak(() => picture.load(table, rowsOf(table, answer)));
   });
-  // All are awaited even if one fails: nothing may still be on its way when the transaction ends.
-  for (const result of await Promise.allSettled([...guarded, ...loaded])) if (result.status === "rejected") throw result.reason;
+  await allEnded([...guarded, ...loaded]);
   return picture;
+}
+
+/** Awaits all even if one fails: nothing may still be on its way when the transaction, or its savepoint, ends. Throws the first failure. */
+async function allEnded(running: readonly Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(running)) if (result.status === "rejected") throw result.reason;
 }
 
 type Desk = Omit<Slice, "items"> & { readonly picture: Picture; readonly events: EventRecord[] };

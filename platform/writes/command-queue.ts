@@ -1,6 +1,6 @@
 import type { ApplyOutcome } from "#platform/events/apply.ts";
 import type { CommandItem } from "#platform/writes/command-item.ts";
-import { KEY, type Ref } from "#platform/writes/table.ts";
+import { type Ref, refName } from "#platform/writes/table.ts";
 
 export type Waiting = {
   readonly item: CommandItem;
@@ -16,22 +16,20 @@ class RowSet {
     for (const ref of refs) {
       if (ref.table.immutable) continue;
       const values = this.#tables.get(ref.table);
-      if (values === undefined) this.#tables.set(ref.table, new Set([rowValue(ref)]));
-      else values.add(rowValue(ref));
+      if (values === undefined) this.#tables.set(ref.table, new Set([refName(ref)]));
+      else values.add(refName(ref));
     }
   }
 
   delete(refs: readonly Ref<object>[]): void {
-    for (const ref of refs) this.#tables.get(ref.table)?.delete(rowValue(ref));
+    for (const ref of refs) this.#tables.get(ref.table)?.delete(refName(ref));
   }
 
   hasAny(refs: readonly Ref<object>[]): boolean {
-    for (const ref of refs) if (this.#tables.get(ref.table)?.has(rowValue(ref)) === true) return true;
+    for (const ref of refs) if (this.#tables.get(ref.table)?.has(refName(ref)) === true) return true;
     return false;
   }
 }
-
-const rowValue = ({ by, value }: Ref<object>): string => (by === KEY ? value : `${by} ${value}`);
 
 /**
  * Commands that wait for a batch. A command whose rows a batch in flight works on waits for its end, and so does what came

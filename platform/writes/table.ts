@@ -20,6 +20,9 @@ export class Ref<R extends object> {
   }
 }
 
+/** What a ref is told apart by from others of its table. */
+export const refName = ({ by, value }: Ref<object>): string => (by === KEY ? value : `${by} ${value}`);
+
 /** A unique index: a row can be named by its fields, none of which may be null then. */
 export type Unique<R extends object> = {
   readonly fields: readonly (keyof R & string)[];
