@@ -17,8 +17,8 @@ export type Sql = {
 };
 
 /**
- * An open transaction. Statements that are sent without waiting for each other share a round trip and run in order. BEGIN goes
- * out with the first of them as long as they are SELECTs; any other statement waits until BEGIN is known to be good.
+ * An open transaction. Statements that are sent without waiting for each other share a round trip and run in order; BEGIN goes
+ * out with the first of them. Where one fails, those behind it in its round trip fail alike.
  */
 export type Transaction = Sql & {
   /**

@@ -112,6 +112,26 @@ describe("a transaction", () => {
     expect(await ids()).toContain(41);
   });
 
+  test("behind a failure sends nothing on, and what was to be prepared there is prepared the next time", async () => {
+    const one = await openDatabase({
+      connection: await testDatabaseConnection(),
+      name: "one",
+      maxConnections: 1,
+      log: testLog,
+      metrics: new Metrics(),
+    });
+    const good = { name: "good", text: "SELECT 7 AS v" };
+    const failing = { name: "failing", text: "SELECT 1 / $1::int AS v", values: [0] };
+    const together = one.transaction((tx) => Promise.allSettled([failing, good, good].map((statement) => tx.query(statement))));
+    await expect(together).rejects.toThrow("rolled back");
+    await expect(one.transaction((tx) => tx.commit([failing, good]))).rejects.toSatisfy(isDataError);
+    for (let i = 0; i < 2; i++) {
+      const answers = await one.transaction((tx) => Promise.all([good, { ...failing, values: [1] }, good].map((each) => tx.query(each))));
+      expect(answers.map(({ rows }) => rows)).toEqual([[{ v: 7 }], [{ v: 1 }], [{ v: 7 }]]);
+    }
+    await one.close();
+  });
+
   test("takes no statement after its end", async () => {
     let leaked: Transaction | undefined;
     await database.transaction(async (tx) => {

@@ -5,7 +5,8 @@ import { type ConnectionLimit, processConnectionLimit } from "#platform/postgres
 import type { Database, Rows, Statement, Transaction } from "#platform/postgres/database.ts";
 import { isRetryable, sqlState } from "#platform/postgres/errors.ts";
 import { Pool } from "#platform/postgres/pool.ts";
-import { makeSend } from "#platform/postgres/statements.ts";
+import { sendTogether } from "#platform/postgres/round-trip.ts";
+import { sendables } from "#platform/postgres/statements.ts";
 import { type LostCommit, OpenTransaction } from "#platform/postgres/transaction.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -34,7 +35,7 @@ export type DatabaseOptions = {
  */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { name, log } = options;
-  const send = makeSend(options.preparedStatements ?? true);
+  const sendable = sendables(options.preparedStatements ?? true);
   const pool = new Pool({
     connection: options.connection,
     name,
@@ -45,9 +46,12 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   });
 
   async function query<R extends QueryResultRow = QueryResultRow>(statement: Statement): Promise<Rows<R>> {
+    const sent = sendable(statement);
     const client = await pool.acquire();
     try {
-      return await send<R>(client, statement);
+      const [answer] = await sendTogether(client, [sent]);
+      if (answer === undefined || "error" in answer) throw answer?.error;
+      return answer as unknown as Rows<R>;
     } finally {
       pool.release(client, client.getTransactionStatus() === "I");
     }
@@ -63,15 +67,16 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       log.warn({ err: cause, database: name, xid: mark.xid }, "connection lost at COMMIT; asking what became of the transaction");
       if (!(await wasCommitted(mark, query))) throw cause;
     };
-    const tx = new OpenTransaction(client, send, durable, resolveLost);
+    const tx = new OpenTransaction(client, sendable, durable, resolveLost);
     try {
       const value = await run(tx);
       if (tx.state === "open") await tx.commit([]);
       if (tx.state !== "committed") throw new Error("the transaction's COMMIT failed or wasn't waited for");
       return { kind: "committed", value };
     } catch (error) {
-      if (tx.state === "open" || tx.state === "committing") await tx.rollback();
-      return { kind: "failed", error, mayRetry: tx.state !== "committed" && isRetryable(error) };
+      const { state } = tx;
+      if (state === "open" || state === "committing") await tx.rollback();
+      return { kind: "failed", error, mayRetry: state !== "committed" && isRetryable(error) };
     } finally {
       if (isHeld) pool.release(client, tx.isAtRest);
     }

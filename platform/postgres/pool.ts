@@ -1,6 +1,5 @@
 import { Client, type ClientConfig } from "pg";
 import type { ConnectionLimit } from "#platform/postgres/connection-limit.ts";
-import { typeParsers } from "#platform/postgres/type-parsers.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -126,8 +125,6 @@ export class Pool {
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: ANSWER_TIMEOUT_MS,
       ...connection,
-      pipeline: true,
-      types: typeParsers,
     });
     this.#alive.add(client);
     // Without a listener the process ends when the server goes away. What was running is told by its own rejection.
@@ -174,10 +171,7 @@ export class Pool {
   }
 
   #end(client: Client): void {
-    const cut = setTimeout(
-      () => (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy(),
-      CLOSE_TIMEOUT_MS,
-    );
+    const cut = setTimeout(() => client.connection.stream.destroy(), CLOSE_TIMEOUT_MS);
     client.once("end", () => clearTimeout(cut));
     client.end().catch(() => undefined);
   }

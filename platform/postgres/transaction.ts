@@ -2,13 +2,19 @@ import { strict as assert } from "node:assert";
 import { type Client, DatabaseError, type QueryResultRow } from "pg";
 import type { Rows, Statement, Transaction } from "#platform/postgres/database.ts";
 import { isConnectionLost } from "#platform/postgres/errors.ts";
-import type { Send } from "#platform/postgres/statements.ts";
+import { type Answer, type Sendable, sendTogether } from "#platform/postgres/round-trip.ts";
+import type { MakeSendable } from "#platform/postgres/statements.ts";
 
 /** What identifies a transaction after its connection is gone; see `resolveOutcome`. */
 export type TransactionMark = { readonly xid: string; readonly epoch: string };
 
-/** The connection was lost at COMMIT; `mark` is there if the server had told it. */
+/** The connection was lost at COMMIT. */
 export type LostCommit = { readonly mark: TransactionMark; readonly cause: unknown };
+
+const BEGIN: Statement = { name: "begin", text: "BEGIN ISOLATION LEVEL READ COMMITTED" };
+const QUICK: Statement = { name: "quick", text: "SET LOCAL synchronous_commit = off" };
+const COMMIT: Statement = { name: "commit", text: "COMMIT" };
+const ROLLBACK: Statement = { text: "ROLLBACK" };
 
 /**
  * pg_current_xact_id assigns the id at once. The time at which statistics were last reset changes when the server recovers from
@@ -19,38 +25,29 @@ const MARK: Statement = {
   text: "SELECT pg_current_xact_id()::text AS xid, pg_stat_get_bgwriter_stat_reset_time()::text AS epoch",
 };
 
-/** An error of the server after which the session goes on: what it said of COMMIT is final. */
-const isFinalAnswer = (error: unknown): boolean => error instanceof DatabaseError && !isConnectionLost(error);
+/** `over`: the server has said that nothing was committed, or never will say what was. */
+type State = "open" | "committing" | "over" | "committed";
 
-/** `answered`: the server has said what became of COMMIT, or never will. */
-type State = "open" | "committing" | "answered" | "committed";
+type Waiting = { readonly statement: Sendable; readonly resolve: (rows: Rows<never>) => void; readonly reject: (error: unknown) => void };
 
 /** One attempt at a transaction, on one connection. */
 export class OpenTransaction implements Transaction {
   readonly #client: Client;
-  readonly #send: Send;
+  readonly #sendable: MakeSendable;
+  readonly #durable: boolean;
   readonly #resolveLost: (lost: LostCommit) => Promise<void>;
-  readonly #begun: Promise<unknown>;
-  readonly #mark: Promise<TransactionMark>;
-  #isBegun = false;
-  /** Statements that wait for BEGIN; what comes after one waits behind it. */
-  #held = 0;
+  #mark: TransactionMark | undefined;
+  /** Statements of this turn of the event loop, and those that were sent while a round trip was on its way. */
+  #waiting: Waiting[] = [];
+  #sending: Promise<void> | undefined;
   #state: State = "open";
 
   /** `resolveLost` returns if the transaction was committed all the same, and throws otherwise. */
-  constructor(client: Client, send: Send, durable: boolean, resolveLost: (lost: LostCommit) => Promise<void>) {
+  constructor(client: Client, sendable: MakeSendable, durable: boolean, resolveLost: (lost: LostCommit) => Promise<void>) {
     this.#client = client;
-    this.#send = send;
+    this.#sendable = sendable;
+    this.#durable = durable;
     this.#resolveLost = resolveLost;
-    this.#begun = client.query(`BEGIN ISOLATION LEVEL READ COMMITTED${durable ? "" : "; SET LOCAL synchronous_commit = off"}`).then(() => {
-      this.#isBegun = true;
-    });
-    this.#mark = send<{ xid: string; epoch: string | null }>(client, MARK).then(({ rows: [row] }) => ({
-      xid: row?.xid ?? "",
-      epoch: row?.epoch ?? "",
-    }));
-    this.#begun.catch(() => undefined);
-    this.#mark.catch(() => undefined);
   }
 
   get state(): State {
@@ -64,45 +61,74 @@ export class OpenTransaction implements Transaction {
 
   async query<R extends QueryResultRow = QueryResultRow>(statement: Statement): Promise<Rows<R>> {
     assert(this.#state === "open", "the transaction is over");
-    // Were BEGIN to fail, what is sent behind it would run by itself: harmless for a read, a torn transaction for a write.
-    if (this.#held > 0 || (!this.#isBegun && !/^\s*SELECT\b/i.test(statement.text))) {
-      this.#held += 1;
-      try {
-        await this.#begun;
-      } finally {
-        this.#held -= 1;
-      }
-    }
-    return this.#send<R>(this.#client, statement);
+    const sendable = this.#sendable(statement);
+    return new Promise<Rows<R>>((resolve, reject) => {
+      this.#waiting.push({ statement: sendable, resolve: resolve as Waiting["resolve"], reject });
+      this.#sending ??= Promise.resolve().then(() => this.#sendWaiting());
+    });
   }
 
   async commit(statements: readonly Statement[]): Promise<void> {
     assert(this.#state === "open", "the transaction is over");
     this.#state = "committing";
-    await this.#begun;
-    const mark = await this.#mark;
-    const sent = this.#send.all(this.#client, statements);
-    const [commit, ...results] = await Promise.allSettled([this.#client.query("COMMIT"), ...sent]);
-    this.#state = "answered";
-    const failure = results.find((result) => result.status === "rejected");
-    if (commit.status === "fulfilled") {
+    const last = statements.map(this.#sendable);
+    await this.#sending;
+    // Its mark must be known before it can be in doubt.
+    const mark = this.#mark ?? (await this.#begin([])).mark;
+    const answers = await sendTogether(this.#client, [...last, this.#sendable(COMMIT)]);
+    const failedAt = answers.findIndex((answer) => "error" in answer);
+    const commit = answers[last.length] as Answer;
+    if (!("error" in commit)) {
       // COMMIT of a failed transaction is answered with ROLLBACK.
-      if (commit.value.command !== "COMMIT")
-        throw failure?.reason ?? new Error("the transaction was rolled back: a statement in it had failed");
-    } else if (isFinalAnswer(commit.reason)) throw failure?.reason ?? commit.reason;
-    else if (failure !== undefined && isFinalAnswer(failure.reason)) throw failure.reason;
-    else await this.#resolveLost({ mark, cause: commit.reason });
+      this.#state = commit.tag === "COMMIT" ? "committed" : "over";
+      if (this.#state === "over") throw new Error("the transaction was rolled back: a statement in it had failed");
+      return;
+    }
+    const { error } = commit;
+    // What the server says of a statement before COMMIT tells that it skipped COMMIT; ROLLBACK is still to come.
+    if (error instanceof DatabaseError && failedAt < last.length) throw error;
+    this.#state = "over";
+    if (error instanceof DatabaseError && !isConnectionLost(error)) throw error;
+    await this.#resolveLost({ mark, cause: error });
     this.#state = "committed";
   }
 
   /** Takes everything back, behind whatever is still on its way. */
   async rollback(): Promise<void> {
-    this.#state = "committing";
-    try {
-      await this.#client.query("ROLLBACK");
-    } catch {
-      // The connection is gone, and the transaction with it: the pool learns of it from the connection.
+    this.#state = "over";
+    await this.#sending;
+    // Where the connection is gone, the transaction is as well, and the pool learns of it from the connection.
+    await sendTogether(this.#client, [this.#sendable(ROLLBACK)]);
+  }
+
+  /** Round trips one after the other, each with all that waits. */
+  async #sendWaiting(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting;
+      this.#waiting = [];
+      try {
+        const statements = group.map(({ statement }) => statement);
+        const answers = this.#mark === undefined ? (await this.#begin(statements)).answers : await sendTogether(this.#client, statements);
+        for (const [i, { resolve, reject }] of group.entries()) {
+          const answer = answers[i] as Answer;
+          if ("error" in answer) reject(answer.error);
+          else resolve(answer as unknown as Rows<never>);
+        }
+      } catch (error) {
+        for (const { reject } of group) reject(error);
+      }
     }
-    this.#state = "answered";
+    this.#sending = undefined;
+  }
+
+  /** BEGIN and the mark go out with the first statements: were BEGIN to fail, the server would skip them. */
+  async #begin(statements: readonly Sendable[]): Promise<{ mark: TransactionMark; answers: readonly Answer[] }> {
+    const first = [BEGIN, ...(this.#durable ? [] : [QUICK]), MARK].map(this.#sendable);
+    const answers = await sendTogether(this.#client, [...first, ...statements]);
+    const marked = answers[first.length - 1] as Answer;
+    if ("error" in marked) throw marked.error;
+    const [row] = marked.rows as { xid: string; epoch: string | null }[];
+    this.#mark = { xid: row?.xid ?? "", epoch: row?.epoch ?? "" };
+    return { mark: this.#mark, answers: answers.slice(first.length) };
   }
 }
