@@ -35,4 +35,4 @@ export type Guards = {
  * Carries out all items in one transaction. An item that fails is discarded alone; what concerns all (the connection, a
  * guard) throws, and nothing is written.
  */
-export type ApplyItems = (items: readonly ApplyItem[], guards: Guards) => Promise<ApplyOutcome[]>;
+export type ApplyItems = (items: readonly ApplyItem[], guards: Guards) => Promise<readonly ApplyOutcome[]>;

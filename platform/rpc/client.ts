@@ -5,7 +5,6 @@ import { type Cancellable, cancellableBy } from "#platform/rpc/cancellation.ts";
 import type { CallOptions, Context } from "#platform/rpc/context.ts";
 import { handOver, MessageTooLarge } from "#platform/rpc/handover.ts";
 import { assertCallsAllowed } from "#platform/rpc/no-calls.ts";
-import { ServedCall } from "#platform/rpc/served-call.ts";
 import { TIMEOUT_MS_DEFAULT } from "#platform/rpc/served-method.ts";
 import { textsAreSound, textViolations } from "#platform/rpc/texts.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
@@ -31,7 +30,7 @@ export type Peers = <S extends DescService>(service: S) => Client<S>;
 export type ClientBase = {
   readonly caller: Caller;
   /** The call (or event, or task) in which this client calls: its calls end with it and belong to its trace. */
-  readonly context?: Pick<Context, "deadlineMs" | "signal" | "traceparent">;
+  readonly context?: Pick<Context, "deadlineMs" | "signal" | "cancellation" | "traceparent">;
   /** For calls that don't say otherwise; without `timeoutMs` 15 s, or what is left of the context's time. */
   readonly defaults?: CallOptions;
 };
@@ -139,8 +138,7 @@ function makeCall(method: DescMethod, { caller, context, defaults }: ClientBase,
 function cancellationOf(context: ClientBase["context"], signal: AbortSignal | undefined): Cancellable | undefined {
   if (context === undefined) return signal === undefined ? undefined : cancellableBy(signal);
   if (signal !== undefined) return cancellableBy(AbortSignal.any([context.signal, signal]));
-  // A call that is served here is depended on directly: its AbortSignal would be made for nothing.
-  return context instanceof ServedCall ? context : cancellableBy(context.signal);
+  return context.cancellation ?? cancellableBy(context.signal);
 }
 
 /** What a client streams. Where its source fails, the call is cancelled, and the caller gets the source's own error. */

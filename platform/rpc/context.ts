@@ -1,4 +1,5 @@
 import type { Caller } from "#platform/access/caller.ts";
+import type { Cancellable } from "#platform/rpc/cancellation.ts";
 
 /**
  * What travels with a call, the same in process and over gRPC. Hand it on as it is: some of it is made when it is first
@@ -12,6 +13,8 @@ export type Context = {
   readonly signal: AbortSignal;
   /** Whether `signal` has fired; asking costs nothing. */
   readonly cancelled: boolean;
+  /** What the calls made in this one end with. Where it is missing, with `signal`, which costs a listener a call. */
+  readonly cancellation?: Cancellable;
   /** W3C trace context of the span that the call belongs to. */
   readonly traceparent: string;
   /** The client's `Idempotency-Key`, or one that the gateway made. */

@@ -33,6 +33,11 @@ export class ServedCall implements Context, Timed, Dependant, Cancellable {
     this.#letGo = letGo;
   }
 
+  /** Its calls hang on it directly: an AbortSignal would be made for nothing. */
+  get cancellation(): Cancellable {
+    return this;
+  }
+
   get traceparent(): string {
     return this.#span.traceparent;
   }

@@ -11,19 +11,16 @@ import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import type { EventDataInit, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
-import { type NamedRows, namedRows } from "#platform/writes/named-rows.ts";
+import type { NamedRows } from "#platform/writes/named-rows.ts";
 import { Picture, UniqueValueTaken } from "#platform/writes/picture.ts";
 import { type Ref, refName, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
 
-export type BatchItem = ApplyItem & {
-  readonly command?: Command | undefined;
-  /** Where they are known already. */
-  readonly named?: NamedRows;
+/** An item with what the batch knows of it. */
+export type BatchItem = {
+  readonly item: ApplyItem;
+  readonly command: Command | undefined;
+  readonly named: NamedRows;
 };
-
-const namedBy = (item: BatchItem): NamedRows => item.named ?? namedRows(item);
-
-export const noGuards: Guards = { first: [], last: () => [] };
 
 type Slice = {
   readonly items: readonly BatchItem[];
@@ -92,10 +89,8 @@ async function runAlone(tx: Transaction, slice: Slice, item: BatchItem, error: u
   return runSlice(tx, { ...slice, refused: reject(code) }, conflicts);
 }
 
-const conflictCode = (item: BatchItem, constraint: string): string | undefined =>
-  namedBy(item)
-    .refs.map((ref) => takenCode(ref.table, constraint))
-    .find((code) => code !== undefined);
+const conflictCode = ({ named }: BatchItem, constraint: string): string | undefined =>
+  named.refs.map((ref) => takenCode(ref.table, constraint)).find((code) => code !== undefined);
 
 type Decided = { readonly outcomes: ApplyOutcome[]; readonly statements: Statement[]; readonly published: number };
 
@@ -137,7 +132,7 @@ async function load(tx: Transaction, items: readonly BatchItem[], guards: readon
     refs.set(ref.table, ofTable.set(refName(ref), ref));
   };
   for (const item of items) {
-    for (const ref of namedBy(item).refs) name(ref);
+    for (const ref of item.named.refs) name(ref);
     if (item.command !== undefined) name(answers.row(item.command.key) as unknown as Ref<object>);
   }
   const guarded = guards.map((guard) => checked(tx, guard));
@@ -159,10 +154,8 @@ async function allEnded(running: readonly Promise<unknown>[]): Promise<void> {
 
 type Desk = Omit<Slice, "items"> & { readonly picture: Picture; readonly events: EventRecord[] };
 
-function runItem(item: BatchItem, { picture, events, publishes, refused }: Desk): ApplyOutcome {
-  const named = namedBy(item);
+function runItem({ item, command, named }: BatchItem, { picture, events, publishes, refused }: Desk): ApplyOutcome {
   if (named.failed !== undefined) return { kind: "failed", error: named.failed.error };
-  const { command } = item;
   const stored = command === undefined ? undefined : picture.row(answers.row(command.key));
   if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
   picture.begin();

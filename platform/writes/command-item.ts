@@ -3,6 +3,7 @@ import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
 import type { ApplyItem } from "#platform/events/apply.ts";
 import { uuidv7 } from "#platform/ids.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import type { BatchItem } from "#platform/writes/batch.ts";
 import type { Operation } from "#platform/writes/definitions.ts";
@@ -10,7 +11,7 @@ import type { Command } from "#platform/writes/idempotency.ts";
 import { type NamedRows, namedRows } from "#platform/writes/named-rows.ts";
 
 /** A call on its way into a batch. What many operations never ask for is made when it is first read. */
-export class CommandItem implements BatchItem {
+export class CommandItem implements ApplyItem, BatchItem {
   readonly input: Message;
   readonly now: Timestamp;
   readonly command: Command | undefined;
@@ -32,6 +33,10 @@ export class CommandItem implements BatchItem {
     this.now = timestampFromMs(nowMs);
   }
 
+  get item(): ApplyItem {
+    return this;
+  }
+
   get caller(): Caller {
     return this.context.caller;
   }
@@ -49,6 +54,13 @@ export class CommandItem implements BatchItem {
   get named(): NamedRows {
     this.#named ??= namedRows(this);
     return this.#named;
+  }
+
+  /** Why it needn't be begun any more; never once its peers were asked. */
+  givenUp(nowMs: number): CallError | undefined {
+    if (this.isBegun) return undefined;
+    if (this.context.deadlineMs <= nowMs) return new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "Given up before it was begun.");
+    return this.context.cancelled ? new CallError("CANCELLED", "cancelled", "Given up before it was begun.") : undefined;
   }
 
   get trace(): ApplyItem["trace"] {

@@ -1,8 +1,10 @@
 import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
+import type { ApplyItem } from "#platform/events/apply.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { testDatabase } from "#platform/postgres/testing.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
@@ -107,4 +109,16 @@ export async function outcomeOf(writer: Writer, wanted: Move, context: Context =
 export const potsIn = async (database: Database): Promise<Record<string, bigint>> => {
   const { rows } = await database.query<Pot>({ text: "SELECT * FROM pots ORDER BY name" });
   return Object.fromEntries(rows.map(({ name, amount }) => [name, amount]));
+};
+
+/** An item of which a test only looks at the rows. */
+export const anyItem: ApplyItem = {
+  parts: { write: () => undefined },
+  input: undefined,
+  prepared: undefined,
+  caller: userCaller(userId),
+  id: userId,
+  commandId: userId,
+  now: timestampFromMs(0),
+  trace: { traceparent: "", causationId: "" },
 };

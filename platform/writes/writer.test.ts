@@ -2,16 +2,19 @@ import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { TransactionSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
+import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { PaymentsService, TopUpRequestSchema } from "#contracts/polis/payments/v1/payments_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
+import type { ApplyItem } from "#platform/events/apply.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
-import { operation, runOperation } from "#platform/writes/definitions.ts";
+import { operation, runOperation, type Tx } from "#platform/writes/definitions.ts";
 import { pruneAnswers } from "#platform/writes/idempotency.ts";
 import {
+  anyItem,
   contextOf,
   type Move,
   move,
@@ -251,6 +254,38 @@ test("what has asked its peers is carried out, past every bound and deadline", a
   expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(asked.mock.calls.length);
   expect(Object.keys(await potsIn(database))).toHaveLength(asked.mock.calls.length);
   expect(asked).toHaveBeenCalledTimes(2);
+});
+
+test("commands and what consumers have ready share a transaction; one whose guard stops it stops nobody else", async () => {
+  await clean(database);
+  const published = vi.fn();
+  const writer = writerOn(database, {}, published);
+  const put = (pot: string): ApplyItem => ({
+    ...anyItem,
+    parts: {
+      write(tx: Tx) {
+        tx.insert(pots, { name: pot, amount: 1n, nick: pot });
+        tx.publish(OrderCreatedSchema, { orderId: userId, userId, amount: 1n, description: pot, currency: "RUB" });
+      },
+    },
+  });
+  const count = { text: "SELECT 1" };
+  const last = vi.fn(() => [count]);
+  const all = [outcomeOf(writer, { pot: "a", amount: 1n }), writer.apply([put("b"), put("c")], { first: [count], last })];
+  expect(await Promise.all(all)).toEqual(["1", Array.from({ length: 2 }, () => ({ kind: "applied", answer: undefined }))]);
+  expect(published).toHaveBeenCalledTimes(1);
+  expect(last).toHaveBeenCalledWith([expect.anything(), expect.anything()]);
+  const check = () => {
+    throw new Error("shut out");
+  };
+  const [command, stopped, other] = await Promise.allSettled([
+    outcomeOf(writer, { pot: "d", amount: 1n }),
+    writer.apply([put("e")], { first: [{ ...count, check }], last: () => [] }),
+    writer.apply([put("f")], { first: [], last: () => [] }),
+  ]);
+  expect([command, other]).toMatchObject([{ value: "1" }, { value: [{ kind: "applied" }] }]);
+  expect(stopped).toMatchObject({ reason: new Error("shut out") });
+  expect(Object.keys(await potsIn(database))).toEqual(["a", "b", "c", "d", "f"]);
 });
 
 test("keys are forgotten after seven days, in bounded batches", async () => {

@@ -1,7 +1,7 @@
-import type { DescMessage, DescMethodUnary, Message } from "@bufbuild/protobuf";
+import type { DescMethodUnary, Message } from "@bufbuild/protobuf";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import { methodOptions } from "#platform/contract/method-options.ts";
-import type { ApplyItems, ApplyOutcome, Guards } from "#platform/events/apply.ts";
+import type { ApplyItems, ApplyOutcome } from "#platform/events/apply.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
@@ -9,21 +9,17 @@ import { CallError } from "#platform/rpc/call-error.ts";
 import type { Peers } from "#platform/rpc/client.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import { withoutCalls } from "#platform/rpc/no-calls.ts";
-import type { Metrics } from "#platform/telemetry/metrics.ts";
-import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, noGuards, runBatch } from "#platform/writes/batch.ts";
+import { Batches, type BatchesOptions, type BatchSettings } from "#platform/writes/batches.ts";
 import { callErrorOf } from "#platform/writes/call-error-of.ts";
 import { CommandItem } from "#platform/writes/command-item.ts";
-import { CommandQueue, type Waiting } from "#platform/writes/command-queue.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
 import { answers, type Command, commandOf, findAnswer, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
+import { namedRows } from "#platform/writes/named-rows.ts";
 import { insertStatement, rowsOf, selectStatement } from "#platform/writes/table.ts";
 
-export type WriterSettings = {
+export type WriterSettings = BatchSettings & {
   /** Commands that wait or are carried out; past it a caller is told to try later. */
   readonly waitingMax: number;
-  readonly batchMax: number;
-  /** Batches at once: the database works on one while the next is made. Rows in common wait for each other by their locks. */
-  readonly inFlightMax: number;
 };
 
 const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3 };
@@ -33,41 +29,16 @@ export class Writer {
   readonly #database: Database;
   readonly #clock: Clock;
   readonly #settings: WriterSettings;
-  readonly #publishes: ReadonlySet<DescMessage>;
-  readonly #published: () => void;
-  readonly #queue = new CommandQueue();
+  readonly #batches: Batches;
   /** Commands that run here now, before their batch: a repeat waits for the first. */
   readonly #running = new Map<string, Promise<Message | Rejection>>();
-  readonly #sizes;
-  readonly #durations;
-  readonly #labels: { readonly service: string };
   #admitted = 0;
-  #inFlight = 0;
-  #scheduled = false;
 
-  /** `publishes` are the events that the service may publish; `published` is told after each commit that left events in the outbox. */
-  constructor(options: {
-    service: string;
-    database: Database;
-    metrics: Metrics;
-    publishes: readonly DescMessage[];
-    published: () => void;
-    clock?: Clock;
-    settings?: Partial<WriterSettings>;
-  }) {
+  constructor({ clock, settings, ...options }: BatchesOptions & { readonly clock?: Clock; readonly settings?: Partial<WriterSettings> }) {
     this.#database = options.database;
-    this.#clock = options.clock ?? systemClock;
-    this.#settings = { ...writerDefaults, ...options.settings };
-    this.#publishes = new Set(options.publishes);
-    this.#published = options.published;
-    this.#labels = { service: options.service };
-    this.#sizes = options.metrics.histogram(
-      "polis_batch_items",
-      "Commands and events carried out in one transaction",
-      ["service"],
-      [1, 4, 16, 64, 256, 1024],
-    );
-    this.#durations = options.metrics.histogram("polis_batch_duration_seconds", "From the start of a batch to its commit", ["service"]);
+    this.#clock = clock ?? systemClock;
+    this.#settings = { ...writerDefaults, ...settings };
+    this.#batches = new Batches(options, this.#settings);
   }
 
   /** One command: `prepare` now, the rest in a batch. */
@@ -88,28 +59,12 @@ export class Writer {
     return this.#admit(() => this.#once(command, () => this.#runAlone(operation, item)));
   }
 
-  /** Carries out `items` in one transaction at once; see ApplyItems. */
-  readonly apply: ApplyItems = async (items, guards) => {
-    const end = this.#durations.startTimer(this.#labels);
-    this.#sizes.observe(this.#labels, items.length);
-    const { outcomes, published } = await this.#transact(items, guards);
-    end();
-    if (published > 0) this.#published();
-    return outcomes;
-  };
-
-  async #transact(items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
-    const batch = { items, guards, publishes: this.#publishes };
-    // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.
-    for (const attempt of [runBatch, runBatch]) {
-      try {
-        return await this.#database.transaction((tx) => attempt(tx, batch));
-      } catch (error) {
-        if (!isFaultOfAnItem(error)) throw error;
-      }
-    }
-    return this.#database.transaction((tx) => isolateBatch(tx, batch));
-  }
+  /** Carries out what a consumer has ready; see ApplyItems. */
+  readonly apply: ApplyItems = (items, guards) =>
+    this.#batches.carryOut(
+      items.map((item) => ({ item, command: undefined, named: namedRows(item) })),
+      guards,
+    );
 
   /** What is past the bound is refused here, before any of it has happened: never after a peer was asked to do something. */
   async #admit(run: () => Promise<Message | Rejection>): Promise<Message | Rejection> {
@@ -182,57 +137,14 @@ export class Writer {
   }
 
   async #answer(item: CommandItem): Promise<Message | Rejection> {
-    const outcome = await new Promise<ApplyOutcome>((resolve, reject) => {
-      this.#queue.push({ item, resolve, reject });
-      this.#schedule();
-    });
-    if (outcome.kind === "failed") throw outcome.error;
-    return outcome.answer as Message | Rejection;
-  }
-
-  #schedule(): void {
-    if (this.#scheduled || this.#inFlight >= this.#settings.inFlightMax) return;
-    this.#scheduled = true;
-    // After what has arrived in this turn of the event loop: all of it shares the batch.
-    setImmediate(() => {
-      this.#scheduled = false;
-      void this.#runNext();
-    });
-  }
-
-  async #runNext(): Promise<void> {
-    const taken = this.#queue.take(this.#settings.batchMax);
-    // Dropped before its batch, never after: what is in a batch, or has asked its peers, is carried out and answered.
-    const batch = taken.filter((waiting) => !this.#dropLate(waiting));
-    if (taken.length === 0) return;
-    this.#inFlight += 1;
-    if (this.#queue.length > 0) this.#schedule();
+    let outcome: ApplyOutcome | undefined;
     try {
-      const outcomes =
-        batch.length === 0
-          ? []
-          : await this.apply(
-              batch.map(({ item }) => item),
-              noGuards,
-            );
-      for (const [index, { resolve }] of batch.entries()) resolve(outcomes[index] as ApplyOutcome);
+      [outcome] = await this.#batches.carryOut([item], undefined, () => item.givenUp(this.#clock()));
     } catch (error) {
-      const callError = callErrorOf(error);
-      for (const { reject } of batch) reject(callError);
-    } finally {
-      this.#inFlight -= 1;
-      this.#queue.release(taken);
-      if (this.#queue.length > 0) this.#schedule();
+      throw callErrorOf(error);
     }
-  }
-
-  #dropLate({ item: { context, isBegun }, reject }: Waiting): boolean {
-    if (isBegun) return false;
-    if (context.deadlineMs <= this.#clock())
-      reject(new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "Given up before it was begun."));
-    else if (context.cancelled) reject(new CallError("CANCELLED", "cancelled", "Given up before it was begun."));
-    else return false;
-    return true;
+    if (outcome?.kind !== "applied") throw outcome?.error;
+    return outcome.answer as Message | Rejection;
   }
 }
 

@@ -8,7 +8,7 @@ const account = (id: string, balance: bigint, currency = "RUB"): Side => ({
   kind: "account",
   account: { id, balance, currency, userId: id, kind: "current", ownerKey: undefined, createdAt: now, updatedAt: now } satisfies AccountRow,
 });
-const house = (id: string): Side => ({ kind: "house", id });
+const house = (name: string, currency = "RUB"): Side => ({ kind: "house", account: { id: name, name, currency } });
 const leg = (debit: Side, credit: Side, amount: bigint, currency = "RUB"): ResolvedLeg => ({ debit, credit, amount, currency });
 const post = (legs: readonly ResolvedLeg[]) => postAt(legs, now);
 const balances = (outcome: Posted | RejectionReason) =>

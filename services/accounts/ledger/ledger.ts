@@ -1,11 +1,14 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import type { AccountRow } from "../tables.ts";
+import type { AccountRow, HouseAccount } from "../tables.ts";
 
 /** The largest balance that fits a bigint of PostgreSQL and an int64 of Protobuf. */
 export const BALANCE_MAX = 2n ** 63n - 1n;
 
 /** One side of a leg: an account with a limit, one of the house without, or none. */
-export type Side = { readonly kind: "account"; readonly account: AccountRow } | { readonly kind: "house"; readonly id: string } | undefined;
+export type Side =
+  | { readonly kind: "account"; readonly account: AccountRow }
+  | { readonly kind: "house"; readonly account: HouseAccount }
+  | undefined;
 
 export type ResolvedLeg = { readonly debit: Side; readonly credit: Side; readonly amount: bigint; readonly currency: string };
 
@@ -24,7 +27,7 @@ export function post(legs: readonly ResolvedLeg[], now: Timestamp): Posted | Rej
   const moved = new Map<string, AccountRow>();
   for (const { debit, credit, amount, currency } of legs) {
     if (debit === undefined || credit === undefined) return "account_not_found";
-    if (sideId(debit) === sideId(credit)) return "same_account";
+    if (debit.account.id === credit.account.id) return "same_account";
     if (!isOf(debit, currency) || !isOf(credit, currency)) return "currency_mismatch";
     if (debit.kind === "account") {
       const { account } = debit;
@@ -42,6 +45,4 @@ export function post(legs: readonly ResolvedLeg[], now: Timestamp): Posted | Rej
   return { moved: moved.values() };
 }
 
-export const sideId = (side: NonNullable<Side>): string => (side.kind === "account" ? side.account.id : side.id);
-
-const isOf = (side: NonNullable<Side>, currency: string): boolean => side.kind === "house" || side.account.currency === currency;
+const isOf = ({ account }: NonNullable<Side>, currency: string): boolean => account.currency === currency;

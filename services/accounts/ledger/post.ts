@@ -5,7 +5,7 @@ import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import type { Ref } from "#platform/writes/table.ts";
 import { DEFAULT_KIND, ownerKey } from "../accounts/account.ts";
-import { type AccountRow, accounts, houseAccounts, type PostingRow, postings } from "../tables.ts";
+import { type AccountRow, accounts, type HouseAccount, houseAccounts, type PostingRow, postings } from "../tables.ts";
 import { post as decide, type ResolvedLeg, type Side } from "./ledger.ts";
 import { contentOf, legId, postedRows, rejectedRow, toPosting } from "./posting.ts";
 
@@ -35,10 +35,8 @@ export const post = operation(AccountsService.method.post, {
     for (const row of rows) tx.insert(postings, row);
     if (typeof outcome !== "string") {
       for (const account of outcome.moved) tx.update(accounts, account);
-      for (const { debit, credit, currency } of request.legs) {
-        for (const ref of [debit, credit])
-          if (ref?.account.case === "house") tx.ensure(houseAccounts, houseAccount(ref.account.value, currency));
-      }
+      for (const { debit, credit } of legs)
+        for (const side of [debit, credit]) if (side?.kind === "house") tx.ensure(houseAccounts, side.account);
     }
     return toPosting(rows as [PostingRow]);
   },
@@ -58,10 +56,10 @@ function rowOf(ref: AccountRef | undefined): Ref<AccountRow> | undefined {
 
 function sideOf(ref: AccountRef | undefined, account: AccountRow | undefined, currency: string): Side {
   assert(ref !== undefined, "validation lets no leg through without its accounts");
-  if (ref.account.case === "house") return { kind: "house", id: houseAccount(ref.account.value, currency).id };
+  if (ref.account.case === "house") return { kind: "house", account: houseAccount(ref.account.value, currency) };
   return account && { kind: "account", account };
 }
 
-const houseAccount = (name: string, currency: string) => ({ id: derivedUuid("house", name, currency), name, currency });
+const houseAccount = (name: string, currency: string): HouseAccount => ({ id: derivedUuid("house", name, currency), name, currency });
 
 const isThere = <T>(value: T | undefined): value is T => value !== undefined;

@@ -9,7 +9,7 @@ import {
 } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { derivedUuid } from "#platform/ids.ts";
 import type { PostingRow } from "../tables.ts";
-import { type RejectionReason, type ResolvedLeg, sideId } from "./ledger.ts";
+import type { RejectionReason, ResolvedLeg } from "./ledger.ts";
 
 /** At most so many legs has a posting; the contract says the same. */
 export const LEGS_MAX = 64;
@@ -47,8 +47,8 @@ export const postedRows = (request: PostRequest, legs: readonly ResolvedLeg[], c
     outcome: "POSTED",
     reason: undefined,
     content,
-    debitAccountId: debit && sideId(debit),
-    creditAccountId: credit && sideId(credit),
+    debitAccountId: debit?.account.id,
+    creditAccountId: credit?.account.id,
     amount,
     currency,
     referenceOrderId: request.referenceOrderId,

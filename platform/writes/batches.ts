@@ -1,0 +1,157 @@
+import type { DescMessage } from "@bufbuild/protobuf";
+import type { ApplyOutcome, Guards } from "#platform/events/apply.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import { isConnectionLost, OutcomeUnknown } from "#platform/postgres/errors.ts";
+import type { CallError } from "#platform/rpc/call-error.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, runBatch } from "#platform/writes/batch.ts";
+import { type Work, WorkQueue } from "#platform/writes/work-queue.ts";
+
+export type BatchesOptions = {
+  readonly service: string;
+  readonly database: Database;
+  readonly metrics: Metrics;
+  /** The events that the service may publish. */
+  readonly publishes: readonly DescMessage[];
+  /** Told after each commit that left events in the outbox. */
+  readonly published: () => void;
+};
+
+export type BatchSettings = {
+  readonly batchMax: number;
+  /** Batches at once: the database works on one while the next is made. Rows in common wait for each other by their locks. */
+  readonly inFlightMax: number;
+};
+
+/** Puts the work of one service, of its callers and its consumers alike, into shared transactions. */
+export class Batches {
+  readonly #options: BatchesOptions;
+  readonly #settings: BatchSettings;
+  readonly #publishes: ReadonlySet<DescMessage>;
+  readonly #queue = new WorkQueue();
+  readonly #sizes;
+  readonly #durations;
+  readonly #labels: { readonly service: string };
+  #inFlight = 0;
+  #scheduled = false;
+
+  constructor(options: BatchesOptions, settings: BatchSettings) {
+    this.#options = options;
+    this.#settings = settings;
+    this.#publishes = new Set(options.publishes);
+    this.#labels = { service: options.service };
+    this.#sizes = options.metrics.histogram(
+      "polis_batch_items",
+      "Commands and events carried out in one transaction",
+      ["service"],
+      [1, 4, 16, 64, 256, 1024],
+    );
+    this.#durations = options.metrics.histogram("polis_batch_duration_seconds", "From the start of a batch to its commit", ["service"]);
+  }
+
+  /** Carries out `items` in one transaction, with whatever else waits; the outcome of each, in their order. */
+  carryOut(
+    items: readonly BatchItem[],
+    guards: Guards | undefined,
+    givenUp: () => CallError | undefined = () => undefined,
+  ): Promise<readonly ApplyOutcome[]> {
+    return new Promise((done, failed) => {
+      this.#queue.push({ items, guards, givenUp, done, failed });
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#inFlight >= this.#settings.inFlightMax) return;
+    this.#scheduled = true;
+    // After what has arrived in this turn of the event loop: all of it shares the batch.
+    setImmediate(() => {
+      this.#scheduled = false;
+      void this.#runNext();
+    });
+  }
+
+  async #runNext(): Promise<void> {
+    const taken = this.#queue.take(this.#settings.batchMax);
+    if (taken.length === 0) return;
+    this.#inFlight += 1;
+    if (this.#queue.length > 0) this.#schedule();
+    try {
+      // Dropped before its batch, never after: what is in a batch is carried out and answered.
+      await this.#share(taken.filter(isWanted));
+    } finally {
+      this.#inFlight -= 1;
+      this.#queue.release(taken);
+      if (this.#queue.length > 0) this.#schedule();
+    }
+  }
+
+  /** One transaction for all; where a consumer's guard or statement stops it, one for each consumer's work and one for the commands. */
+  async #share(works: readonly Work[]): Promise<void> {
+    if (works.length === 0) return;
+    try {
+      for (const [{ done }, outcomes] of shares(works, await this.#observed(works))) done(outcomes);
+    } catch (error) {
+      const parts = mayFareBetterApart(error) ? apart(works) : [works];
+      if (parts.length > 1) for (const part of parts) await this.#share(part);
+      else for (const { failed } of works) failed(error);
+    }
+  }
+
+  async #observed(works: readonly Work[]): Promise<readonly ApplyOutcome[]> {
+    const end = this.#durations.startTimer(this.#labels);
+    const items = works.flatMap((work) => work.items);
+    this.#sizes.observe(this.#labels, items.length);
+    const { outcomes, published } = await this.#transact(items, guardsOf(works));
+    end();
+    if (published > 0) this.#options.published();
+    return outcomes;
+  }
+
+  async #transact(items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
+    const { database } = this.#options;
+    const batch = { items, guards, publishes: this.#publishes };
+    // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.
+    for (const attempt of [runBatch, runBatch]) {
+      try {
+        return await database.transaction((tx) => attempt(tx, batch));
+      } catch (error) {
+        if (!isFaultOfAnItem(error)) throw error;
+      }
+    }
+    return database.transaction((tx) => isolateBatch(tx, batch));
+  }
+}
+
+function isWanted({ givenUp, failed }: Work): boolean {
+  const reason = givenUp();
+  if (reason !== undefined) failed(reason);
+  return reason === undefined;
+}
+
+/** Nothing was written, and not because the database is away: whoever isn't to blame shouldn't suffer. */
+const mayFareBetterApart = (error: unknown): boolean => !isConnectionLost(error) && !(error instanceof OutcomeUnknown);
+
+function apart(works: readonly Work[]): Work[][] {
+  const commands = works.filter(({ guards }) => guards === undefined);
+  const others = works.filter(({ guards }) => guards !== undefined).map((work) => [work]);
+  return commands.length === 0 ? others : [commands, ...others];
+}
+
+function guardsOf(works: readonly Work[]): Guards {
+  return {
+    first: works.flatMap(({ guards }) => guards?.first ?? []),
+    last: (outcomes) => shares(works, outcomes).flatMap(([{ guards }, own]) => guards?.last(own) ?? []),
+  };
+}
+
+/** To each work the outcomes of its own items. */
+function shares(works: readonly Work[], outcomes: readonly ApplyOutcome[]): [Work, readonly ApplyOutcome[]][] {
+  let from = 0;
+  return works.map((work) => {
+    const to = from + work.items.length;
+    const own = outcomes.slice(from, to);
+    from = to;
+    return [work, own];
+  });
+}

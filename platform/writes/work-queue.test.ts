@@ -1,0 +1,70 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Ref } from "#platform/writes/table.ts";
+import { anyItem, pots } from "#platform/writes/testing.ts";
+import { type Work, WorkQueue } from "#platform/writes/work-queue.ts";
+
+type Named = Work & { readonly number: number; readonly rows: readonly string[] };
+
+/** Work of `size` items, all of which name these rows; without items it names none. */
+const work = (number: number, named: readonly string[], size: number): Named => {
+  const rows = size === 0 ? [] : named;
+  const refs = rows.map((row) => pots.row(row) as unknown as Ref<object>);
+  const item = { item: anyItem, command: undefined, named: { locks: refs, refs } };
+  const ignore = () => undefined;
+  return {
+    number,
+    rows,
+    items: Array.from({ length: size }, () => item),
+    guards: undefined,
+    givenUp: ignore,
+    done: ignore,
+    failed: ignore,
+  };
+};
+
+test("all work is taken, in its order for each row, and no two batches in flight share a row", () => {
+  const rows = fc.uniqueArray(fc.constantFrom("a", "b", "c", "d"), { maxLength: 3 });
+  const works = fc.array(fc.tuple(rows, fc.integer({ min: 0, max: 12 })), { minLength: 1, maxLength: 40 });
+  const steps = fc.infiniteStream(fc.nat(2));
+  fc.assert(
+    fc.property(works, fc.integer({ min: 1, max: 8 }), steps, (wanted, max, chooseNext) => {
+      const queue = new WorkQueue();
+      for (const [i, [named, size]] of wanted.entries()) queue.push(work(i, named, size));
+      const inFlight: Named[][] = [];
+      const taken: Named[] = [];
+      while (queue.length > 0 || inFlight.length > 0) {
+        const batch = chooseNext.next().value === 0 && inFlight.length > 0 ? [] : (queue.take(max) as Named[]);
+        if (batch.length > 0) {
+          const others = inFlight.flat().flatMap(({ rows: held }) => held);
+          expect(batch.flatMap(({ rows: own }) => own).filter((row) => others.includes(row))).toEqual([]);
+          const size = batch.reduce((sum, { items }) => sum + items.length, 0);
+          expect(batch.length === 1 || size <= max).toBe(true);
+          inFlight.push(batch);
+          taken.push(...batch);
+        } else {
+          // With nothing in flight there is always something to take.
+          expect(inFlight.length).toBeGreaterThan(0);
+          queue.release(inFlight.shift() as Named[]);
+        }
+      }
+      expect(taken).toHaveLength(wanted.length);
+      for (const row of ["a", "b", "c", "d"]) {
+        const ofRow = taken.filter(({ rows: named }) => named.includes(row)).map(({ number }) => number);
+        expect(ofRow).toEqual([...ofRow].sort((a, b) => a - b));
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("a small batch isn't begun beside another while most of what waits would have to wait for it", () => {
+  const queue = new WorkQueue();
+  queue.push(work(0, ["a"], 1));
+  const first = queue.take(10);
+  for (const number of [1, 2, 3]) queue.push(work(number, ["a"], 1));
+  queue.push(work(4, ["b"], 1));
+  expect(queue.take(10)).toEqual([]);
+  queue.release(first);
+  expect(queue.take(10)).toHaveLength(4);
+});
