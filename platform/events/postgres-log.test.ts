@@ -129,6 +129,68 @@ describe("the log in PostgreSQL", async () => {
     await until(() => expect(seen).toEqual(["a"]));
   });
 
+  /** A view of the database that counts what is read of the log. */
+  const counting = (): { on: Database; fetches: () => number } => {
+    let fetches = 0;
+    const on: Database = {
+      ...database,
+      query(statement) {
+        if (statement.name === "log fetch") fetches += 1;
+        return database.query(statement);
+      },
+    };
+    return { on, fetches: () => fetches };
+  };
+
+  test("hands what this process appends to its own groups without reading it back", async () => {
+    const { on, fetches } = counting();
+    const here = open(on);
+    const seen: string[] = [];
+    const handle = async ({ records }: FetchedBatch): Promise<void> => void seen.push(...records.map((record) => record.eventId));
+    await here.subscribe({ group: "g", topics: ["t"], handle });
+    for (let n = 0; n < 20; n++) {
+      await here.publish([event("k", String(n)), event("k", `${n} too`)]);
+      await until(() => expect(seen).toHaveLength(2 * n + 2));
+    }
+    expect(seen).toEqual(Array.from({ length: 20 }, (_, n) => [String(n), `${n} too`]).flat());
+    expect(fetches()).toBe(0);
+    await until(async () => expect((await here.lag()).map((lag) => Number(lag.events))).toEqual([0, 0, 0, 0]));
+  });
+
+  test("reads what lies between what it knows and what was appended here", async () => {
+    const here = open();
+    const elsewhere = open();
+    const seen: string[] = [];
+    const first = Promise.withResolvers<void>();
+    await here.subscribe({
+      group: "g",
+      topics: ["t"],
+      async handle({ records }) {
+        await first.promise;
+        seen.push(...records.map((record) => record.eventId));
+      },
+    });
+    const [key = ""] = keys;
+    for (const [n, appender] of [here, here, elsewhere, here, elsewhere, here].entries()) await appender.publish([event(key, String(n))]);
+    first.resolve();
+    await until(() => expect(seen).toEqual(["0", "1", "2", "3", "4", "5"]));
+  });
+
+  test("hands over nothing without the lease: a crash of the server took it, and with it perhaps what was appended", async () => {
+    const { on, fetches } = counting();
+    const here = open(on);
+    const seen: string[] = [];
+    await here.subscribe({
+      group: "g",
+      topics: ["t"],
+      handle: async ({ records }) => void seen.push(...records.map((record) => record.eventId)),
+    });
+    await database.query({ text: "TRUNCATE leases" });
+    await here.publish([event("k", "a")]);
+    await until(() => expect(seen).toEqual(["a"]));
+    expect(fetches()).toBeGreaterThan(0);
+  });
+
   test("shares partitions among members, hands them over when one stops, and none twice at a time", async () => {
     const handled: string[] = [];
     const busy = new Set<number>();

@@ -1,6 +1,6 @@
 import { type EventLog, LARGEST_PAYLOAD_BYTES, type Lag, RecordRefusedError, type Topic } from "#platform/events/event-log.ts";
 import { partitionOf } from "#platform/events/partition.ts";
-import { Membership } from "#platform/events/postgres-membership.ts";
+import { Membership, type PartitionAppend } from "#platform/events/postgres-membership.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { encodeRecordBatch } from "#platform/events/record-batch.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
@@ -64,12 +64,12 @@ export function openPostgresLog({ database, logger, metrics, timings, wakeups }:
         else others.push(record);
       }
       if (byPartition.size === 0) return;
-      const offsets = await append(database, byPartition, durable);
-      if (offsets.size !== byPartition.size) {
+      const appends = await append(database, byPartition, { member: membership.self, durable });
+      if (appends.length !== byPartition.size) {
         partitionIds.clear();
         throw new Error("the log's partitions are not those that were known: it was made anew");
       }
-      membership.appended(offsets);
+      for (const one of appends) membership.appended(one);
       if (membership.hasOthers()) wakeups?.notify("log");
     },
 
@@ -101,23 +101,23 @@ async function ensureTopics(database: Database, topics: readonly Topic[]): Promi
 }
 
 /**
- * One statement, so one round trip: locks the partitions in the order of ids, raises their offsets, inserts the rows. Returns
- * the next offset of each partition.
+ * One statement, so one round trip: locks the partitions in the order of ids, raises their offsets, inserts the rows, and tells
+ * which leases on them the member held meanwhile.
  */
 async function append(
   database: Database,
   byPartition: ReadonlyMap<number, readonly EventRecord[]>,
-  durable: boolean,
-): Promise<Map<number, bigint>> {
+  { member, durable }: { readonly member: string; readonly durable: boolean },
+): Promise<PartitionAppend[]> {
   const rows = [...byPartition].flatMap(([id, records]) => {
     let before = 0;
     return chunks(records).map((chunk) => {
-      const row = { id, before, count: chunk.length, records: encodeRecordBatch(chunk) };
+      const row = { id, before, chunk, bytes: encodeRecordBatch(chunk) };
       before += chunk.length;
       return row;
     });
   });
-  const answer = await database.query<{ id: number; next_offset: bigint }>({
+  const answer = await database.query<{ id: number; base: bigint; next_offset: bigint; leases: string[] }>({
     name: "log append",
     text: `WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', CASE WHEN $5 THEN current_setting('synchronous_commit') ELSE 'off' END, true)),
            rows AS MATERIALIZED (SELECT r.* FROM quick, unnest($1::int[], $2::int[], $3::int[], $4::bytea[]) AS r (id, before, count, records)),
@@ -127,16 +127,24 @@ async function append(
                       WHERE p.id = l.id RETURNING p.id, p.next_offset, p.next_offset - a.count AS base),
            inserted AS (INSERT INTO log (partition_id, last_offset, count, records)
                         SELECT id, m.base + r.before + r.count - 1, r.count, r.records FROM raised m JOIN rows r USING (id))
-           SELECT id, next_offset FROM raised`,
+           SELECT id, base, next_offset,
+                  ARRAY(SELECT l.group_id || ' ' || l.generation FROM leases l WHERE l.partition_id = m.id AND l.member = $6) AS leases
+           FROM raised m`,
     values: [
       rows.map((row) => row.id),
       rows.map((row) => row.before),
-      rows.map((row) => row.count),
-      rows.map((row) => row.records),
+      rows.map((row) => row.chunk.length),
+      rows.map((row) => row.bytes),
       durable,
+      member,
     ],
   });
-  return new Map(answer.rows.map((row) => [row.id, row.next_offset]));
+  return answer.rows.map(({ id, base, next_offset: nextOffset, leases }) => ({
+    partitionId: id,
+    nextOffset,
+    rows: rows.filter((row) => row.id === id).map(({ before, chunk }) => ({ base: base + BigInt(before), records: chunk })),
+    leases,
+  }));
 }
 
 function chunks(records: readonly EventRecord[]): EventRecord[][] {

@@ -12,7 +12,7 @@ import {
   releaseLease,
   takeLeases,
 } from "#platform/events/postgres-leases.ts";
-import { type HeldRun, type Holding, type PartitionRun, runPartition } from "#platform/events/postgres-partition.ts";
+import { type Appended, type HeldRun, type Holding, type PartitionRun, runPartition } from "#platform/events/postgres-partition.ts";
 import { makePositions, type Positions } from "#platform/events/postgres-positions.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
@@ -36,6 +36,18 @@ export type MembershipOptions = {
   /** Called now and then in one of the living members. */
   readonly prune: () => Promise<unknown>;
 };
+
+/** What one append brought to a partition. */
+export type PartitionAppend = {
+  readonly partitionId: number;
+  readonly nextOffset: bigint;
+  readonly rows: readonly Appended[];
+  /** The leases that this member held there in the snapshot of the append, by `leaseName`. */
+  readonly leases: readonly string[];
+};
+
+/** A lease as the append names it. */
+const leaseName = ({ groupId, generation }: Holding): string => `${groupId} ${generation}`;
 
 type Group = JoinedGroup & { readonly options: SubscribeOptions; readonly runs: Map<number, HeldRun> };
 
@@ -72,13 +84,24 @@ export class Membership {
     return { stop: () => this.#leave(group) };
   }
 
-  /** Tells of next offsets after an append in this process. */
-  appended(nextOffsets: ReadonlyMap<number, bigint>): void {
-    for (const [id, next] of nextOffsets) {
-      // Never lower: an answer that was on its way is older. If the log truly has less, a fetch finds nothing, and no harm is done.
-      if (next > (this.#nextOffsets.get(id) ?? 0n)) this.#nextOffsets.set(id, next);
-      for (const { runs } of this.#groups.values()) runs.get(id)?.wake();
+  /** This process's name among the members. */
+  get self(): string {
+    return this.#self;
+  }
+
+  /** Tells of an append in this process, and hands the records to the groups that held the partition's lease when they were written. */
+  appended({ partitionId, nextOffset, rows, leases }: PartitionAppend): void {
+    for (const { runs } of this.#groups.values()) {
+      const run = runs.get(partitionId);
+      if (run !== undefined && leases.includes(leaseName(run.holding))) for (const row of rows) run.offer(row);
     }
+    this.#reached(partitionId, nextOffset);
+  }
+
+  #reached(partitionId: number, nextOffset: bigint): void {
+    // Never lower: an answer that was on its way is older. If the log truly has less, a fetch finds nothing, and no harm is done.
+    if (nextOffset > (this.#nextOffsets.get(partitionId) ?? 0n)) this.#nextOffsets.set(partitionId, nextOffset);
+    for (const { runs } of this.#groups.values()) runs.get(partitionId)?.wake();
   }
 
   /** Looks for appends of other processes, soon. */
@@ -152,7 +175,7 @@ export class Membership {
     const ids = [...new Set([...this.#groups.values()].flatMap((group) => [...group.partitions.keys()]))];
     if (ids.length === 0) return;
     const nextOffsets = await readNextOffsets(this.#options.database, ids);
-    this.appended(new Map([...nextOffsets].filter(([id, next]) => next > (this.#nextOffsets.get(id) ?? 0n))));
+    for (const [id, next] of nextOffsets) if (next > (this.#nextOffsets.get(id) ?? 0n)) this.#reached(id, next);
   }
 
   async #balance(group: Group, members: readonly Member[], leases: readonly Lease[]): Promise<void> {

@@ -1,4 +1,5 @@
-import { type Assignment, FencedError, type SubscribeOptions } from "#platform/events/event-log.ts";
+import { type Assignment, FencedError, type FetchedBatch, type SubscribeOptions } from "#platform/events/event-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
@@ -20,6 +21,9 @@ export type Holding = {
   readonly position: bigint;
 };
 
+/** Records of one row of the log, with the offset of the first of them. */
+export type Appended = { readonly base: bigint; readonly records: readonly EventRecord[] };
+
 /** What a partition's run needs of the membership around it. */
 export type Surroundings = {
   readonly database: Database;
@@ -37,6 +41,8 @@ export type PartitionRun = {
   readonly holding: Holding;
   position(): bigint;
   wake(): void;
+  /** Hands over what was appended here just now, while the lease was held. What can't be kept is fetched. */
+  offer(appended: Appended): void;
   /** Takes no further batch. */
   end(): void;
   isEnding(): boolean;
@@ -56,10 +62,12 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
   const ending = new AbortController();
   const { topic, partition, generation } = holding;
   const assignment: Assignment = { group: options.group, topic, partition, generation, signal: ending.signal };
+  const maxRecords = options.maxRecords ?? DEFAULT_RECORDS_A_BATCH;
+  const offers = new Offers();
   let position = holding.position;
 
   const step = async (): Promise<void> => {
-    const fetched = await fetch(around.database, holding, position, options.maxRecords ?? DEFAULT_RECORDS_A_BATCH);
+    const fetched = offers.take(position, maxRecords) ?? (await fetch(around.database, holding, position, maxRecords));
     if (fetched === undefined) return bell.wait(timings.heartbeatMs);
     await options.handle({ assignment, ...fetched });
     position = fetched.lastOffset + 1n;
@@ -82,7 +90,8 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
         logger.warn({ err: error, group: options.group, topic, partition, failures }, "events of a partition wait");
         if (error instanceof FencedError) return ending.abort();
         await pause(growingPauseMs(failures, timings), ending.signal);
-        // What was read before a failure isn't relied on: the server may have come back with less.
+        // What was read or handed over before a failure isn't relied on: the server may have come back with less.
+        offers.clear();
         position = (await committedPosition(around.database, holding).catch(() => undefined)) ?? position;
       }
     }
@@ -92,6 +101,7 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
     holding,
     position: () => position,
     wake: bell.ring,
+    offer: (appended) => offers.add(appended),
     end() {
       ending.abort();
       bell.ring();
@@ -101,8 +111,47 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
   };
 }
 
+type Fetched = Pick<FetchedBatch, "records" | "lastOffset">;
+
+/**
+ * What was appended in this process and handed over, so that it needn't be read back. Only ever a shortcut: it is dropped where
+ * it grows large, or isn't what comes next, and the log is read.
+ */
+class Offers {
+  #waiting: Appended[] = [];
+  #bytes = 0;
+
+  add(appended: Appended): void {
+    this.#bytes += appended.records.reduce((sum, { payload }) => sum + payload.length, 0);
+    if (this.#bytes > BYTES_A_BATCH) this.clear();
+    else this.#waiting.push(appended);
+  }
+
+  clear(): void {
+    this.#waiting = [];
+    this.#bytes = 0;
+  }
+
+  /** What follows `position` without a gap, about `max` records; undefined where that isn't here. */
+  take(position: bigint, max: number): Fetched | undefined {
+    const records: EventRecord[] = [];
+    let next = position;
+    while (records.length < max) {
+      const first = this.#waiting[0];
+      if (first === undefined || first.base > next) break;
+      this.#waiting.shift();
+      // Of what came by a fetch already, only the rest.
+      const fresh = first.records.slice(Number(next - first.base));
+      records.push(...fresh);
+      next += BigInt(fresh.length);
+    }
+    if (this.#waiting.length === 0 || records.length === 0) this.clear();
+    return records.length === 0 ? undefined : { records, lastOffset: next - 1n };
+  }
+}
+
 /** The records from `position` on, as long as the lease is held: joined to it, so that a crash of the server ends it. */
-async function fetch(database: Database, holding: Holding, position: bigint, maxRecords: number) {
+async function fetch(database: Database, holding: Holding, position: bigint, maxRecords: number): Promise<Fetched | undefined> {
   const { groupId, partitionId, member, generation } = holding;
   const { rows } = await database.query<{ last_offset: bigint; count: number; records: Buffer }>({
     name: "log fetch",
