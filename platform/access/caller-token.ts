@@ -34,21 +34,30 @@ export function callerTokens(options: {
   const { clock = systemClock, lifeMs = LIFE_MS_DEFAULT } = options;
   const keys = options.secrets.map(deriveKey);
   const current = keys[0] as Key;
-  const signed = new Map<string, { readonly token: Promise<string>; readonly untilMs: number }>();
+  const signed = new Map<string, Signed>();
+  /** The same by the caller itself: most callers are asked for again and again. */
+  const signedFor = new WeakMap<Caller, Signed>();
   const verified = new Map<string, { readonly caller: Caller; readonly expiresMs: number }>();
   return {
     sign(caller) {
       const nowMs = clock();
+      const own = signedFor.get(caller);
+      if (own !== undefined && nowMs < own.untilMs) return own.token;
       const name = JSON.stringify(claimsOf(caller));
       const known = signed.get(name);
-      if (known !== undefined && nowMs < known.untilMs) return known.token;
+      if (known !== undefined && nowMs < known.untilMs) {
+        signedFor.set(caller, known);
+        return known.token;
+      }
       const token = new SignJWT(claimsOf(caller))
         .setProtectedHeader({ alg: "HS256", typ: TYPE, kid: current.id })
         .setIssuer(ISSUER)
         .setIssuedAt(new Date(nowMs))
         .setExpirationTime(new Date(nowMs + lifeMs))
         .sign(current.bytes);
-      remember(signed, name, { token, untilMs: nowMs + lifeMs / 2 });
+      const fresh = { token, untilMs: nowMs + lifeMs / 2 };
+      remember(signed, name, fresh);
+      signedFor.set(caller, fresh);
       return token;
     },
     async verify(token) {
@@ -62,6 +71,8 @@ export function callerTokens(options: {
     },
   };
 }
+
+type Signed = { readonly token: Promise<string>; readonly untilMs: number };
 
 type Key = { readonly id: string; readonly bytes: Uint8Array };
 

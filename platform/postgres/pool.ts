@@ -32,6 +32,7 @@ export class Pool {
   readonly #waiting: Waiter[] = [];
   readonly #alive = new Set<Client>();
   readonly #leaveLimit: () => void;
+  readonly #stopMeasuring: () => void;
   readonly #gauges: { used: { set(n: number): void }; idle: { set(n: number): void }; waiting: { set(n: number): void } };
   /** Open, being opened, or being closed: what counts against `maxConnections`. */
   #size = 0;
@@ -52,6 +53,7 @@ export class Pool {
       idle: gauge.labels({ database, state: "idle" }),
       waiting: gauge.labels({ database, state: "waiting" }),
     };
+    this.#stopMeasuring = options.metrics.measureWhenRead(() => this.#measure());
   }
 
   /** A connection of one's own until `release`; rejects when the server isn't reached or none becomes free in time. */
@@ -59,13 +61,11 @@ export class Pool {
     if (this.#closed !== undefined) return Promise.reject(new Error(`database ${this.#options.name} is closed`));
     const idle = this.#idle.pop();
     if (idle !== undefined) {
-      this.#count();
       return Promise.resolve(idle.client);
     }
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        this.#count();
         reject(
           new Error(
             `timeout exceeded when trying to connect: no connection to ${this.#options.name} became free in ${ACQUIRE_TIMEOUT_MS} ms`,
@@ -84,7 +84,6 @@ export class Pool {
       };
       this.#waiting.push(waiter);
       this.#openIfNeeded();
-      this.#count();
     });
   }
 
@@ -93,7 +92,6 @@ export class Pool {
     if (!this.#alive.has(client)) return;
     if (reusable && this.#closed === undefined) this.#hand(client);
     else this.#end(client);
-    this.#count();
   }
 
   /** Waits for what is in use, then closes every connection. */
@@ -139,7 +137,6 @@ export class Pool {
       this.#waiting.shift()?.reject(error);
       this.#end(client);
     }
-    this.#count();
   }
 
   #hand(client: Client): void {
@@ -159,7 +156,6 @@ export class Pool {
       const before = performance.now() - SPARE_IDLE_MS;
       while (this.#idle.length > 1 && (this.#idle[0]?.sinceMs ?? before) <= before) this.#closeOldestIdle();
       this.#sweepLater();
-      this.#count();
     }, SPARE_IDLE_MS).unref();
   }
 
@@ -181,7 +177,6 @@ export class Pool {
     const index = this.#idle.findIndex((idle) => idle.client === client);
     if (index >= 0) this.#idle.splice(index, 1);
     this.#gone();
-    this.#count();
   }
 
   #gone(): void {
@@ -193,11 +188,13 @@ export class Pool {
 
   #finish(): void {
     this.#leaveLimit();
+    this.#stopMeasuring();
+    this.#measure();
     for (const waiter of this.#waiting.splice(0)) waiter.reject(new Error(`database ${this.#options.name} is closed`));
     this.#closed?.resolve();
   }
 
-  #count(): void {
+  #measure(): void {
     this.#gauges.used.set(this.#alive.size - this.#idle.length - this.#opening);
     this.#gauges.idle.set(this.#idle.length);
     this.#gauges.waiting.set(this.#waiting.length);

@@ -7,6 +7,7 @@ import { LATENCY_BUCKETS_S, LatencyHistogram } from "#platform/telemetry/latency
  */
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #measuring = new Set<() => void>();
 
   /** With `runtime`, Node's own figures (memory, garbage collection, event loop) are collected as well. */
   constructor(options: { runtime?: boolean } = {}) {
@@ -43,8 +44,15 @@ export class Metrics {
     return this.#once(name, () => new Gauge({ name, help, labelNames: [...labelNames], registers: [this.#registry] }));
   }
 
+  /** Has gauges set just before they are read: for what changes more often than anybody looks. Ends when the answer is called. */
+  measureWhenRead(measure: () => void): () => void {
+    this.#measuring.add(measure);
+    return () => void this.#measuring.delete(measure);
+  }
+
   /** The text format of Prometheus. */
   text(): Promise<string> {
+    for (const measure of this.#measuring) measure();
     return this.#registry.metrics();
   }
 

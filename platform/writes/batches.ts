@@ -31,7 +31,6 @@ export class Batches {
   readonly #queue = new WorkQueue();
   readonly #sizes;
   readonly #durations;
-  readonly #labels: { readonly service: string };
   #inFlight = 0;
   #scheduled = false;
 
@@ -39,14 +38,13 @@ export class Batches {
     this.#options = options;
     this.#settings = settings;
     this.#publishes = new Set(options.publishes);
-    this.#labels = { service: options.service };
-    this.#sizes = options.metrics.histogram(
-      "polis_batch_items",
-      "Commands and events carried out in one transaction",
-      ["service"],
-      [1, 4, 16, 64, 256, 1024],
-    );
-    this.#durations = options.metrics.histogram("polis_batch_duration_seconds", "From the start of a batch to its commit", ["service"]);
+    const { service, metrics } = options;
+    this.#sizes = metrics
+      .histogram("polis_batch_items", "Commands and events carried out in one transaction", ["service"], [1, 4, 16, 64, 256, 1024])
+      .labels({ service });
+    this.#durations = metrics
+      .latency("polis_batch_duration_seconds", "From the start of a batch to its commit", ["service"])
+      .recorder({ service });
   }
 
   /** Carries out `items` in one transaction, with whatever else waits; the outcome of each, in their order. */
@@ -99,11 +97,11 @@ export class Batches {
   }
 
   async #observed(works: readonly Work[]): Promise<readonly ApplyOutcome[]> {
-    const end = this.#durations.startTimer(this.#labels);
+    const startedMs = performance.now();
     const items = works.flatMap((work) => work.items);
-    this.#sizes.observe(this.#labels, items.length);
+    this.#sizes.observe(items.length);
     const { outcomes, published } = await this.#transact(items, guardsOf(works));
-    end();
+    this.#durations.observe((performance.now() - startedMs) / 1000);
     if (published > 0) this.#options.published();
     return outcomes;
   }
