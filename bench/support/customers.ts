@@ -36,7 +36,7 @@ export const openCustomers = (polis: Clients, count: number): Promise<Customer[]
 
 /** Any one of them. */
 export function anyOf<T>(all: readonly T[]): T {
-  const [found] = all.slice(Math.floor(Math.random() * all.length));
+  const found = all[Math.floor(Math.random() * all.length)];
   assert(found !== undefined, "there is at least one");
   return found;
 }
