@@ -4,7 +4,7 @@ import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import { logMigrations, orderCreated, serviceMigrations, testEventLog } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { deleteRows, outboxInsert, readRows, takeLease } from "#platform/outbox/outbox.ts";
+import { deleteRows, outboxInsert, outboxRows, readRows, takeLease } from "#platform/outbox/outbox.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { testDatabaseConnection } from "#platform/postgres/testing.ts";
 import { typeParsers } from "#platform/postgres/type-parsers.ts";
@@ -53,7 +53,7 @@ describe("a commit waits for the disk", async () => {
     const token = crypto.randomUUID();
     await takeLease(sqlOf(outbox), token, 60_000);
     for (let n = 0; n < 10; n++) await sqlOf(outbox).query(outboxInsert([event()]));
-    const rows = await readRows(sqlOf(outbox));
+    const rows = outboxRows(await sqlOf(outbox).query(readRows()));
     const removed = await flushedAfter(watch, async () => {
       const row = rows.pop();
       expect((await sqlOf(outbox).query(deleteRows(row === undefined ? [] : [row.id], token))).rowCount).toBe(1);

@@ -1,7 +1,8 @@
+import type { QueryResultRow } from "pg";
 import { assertPublishable } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch, encodeRecordBatch } from "#platform/events/record-batch.ts";
-import type { Database, Sql, Statement, Transaction } from "#platform/postgres/database.ts";
+import type { Database, Rows, Sql, Statement, Transaction } from "#platform/postgres/database.ts";
 import { storableText } from "#platform/postgres/storable-text.ts";
 
 /*
@@ -30,15 +31,27 @@ const ROWS_A_ROUND = 256;
 const BYTES_A_ROUND = 4 * 1024 * 1024;
 
 /** The first rows that are visible now, as many as a round takes; at least one, where there is one. */
-export async function readRows(sql: Sql): Promise<OutboxRow[]> {
-  const { rows } = await sql.query<{ id: bigint; records: Buffer }>({
-    name: "outbox read",
-    text: `SELECT id, records FROM (
-             SELECT id, records, sum(octet_length(records)) OVER (ORDER BY id) - octet_length(records) AS before
-             FROM (SELECT id, records FROM outbox ORDER BY id LIMIT ${ROWS_A_ROUND}) first
-           ) counted WHERE before < ${BYTES_A_ROUND} ORDER BY id`,
-  });
-  return rows.map(({ id, records }) => ({ id, records: decodeRecordBatch(records) }));
+export const readRows = (): Statement => ({
+  name: "outbox read",
+  text: `SELECT id, records FROM (
+           SELECT id, records, sum(octet_length(records)) OVER (ORDER BY id) - octet_length(records) AS before
+           FROM (SELECT id, records FROM outbox ORDER BY id LIMIT ${ROWS_A_ROUND}) first
+         ) counted WHERE before < ${BYTES_A_ROUND} ORDER BY id`,
+});
+
+/** What `readRows` is answered with. */
+export const outboxRows = ({ rows }: Rows<QueryResultRow>): OutboxRow[] =>
+  (rows as { id: bigint; records: Buffer }[]).map(({ id, records }) => ({ id, records: decodeRecordBatch(records) }));
+
+/**
+ * Deletes rows that were published, and reads the next ones, in one round trip. Throws LeaseLostError, and then nothing was
+ * deleted, where the lease is another's.
+ */
+export async function takeNextRows(database: Database, published: readonly bigint[], token: string): Promise<OutboxRow[]> {
+  if (published.length === 0) return outboxRows(await database.query(readRows()));
+  const [deleted, next] = (await database.queryAll([deleteRows(published, token), readRows()])) as [Rows<never>, Rows<QueryResultRow>];
+  if (deleted.rowCount !== published.length) throw new LeaseLostError("the outbox's lease was lost");
+  return outboxRows(next);
 }
 
 /** Takes the lease if it is free, has ended, or is this relay's own. */

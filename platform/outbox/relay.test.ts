@@ -8,7 +8,7 @@ import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { logMigrations, orderCreated, serviceMigrations, testEventLog, testTimings } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { deleteRows, outboxInsert, parkRecords, readRows, retryParked, takeLease } from "#platform/outbox/outbox.ts";
+import { LeaseLostError, outboxInsert, parkRecords, retryParked, takeLease, takeNextRows } from "#platform/outbox/outbox.ts";
 import { type Relay, startRelay } from "#platform/outbox/relay.ts";
 import type { Database, Statement } from "#platform/postgres/database.ts";
 import { testDatabase, testLog } from "#platform/postgres/testing.ts";
@@ -262,9 +262,28 @@ describe("the relay of an outbox", async () => {
     await put(orderCreated(uuidv7(), "a"));
     const [token, other] = [crypto.randomUUID(), crypto.randomUUID()];
     await takeLease(database, token, 60_000);
-    const ids = (await readRows(database)).map((row) => row.id);
-    expect((await database.query(deleteRows(ids, other))).rowCount).toBe(0);
-    expect((await database.query(deleteRows(ids, token))).rowCount).toBe(1);
+    const ids = (await takeNextRows(database, [], token)).map((row) => row.id);
+    await expect(takeNextRows(database, ids, other)).rejects.toThrow(LeaseLostError);
+    expect(await left()).toBe(1);
+    expect(await takeNextRows(database, ids, token)).toEqual([]);
+    expect(await left()).toBe(0);
+  });
+
+  test("that is stopped while it publishes deletes what it published", async () => {
+    let stopped: Promise<void> | undefined;
+    const stopping: EventLog = {
+      ...log,
+      systemId: log.systemId,
+      publish(records, options) {
+        stopped = relay.stop();
+        return log.publish(records, options);
+      },
+    };
+    await put(orderCreated(uuidv7(), "a"));
+    const relay = start({ log: stopping });
+    await until(() => expect(stopped).toBeDefined());
+    await stopped;
+    expect([(await logged()).size, await left()]).toEqual([1, 0]);
   });
 
   test("reads nothing of what is parked until somebody asks for it", async () => {

@@ -15,10 +15,10 @@ import {
   parkRecords,
   readAskedFor,
   readParkedKeys,
-  readRows,
   releaseLease,
   renewLease,
   takeLease,
+  takeNextRows,
 } from "#platform/outbox/outbox.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -154,13 +154,20 @@ type Work = {
   readonly gauges: (depth: { events: number; ageSeconds: number }) => void;
 };
 
-/** Rounds until the relay is stopped or its lease lost; what else goes wrong is tried again after a pause that grows. */
+/**
+ * Rounds until the relay is stopped or its lease lost; what else goes wrong is tried again after a pause that grows. What a round
+ * published is deleted with the reading of the next.
+ */
 async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauges }: Work): Promise<void> {
   const { database, timings, logger } = options;
   let parkedKeys: Set<string> | undefined;
+  let published: readonly bigint[] = [];
   let lookedAt = Number.NEGATIVE_INFINITY;
-  for (let failures = 0; !stopping.aborted; ) {
+  for (let failures = 0; !stopping.aborted || published.length > 0; ) {
     lease.assertHeld();
+    const done = published;
+    // Only once: after a failure the log may have lost what it took, and must get it again.
+    published = [];
     try {
       if (performance.now() - lookedAt >= timings.outboxPollMs) {
         lookedAt = performance.now();
@@ -172,9 +179,10 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauge
         }
       }
       parkedKeys ??= new Set((await readParkedKeys(database)).map(keyOf));
-      const rows = await readRows(database);
+      const rows = await takeNextRows(database, done, lease.token);
+      if (stopping.aborted) return;
       if (rows.length === 0) await bell.wait(timings.outboxPollMs);
-      else await relayRound(options, lease, rows, parkedKeys);
+      else published = await relayRound(options, lease, rows, parkedKeys);
       failures = 0;
     } catch (error) {
       if (error instanceof LeaseLostError) throw error;
@@ -189,24 +197,25 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauge
 
 const keyOf = ({ topic, key }: Pick<EventRecord, "topic" | "key">): string => `${topic} ${key}`;
 
-/** Publishes rows, then deletes them. */
-async function relayRound(options: RelayOptions, lease: Lease, rows: readonly OutboxRow[], parkedKeys: Set<string>): Promise<void> {
+/** Publishes rows; returns those that are still to be deleted. */
+async function relayRound(
+  options: RelayOptions,
+  lease: Lease,
+  rows: readonly OutboxRow[],
+  parkedKeys: Set<string>,
+): Promise<readonly bigint[]> {
   const { database } = options;
   const records = rows.flatMap((row) => row.records);
   const parked = await publishOrPark(options, records, parkedKeys);
   const ids = rows.map((row) => row.id);
-  const gone = deleteRows(ids, lease.token);
-  if (parked.length === 0) {
-    const { rowCount } = await database.query(gone);
-    if (rowCount !== ids.length) throw new LeaseLostError("the outbox's lease was lost");
-    return;
-  }
+  if (parked.length === 0) return ids;
   await database.transaction(async (tx) => {
     await lockLease(tx, lease.token);
     // Last, since it says that the transaction needn't wait for the disk; but this one moves events, and must.
-    await tx.commit([...parkRecords(parked), gone, { text: "SET LOCAL synchronous_commit = on" }]);
+    await tx.commit([...parkRecords(parked), deleteRows(ids, lease.token), { text: "SET LOCAL synchronous_commit = on" }]);
   });
   for (const { record } of parked) parkedKeys.add(keyOf(record));
+  return [];
 }
 
 /** Publishes what the log takes, and returns what is to be parked: what it refuses, and what follows under the same key. */

@@ -35,6 +35,11 @@ export type Database = Sql & {
   /** The server's system identifier: two databases with the same one share a write-ahead log. */
   readonly systemId: string;
   /**
+   * Sends statements in one round trip, which the server makes one transaction of: for statements none of which waits for
+   * another's answer. They are not tried again.
+   */
+  queryAll(statements: readonly Statement[]): Promise<Rows<QueryResultRow>[]>;
+  /**
    * Runs `run` in a transaction (READ COMMITTED), again from its start after a serialisation failure or a deadlock. When the
    * connection is lost at COMMIT, the server is asked what became of the transaction (pg_xact_status): it either returns, as
    * if nothing had happened, or throws what `isConnectionLost` knows, and then nothing was written. Only where the server can't

@@ -45,16 +45,23 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     metrics: options.metrics,
   });
 
-  async function query<R extends QueryResultRow = QueryResultRow>(statement: Statement): Promise<Rows<R>> {
-    const sent = sendable(statement);
+  async function queryAll(statements: readonly Statement[]): Promise<Rows<QueryResultRow>[]> {
+    const sent = statements.map(sendable);
     const client = await pool.acquire();
     try {
-      const [answer] = await sendTogether(client, [sent]);
-      if (answer === undefined || "error" in answer) throw answer?.error;
-      return answer as unknown as Rows<R>;
+      const answers = await sendTogether(client, sent);
+      return answers.map((answer) => {
+        if ("error" in answer) throw answer.error;
+        return answer;
+      });
     } finally {
       pool.release(client, client.getTransactionStatus() === "I");
     }
+  }
+
+  async function query<R extends QueryResultRow = QueryResultRow>(statement: Statement): Promise<Rows<R>> {
+    const [rows] = await queryAll([statement]);
+    return rows as Rows<R>;
   }
 
   async function attempt<T>(run: (tx: Transaction) => Promise<T>, durable: boolean): Promise<Attempt<T>> {
@@ -92,7 +99,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   }
 
   try {
-    return { name, systemId: await systemIdOf(query, name), query, transaction, close: () => pool.close() };
+    return { name, systemId: await systemIdOf(query, name), query, queryAll, transaction, close: () => pool.close() };
   } catch (error) {
     await pool.close();
     throw error;
