@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import { testDatabase } from "#platform/postgres/testing.ts";
 import { page } from "#platform/reads/page.ts";
 import { bigint, integer, text, timestamp, uuid } from "#platform/writes/columns.ts";
-import { insertStatement, table } from "#platform/writes/table.ts";
+import { table } from "#platform/writes/table.ts";
+import { insertStatement } from "#platform/writes/table-statements.ts";
 
 type Entry = { readonly id: string; readonly at: Timestamp; readonly amount: bigint; readonly count: number; readonly name: string };
 

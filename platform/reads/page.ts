@@ -1,6 +1,7 @@
 import type { Sql } from "#platform/postgres/database.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
-import { rowsOf, snakeCase, type Table } from "#platform/writes/table.ts";
+import { snakeCase, type Table } from "#platform/writes/table.ts";
+import { rowsOf } from "#platform/writes/table-statements.ts";
 
 const PAGE_SIZE_DEFAULT = 50;
 

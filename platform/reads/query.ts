@@ -3,7 +3,8 @@ import type { Caller } from "#platform/access/caller.ts";
 import type { Sql } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import type { Peers } from "#platform/rpc/client.ts";
-import { type Ref, rowsOf, selectStatement } from "#platform/writes/table.ts";
+import type { Ref } from "#platform/writes/table.ts";
+import { rowsOf, selectStatement } from "#platform/writes/table-statements.ts";
 
 export type ReadContext = {
   readonly sql: Sql;

@@ -13,7 +13,8 @@ import type { EventDataInit, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
 import type { NamedRows } from "#platform/writes/named-rows.ts";
 import { Picture, UniqueValueTaken } from "#platform/writes/picture.ts";
-import { type Ref, refName, rowsOf, selectStatement, type Table, takenCode } from "#platform/writes/table.ts";
+import { type Ref, refName, type Table, takenCode } from "#platform/writes/table.ts";
+import { rowsOf, selectStatement } from "#platform/writes/table-statements.ts";
 
 /** An item with what the batch knows of it. */
 export type BatchItem = {

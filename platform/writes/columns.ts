@@ -13,7 +13,8 @@ export type Column<T> = {
 /** The columns of a row, by the row's field names in lowerCamelCase; the database has them in snake_case. */
 export type Columns<R> = { readonly [K in keyof R]-?: Column<R[K]> };
 
-const quote = (text: string): string => `"${text.includes('"') || text.includes("\\") ? text.replace(/["\\]/g, "\\$&") : text}"`;
+/** A text as an element of an array literal of PostgreSQL. */
+export const quote = (text: string): string => `"${text.includes('"') || text.includes("\\") ? text.replace(/["\\]/g, "\\$&") : text}"`;
 const asIs = (raw: unknown): never => raw as never;
 
 export const uuid: Column<string> = { type: "uuid", encode: asIs, decode: asIs };

@@ -6,7 +6,8 @@ import { derivedUuid, hashUuid } from "#platform/ids.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import { bytes, optional, text, timestamp, uuid } from "#platform/writes/columns.ts";
-import { rowsOf, selectStatement, table } from "#platform/writes/table.ts";
+import { table } from "#platform/writes/table.ts";
+import { rowsOf, selectStatement } from "#platform/writes/table-statements.ts";
 
 /** How long a client's key is kept: a repeat within it gets the first answer. */
 const KEPT_MS = 7 * 24 * 60 * 60 * 1000;

@@ -1,6 +1,7 @@
 import type { Statement } from "#platform/postgres/database.ts";
 import type { Locked, Locks } from "#platform/writes/definitions.ts";
-import { type Change, insertStatement, KEY, Ref, type Table, updateStatements } from "#platform/writes/table.ts";
+import { KEY, Ref, type Table } from "#platform/writes/table.ts";
+import { type Change, insertStatement, updateStatements } from "#platform/writes/table-statements.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: a picture holds rows of every table
 type AnyTable = Table<any>;

@@ -15,7 +15,7 @@ import { CommandItem } from "#platform/writes/command-item.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
 import { answers, type Command, commandOf, findAnswer, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
 import { namedRows } from "#platform/writes/named-rows.ts";
-import { insertStatement, rowsOf, selectStatement } from "#platform/writes/table.ts";
+import { insertStatement, rowsOf, selectStatement } from "#platform/writes/table-statements.ts";
 
 export type WriterSettings = BatchSettings & {
   /** Commands that wait or are carried out; past it a caller is told to try later. */
