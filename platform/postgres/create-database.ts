@@ -2,20 +2,28 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Client, type ClientConfig, escapeIdentifier } from "pg";
 import { sqlState } from "#platform/postgres/errors.ts";
 
-/** What a session of the database may do, in milliseconds: a process that freezes must hold nothing for long. */
-export type SessionLimits = { readonly statementMs: number; readonly idleInTransactionMs: number; readonly lockMs: number };
+/** Settings of the sessions of a database, by their names in PostgreSQL. */
+export type SessionSettings = Readonly<Record<string, string | number>>;
 
-export const sessionLimits: SessionLimits = { statementMs: 30_000, idleInTransactionMs: 5_000, lockMs: 10_000 };
+export const sessionSettings: SessionSettings = {
+  // Milliseconds: a process that freezes must hold nothing for long.
+  statement_timeout: 30_000,
+  idle_in_transaction_session_timeout: 5_000,
+  lock_timeout: 10_000,
+  // Our statements go by keys and have one good plan. Left to itself, the server finds the plan for few keys cheaper than the one
+  // for any number, and makes it anew each time: half of what a small append costs.
+  plan_cache_mode: "force_generic_plan",
+};
 
 const TRIES_MAX = 20;
 const PAUSE_MS = 50;
 
 /**
- * Makes the database `name` unless it is there, with time limits for its sessions: on the database, because poolers refuse
- * them in a connection's startup. A limit that somebody has set already stays. Several may do this at once.
+ * Makes the database `name` unless it is there, with settings for its sessions: on the database, because poolers refuse
+ * them in a connection's startup. What somebody has set already stays. Several may do this at once.
  * @param admin a connection to another database of the server, as somebody who may create databases.
  */
-export async function ensureDatabase(admin: ClientConfig, name: string, limits: SessionLimits = sessionLimits): Promise<void> {
+export async function ensureDatabase(admin: ClientConfig, name: string, settings: SessionSettings = sessionSettings): Promise<void> {
   const client = new Client(admin);
   // An end of the connection rejects what runs on it.
   client.on("error", () => undefined);
@@ -23,7 +31,7 @@ export async function ensureDatabase(admin: ClientConfig, name: string, limits: 
   try {
     const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [name]);
     if (rowCount === 0) await create(client, name);
-    await limitSessions(client, name, limits);
+    await setSessions(client, name, settings);
   } finally {
     await client.end();
   }
@@ -39,13 +47,8 @@ async function create(client: Client, name: string): Promise<void> {
   }
 }
 
-/** Sets the limits that the database doesn't have yet. They hold for sessions that begin afterwards. */
-export async function limitSessions(client: Client, name: string, limits: SessionLimits): Promise<void> {
-  const wanted = {
-    statement_timeout: limits.statementMs,
-    idle_in_transaction_session_timeout: limits.idleInTransactionMs,
-    lock_timeout: limits.lockMs,
-  };
+/** Sets what the database doesn't have set yet. It holds for sessions that begin afterwards. */
+export async function setSessions(client: Client, name: string, settings: SessionSettings): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
       const { rows } = await client.query<{ setting: string }>(
@@ -53,8 +56,8 @@ export async function limitSessions(client: Client, name: string, limits: Sessio
         [name],
       );
       const set = rows.map(({ setting }) => setting.split("=")[0]);
-      for (const [setting, ms] of Object.entries(wanted))
-        if (!set.includes(setting)) await client.query(`ALTER DATABASE ${escapeIdentifier(name)} SET ${setting} = ${ms}`);
+      for (const [setting, value] of Object.entries(settings))
+        if (!set.includes(setting)) await client.query(`ALTER DATABASE ${escapeIdentifier(name)} SET ${setting} = ${value}`);
       return;
     } catch (error) {
       // "tuple concurrently updated" (XX000), or the same as a unique violation: another starter sets them as well.

@@ -162,7 +162,7 @@ test("releases are compared by number", () => {
   expect([previousMinor("1.3.2"), previousMinor("2.0.0")]).toEqual(["1.2.0", undefined]);
 });
 
-test("a database is made once by several starters, with time limits that its owner may change", async () => {
+test("a database is made once by several starters, with settings that its owner may change", async () => {
   const name = `made_${process.pid}`;
   await Promise.all(Array.from({ length: 5 }, () => ensureDatabase(testServer(), name)));
   const settings = "SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')";

@@ -315,11 +315,11 @@ describe("connections", () => {
     await expect(one.query({ text: "SELECT 1" })).rejects.toThrow("closed");
   });
 
-  test("have time limits, set on the database", async () => {
+  test("have time limits and one plan a statement, set on the database", async () => {
     const { rows } = await database.query({
-      text: "SELECT current_setting('statement_timeout') AS s, current_setting('idle_in_transaction_session_timeout') AS i, current_setting('lock_timeout') AS l",
+      text: "SELECT current_setting('statement_timeout') AS s, current_setting('idle_in_transaction_session_timeout') AS i, current_setting('lock_timeout') AS l, current_setting('plan_cache_mode') AS p",
     });
-    expect(rows).toEqual([{ s: "30s", i: "5s", l: "10s" }]);
+    expect(rows).toEqual([{ s: "30s", i: "5s", l: "10s", p: "force_generic_plan" }]);
   });
 
   test("a server that isn't there is told by an error that is known", async () => {

@@ -3,7 +3,7 @@ import { basename, dirname } from "node:path";
 import { Client, type ClientConfig } from "pg";
 import { pino } from "pino";
 import { afterAll, inject } from "vitest";
-import { limitSessions, sessionLimits } from "#platform/postgres/create-database.ts";
+import { sessionSettings, setSessions } from "#platform/postgres/create-database.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { migrate } from "#platform/postgres/migrate.ts";
 import { type MigrationSet, readMigrations } from "#platform/postgres/migration-files.ts";
@@ -54,7 +54,7 @@ export async function testDatabaseConnection(folders: readonly string[] = []): P
   await withServer(async (client) => {
     const template = await templateOf(client, folders);
     await client.query(`CREATE DATABASE ${name} TEMPLATE ${template}`);
-    await limitSessions(client, name, sessionLimits);
+    await setSessions(client, name, sessionSettings);
   });
   afterAll(() => withServer((client) => client.query(`DROP DATABASE ${name} WITH (FORCE)`)));
   return { ...testServer(), database: name };
