@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { PostRequestSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { madeType } from "#platform/contract/made-type.testing.ts";
-import { breach, ruleFault } from "#platform/contract/rules.ts";
+import { breach, ruleFault, surelyValid } from "#platform/contract/rules.ts";
 
 const UUID = "0190b6a0-0000-7000-8000-000000000001";
 const leg = {
@@ -13,8 +13,9 @@ const leg = {
   credit: { account: { case: "house" as const, value: "sales" } },
 };
 
-test("a valid message breaks nothing", () => {
+test("a valid message breaks nothing, and needs no judge", () => {
   const request = create(PostRequestSchema, { postingId: UUID, legs: [leg] });
+  expect(surelyValid(PostRequestSchema, request)).toBe(true);
   expect(breach(PostRequestSchema, request)).toBeUndefined();
 });
 
