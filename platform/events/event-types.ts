@@ -6,14 +6,15 @@ import {
   fromBinary,
   getOption,
   hasOption,
+  type Message,
   type MessageShape,
   ScalarType,
   toBinary,
 } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { createValidator } from "@bufbuild/protovalidate";
 import { event as eventOption } from "#contracts/polis/options/v1/options_pb.ts";
+import { breach } from "#platform/contract/rules.ts";
 import type { EventMessage } from "#platform/events/define-consumer.ts";
 import { LARGEST_PAYLOAD_BYTES, type Topic } from "#platform/events/event-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -33,7 +34,6 @@ export type EventOptions = {
 };
 
 const resolved = new WeakMap<DescMessage, EventOptions>();
-const validator = createValidator();
 
 /** Reads an event's option; throws, naming the message, where the contract breaks the rules that the option's comment gives. */
 export function eventOptions(schema: DescMessage): EventOptions {
@@ -76,8 +76,7 @@ export function newEvent(schema: DescMessage, data: object, headers: EventHeader
     string,
     unknown
   >);
-  const result = validator.validate(schema, event);
-  if (result.kind !== "valid") throw new Error(`${schema.typeName} breaks its contract: ${result.error.message}`, { cause: result.error });
+  assertValid(schema, event);
   const { nowMs: occurredAtMs, traceparent, actor, causationId } = headers;
   const record = {
     topic,
@@ -92,6 +91,12 @@ export function newEvent(schema: DescMessage, data: object, headers: EventHeader
   };
   assertPublishable(record);
   return record;
+}
+
+/** Throws where an event breaks the rules of its contract. */
+function assertValid(schema: DescMessage, event: Message): void {
+  const broken = breach(schema, event);
+  if (broken !== undefined) throw new Error(`${schema.typeName} breaks its contract: ${broken.error.message}`, { cause: broken.error });
 }
 
 /** Throws where a record is too large for some engine, or its key is none, or can't be stored in an index. */
@@ -112,8 +117,7 @@ export function readEvent<E extends EventMessage>(schema: GenMessage<E>, record:
 export function readEvent(schema: DescMessage, record: EventRecord): EventMessage;
 export function readEvent(schema: DescMessage, record: EventRecord): EventMessage {
   const event = fromBinary(schema, record.payload) as MessageShape<DescMessage> & EventMessage;
-  const result = validator.validate(schema, event);
-  if (result.kind !== "valid") throw new Error(`${schema.typeName} breaks its contract: ${result.error.message}`, { cause: result.error });
+  assertValid(schema, event);
   if (event.data === undefined) throw new Error(`${schema.typeName} has no data`);
   return event;
 }

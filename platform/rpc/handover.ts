@@ -1,5 +1,5 @@
 import { clone, create, type DescField, type DescMessage, type DescOneof, type Message, ScalarType, toBinary } from "@bufbuild/protobuf";
-import { contentOf, isOneof } from "#platform/rpc/message-fields.ts";
+import { contentOf, isOneof } from "#platform/contract/message-fields.ts";
 
 // What is handed from one service to another is copied, in process as over the wire, so that nothing is shared; and what
 // the wire would refuse (a number out of its range, a value of another type) is refused. The copying is compiled once for

@@ -1,6 +1,7 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { accessRule } from "#platform/access/enforce.ts";
 import { methodName, methodOptions } from "#platform/contract/method-options.ts";
+import { ruleFault } from "#platform/contract/rules.ts";
 import { isRejection, type Rejection } from "#platform/rejection.ts";
 import { CallError, type Status } from "#platform/rpc/call-error.ts";
 import { handOver } from "#platform/rpc/handover.ts";
@@ -8,7 +9,7 @@ import { ServedCall } from "#platform/rpc/served-call.ts";
 import { textsAreSound, textViolations } from "#platform/rpc/texts.ts";
 import type { Call } from "#platform/rpc/transport.ts";
 import { lowerUuids } from "#platform/rpc/uuids.ts";
-import { ruleFault, validate } from "#platform/rpc/validation.ts";
+import { validate } from "#platform/rpc/validation.ts";
 import type { LatencyRecorder } from "#platform/telemetry/latency.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";

@@ -1,6 +1,6 @@
 import { type DescField, type DescMessage, type DescOneof, ScalarType } from "@bufbuild/protobuf";
+import { contentOf, isOneof } from "#platform/contract/message-fields.ts";
 import type { Violation } from "#platform/rejection.ts";
-import { contentOf, isOneof } from "#platform/rpc/message-fields.ts";
 
 // What no text may hold, whatever the contract says of it: a lone surrogate, which UTF-8 can't carry and the wire would
 // change silently; and NUL, which PostgreSQL can't store. Both are refused at the edge by name.

@@ -1,7 +1,7 @@
 import type { DescField, DescMessage, DescOneof } from "@bufbuild/protobuf";
 import { getOption, hasOption } from "@bufbuild/protobuf";
 import { type FieldRules, field as fieldOption } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import { contentOf, isOneof } from "#platform/rpc/message-fields.ts";
+import { contentOf, isOneof } from "#platform/contract/message-fields.ts";
 
 // A uuid is one value in two spellings. The database compares them as one, texts don't: idempotency hashes, derived ids and
 // owners would tell them apart. So what a contract calls a uuid is in lower case from a service's edge on.

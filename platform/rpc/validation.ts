@@ -1,29 +1,20 @@
-import { create, type DescMessage, type Message } from "@bufbuild/protobuf";
+import type { DescMessage, Message } from "@bufbuild/protobuf";
 import type { Path } from "@bufbuild/protobuf/reflect";
-import { createValidator } from "@bufbuild/protovalidate";
+import { breach } from "#platform/contract/rules.ts";
 import type { Violation } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { textsAreSound, textViolations } from "#platform/rpc/texts.ts";
 
-// One for the process: it compiles the rules of a type once.
-const validator = createValidator();
-
-/** Says at start what is wrong with the rules of a request's type, which would else be found by its first caller. */
-export function ruleFault(schema: DescMessage): string | undefined {
-  const result = validator.validate(schema, create(schema));
-  return result.kind === "error" ? `${schema.typeName}: ${result.error.message}` : undefined;
-}
-
 /** Throws INVALID_ARGUMENT `validation_failed` with every violation of the contract's rules. */
 export function validate(schema: DescMessage, message: Message): void {
   const unsound = textsAreSound(schema, message) ? [] : textViolations(schema, message);
-  const result = validator.validate(schema, message);
-  if (result.kind === "valid" && unsound.length === 0) return;
-  if (result.kind === "error" && unsound.length === 0) throw result.error;
-  const broken = result.kind === "invalid" ? result.violations : [];
+  const broken = breach(schema, message);
+  if (broken === undefined && unsound.length === 0) return;
+  if (broken?.kind === "error" && unsound.length === 0) throw broken.error;
+  const violations = broken?.violations ?? [];
   throw validationFailed([
     ...unsound,
-    ...broken.map(({ field, ruleId, message: text }): Violation => ({ field: jsonPath(field), rule: ruleId, message: text })),
+    ...violations.map(({ field, ruleId, message: text }): Violation => ({ field: jsonPath(field), rule: ruleId, message: text })),
   ]);
 }
 
