@@ -30,6 +30,7 @@ export const ordersFinished: Bench = {
           measureHere(server, () => runOrders(polis, orders, { customers: customers.slice(0, 1), count: ORDERS, callers: CALLERS })),
       },
       ROUNDS,
+      server.tidy,
     );
     await assertBooksBalance(polis);
     const shared = { unit: "orders/s", beside: { name: yardstick.name, rounds: found.yardstick } };

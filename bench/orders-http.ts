@@ -41,7 +41,8 @@ export const ordersHttp: Bench = {
       const used = (us: number): number | undefined => (Number.isNaN(us) ? undefined : us / ORDERS);
       return { value: (ORDERS / (endedMs - startedMs)) * 1000, nodeUs: used(nodeNow - node), postgresUs: used(postgresNow - postgres) };
     };
-    const found = await alternate({ yardstick: () => yardstick.run(YARDSTICK_S), at64: flow(64), at256: flow(256) }, ROUNDS);
+    const sides = { yardstick: () => yardstick.run(YARDSTICK_S), at64: flow(64), at256: flow(256) };
+    const found = await alternate(sides, ROUNDS, server.tidy);
     for (const [connections, rounds] of [
       [64, found.at64],
       [256, found.at256],

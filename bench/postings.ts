@@ -43,6 +43,7 @@ export const postings: Bench = {
     const found = await alternate(
       { yardstick: () => yardstick.run(YARDSTICK_S), at64: post(64), at256: post(256), at1024: post(1_024) },
       ROUNDS,
+      server.tidy,
     );
     const beside = { name: yardstick.name, rounds: found.yardstick };
     for (const { side, callers, atLeast } of FIGURES)
@@ -68,6 +69,7 @@ export const postings: Bench = {
         three: () => together(server, processes, { ...job, callers: HOT_CALLERS / processes.length }),
       },
       ROUNDS,
+      server.tidy,
     );
     await assertBooksBalance(polis);
     report(

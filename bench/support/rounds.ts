@@ -11,16 +11,18 @@ export type Round = {
 
 /**
  * Runs all sides in turn, A B A B …, so that what else happens on the machine meets them alike. One turn before the first is
- * a warm-up and isn't counted.
+ * a warm-up and isn't counted. `tidy` runs before each side.
  */
 export async function alternate<S extends string>(
   sides: { readonly [K in S]: () => Promise<Round> },
   rounds: number,
+  tidy: () => Promise<void> = async () => undefined,
 ): Promise<{ readonly [K in S]: Round[] }> {
   const names = Object.keys(sides) as S[];
   const found = Object.fromEntries(names.map((name) => [name, []])) as unknown as { [K in S]: Round[] };
   for (let round = -1; round < rounds; round++)
     for (const name of names) {
+      await tidy();
       const result = await sides[name]();
       if (round >= 0) found[name].push(result);
     }

@@ -17,6 +17,8 @@ export type BenchServer = {
   readonly url: string;
   /** CPU time of the server with all its backends, in µs. */
   cpuUs(): number | undefined;
+  /** Vacuums and writes back what was left, in all databases: it isn't for the next side to pay. */
+  tidy(): Promise<void>;
 };
 
 const FOLDER = /^polis-bench-(\d+)-/;
@@ -36,7 +38,25 @@ export async function startServer(parts: AsyncDisposableStack): Promise<BenchSer
     connection,
     url: `postgres://${user}:${encodeURIComponent(String(password))}@localhost:${port}/postgres?host=${encodeURIComponent(host ?? "")}`,
     cpuUs: () => familyCpuUs(pid),
+    tidy: () => tidy(connection),
   };
+}
+
+async function tidy(connection: BenchServer["connection"]): Promise<void> {
+  const run = async <R extends object>(database: string, ...statements: readonly string[]): Promise<R[]> => {
+    const client = new Client(connection(database));
+    await client.connect();
+    try {
+      let rows: R[] = [];
+      for (const statement of statements) ({ rows } = await client.query<R>(statement));
+      return rows;
+    } finally {
+      await client.end();
+    }
+  };
+  const databases = await run<{ datname: string }>("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate AND datallowconn");
+  for (const { datname } of databases) await run(datname, "SET statement_timeout = 0", "VACUUM");
+  await run("postgres", "CHECKPOINT");
 }
 
 /** A connection of the bench's own; `parts` ends it. */
