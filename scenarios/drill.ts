@@ -2,13 +2,13 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { apart } from "./drills/apart.ts";
+import { apart, away } from "./drills/apart.ts";
 import type { Drill, Stage } from "./drills/drill.ts";
 import { kill, postgres } from "./drills/one-process.ts";
 import { randomOf } from "./drills/random.ts";
 import { two } from "./drills/two-processes.ts";
 
-const drills: readonly Drill[] = [kill, postgres, two, apart];
+const drills: readonly Drill[] = [kill, postgres, two, apart, away];
 
 /** So many rounds share a data folder: what one leaves, the next must live with. */
 const ROUNDS_A_STAGE = 12;
@@ -43,7 +43,7 @@ if (values.list) {
   process.stderr.write(`drill [name…] [--rounds N] [--seed S] [--list]; there are ${drills.map(({ name }) => name).join(", ")}\n`);
   process.exitCode = 2;
 } else {
-  const chosen = drills.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  const chosen = drills.filter(({ name, onlyByName }) => (positionals.length === 0 ? onlyByName !== true : positionals.includes(name)));
   const tallies: Tally[] = [];
   for (const drill of chosen) tallies.push(await run(drill));
   report(tallies);

@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { PolisChild } from "../support/polis-child.ts";
-import { compare } from "./check.ts";
+import { compare, type Findings } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
-import { openShop } from "./shop.ts";
+import { type Addresses, openShop } from "./shop.ts";
 import { sharedSite } from "./site.ts";
 
 /** Who runs together; what they ask of each other goes over gRPC. */
@@ -17,67 +17,117 @@ export const apart: Drill = {
   name: "apart",
   text: "gateway and orders, payments, and accounts as three processes that call each other; any of them killed, frozen or told to stop",
   async openStage(): Promise<Stage> {
-    const site = await sharedSite();
-    const shop = openShop();
-    const ports = new Map<string, number>();
-    for (const services of PROCESSES) ports.set(services, await freePort());
-    const addresses = Object.fromEntries(
-      [...ports].flatMap(([services, port]) =>
-        services.split(",").map((name) => [`${name.toUpperCase()}_URL`, `127.0.0.1:${port}`] as const),
-      ),
-    );
-    // No setting of its own: nobody calls a gateway.
-    delete addresses.GATEWAY_URL;
-    const begin = (services: string): PolisChild =>
-      site.start(["--services", services, "--grpc-port", String(ports.get(services))], addresses);
-    const parts = [...ports].map(([services, port]): Part => ({ services, port, child: begin(services) }));
-    const gateway = parts[0] as Part;
-    let url: string | undefined = (await gateway.child.ready).http;
-    for (const { child } of parts) await child.ready;
-    const said: string[] = [];
-
+    const apart = await openApart();
     return {
-      folder: site.folder,
-      shop,
+      ...apart.stage,
       async round(random) {
-        const victim = random.pick(parts);
+        const victim = random.pick(apart.parts);
         const how = random.pick(["SIGKILL", "SIGSTOP", "SIGTERM"] as const);
         const afterMs = random.between(50, 1_200);
         const awayMs = random.between(0, 2_500);
-        const backMs = await underLoad(
-          shop,
-          () => (url === undefined ? [] : [url]),
-          random,
-          async () => {
-            await sleep(afterMs);
-            victim.child.signal(how);
-            if (victim === gateway && how !== "SIGSTOP") url = undefined;
-            await sleep(awayMs);
-            const startedMs = performance.now();
-            if (how === "SIGSTOP") victim.child.signal("SIGCONT");
-            else {
-              const end = await victim.child.ended;
-              if (how === "SIGTERM" && end !== 0) throw new Error(`${victim.services} was told to stop and ended with ${end}`);
-              said.push(victim.child.said());
-              victim.child = begin(victim.services);
-              await victim.child.ready;
-            }
-            url = (await gateway.child.ready).http;
-            const lastedMs = performance.now() - startedMs;
-            await sleep(random.between(200, 800));
-            return lastedMs;
-          },
-        );
-        const { http } = await gateway.child.ready;
-        const { grpc } = await (parts.at(-1) as Part).child.ready;
-        const findings = await compare(shop, site.sql, { http, grpc, secret: await site.secret() });
-        return { broken: `${how} of ${victim.services} for ${awayMs} ms after ${afterMs} ms`, backMs, findings };
+        const backMs = await underLoad(apart.stage.shop, apart.addresses, random, async () => {
+          await sleep(afterMs);
+          victim.child.signal(how);
+          if (how !== "SIGSTOP") apart.isGone(victim);
+          await sleep(awayMs);
+          const startedMs = performance.now();
+          if (how === "SIGSTOP") victim.child.signal("SIGCONT");
+          else {
+            const end = await victim.child.ended;
+            if (how === "SIGTERM" && end !== 0) throw new Error(`${victim.services} was told to stop and ended with ${end}`);
+            await apart.bringBack(victim);
+          }
+          const lastedMs = performance.now() - startedMs;
+          await sleep(random.between(200, 800));
+          return lastedMs;
+        });
+        return { broken: `${how} of ${victim.services} for ${awayMs} ms after ${afterMs} ms`, backMs, findings: await apart.compare() };
       },
-      said: () => [...said.slice(-2), ...parts.map(({ child }) => child.said())].join("\n--- another process ---\n"),
-      close: (options) => site.close(options),
     };
   },
 };
+
+/** Accounts is away for minutes: orders are taken all the while, none becomes a dead letter, and all end when it is back. */
+export const away: Drill = {
+  name: "away",
+  text: "the same three processes; accounts is killed and stays away for two to three minutes (only by its name)",
+  onlyByName: true,
+  async openStage(): Promise<Stage> {
+    const apart = await openApart();
+    return {
+      ...apart.stage,
+      async round(random) {
+        const { shop } = apart.stage;
+        const awayMs = random.between(120_000, 180_000);
+        await underLoad(shop, apart.addresses, random, () => sleep(1_000));
+        const accounts = apart.parts.find(({ services }) => services === "accounts") as Part;
+        accounts.child.signal("SIGKILL");
+        await accounts.child.ended;
+        await underLoad(shop, apart.addresses, random, () => sleep(awayMs), { workers: 1, ordersAlone: true });
+        const startedMs = performance.now();
+        await apart.bringBack(accounts);
+        const findings = await apart.compare();
+        return { broken: `accounts away for ${awayMs} ms`, backMs: performance.now() - startedMs, findings };
+      },
+    };
+  },
+};
+
+type Apart = {
+  /** All of a stage but its rounds. */
+  readonly stage: Omit<Stage, "round">;
+  readonly parts: readonly Part[];
+  readonly addresses: Addresses;
+  /** It was ended; of the gateway there is no address then. */
+  isGone(part: Part): void;
+  bringBack(part: Part): Promise<void>;
+  compare(): Promise<Findings>;
+};
+
+async function openApart(): Promise<Apart> {
+  const site = await sharedSite();
+  const shop = openShop();
+  const ports = new Map<string, number>();
+  for (const services of PROCESSES) ports.set(services, await freePort());
+  const settings = Object.fromEntries(
+    [...ports].flatMap(([services, port]) =>
+      services.split(",").map((name) => [`${name.toUpperCase()}_URL`, `127.0.0.1:${port}`] as const),
+    ),
+  );
+  // No setting of its own: nobody calls a gateway.
+  delete settings.GATEWAY_URL;
+  const begin = (services: string): PolisChild =>
+    site.start(["--services", services, "--grpc-port", String(ports.get(services))], settings);
+  const parts = [...ports].map(([services, port]): Part => ({ services, port, child: begin(services) }));
+  const [gateway] = parts as [Part];
+  const said: string[] = [];
+  let url: string | undefined = (await gateway.child.ready).http;
+  for (const { child } of parts) await child.ready;
+  return {
+    parts,
+    addresses: () => (url === undefined ? [] : [url]),
+    isGone(part) {
+      if (part === gateway) url = undefined;
+    },
+    async bringBack(part) {
+      said.push(part.child.said());
+      part.child = begin(part.services);
+      await part.child.ready;
+      url = (await gateway.child.ready).http;
+    },
+    async compare() {
+      const { http } = await gateway.child.ready;
+      const { grpc } = await (parts.at(-1) as Part).child.ready;
+      return compare(shop, site.sql, { http, grpc, secret: await site.secret() });
+    },
+    stage: {
+      folder: site.folder,
+      shop,
+      said: () => [...said.slice(-2), ...parts.map(({ child }) => child.said())].join("\n--- another process ---\n"),
+      close: (options) => site.close(options),
+    },
+  };
+}
 
 /** One that is free now; each process must come back to the one under which the others know it. */
 async function freePort(): Promise<number> {

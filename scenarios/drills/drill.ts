@@ -1,6 +1,6 @@
 import type { Findings } from "./check.ts";
 import { type Random, randomOf } from "./random.ts";
-import { type Addresses, type Shop, startLoad } from "./shop.ts";
+import { type Addresses, type LoadOptions, type Shop, startLoad } from "./shop.ts";
 
 /** What a round did and found. */
 export type Round = {
@@ -16,6 +16,8 @@ export type Drill = {
   readonly name: string;
   /** One line for --list. */
   readonly text: string;
+  /** Too long for a run of all. */
+  readonly onlyByName?: boolean;
   openStage(): Promise<Stage>;
 };
 
@@ -32,9 +34,15 @@ export type Stage = {
 };
 
 /** Does `work` while customers give commands; resolves when, besides, each of them is answered. */
-export async function underLoad<T>(shop: Shop, addresses: Addresses, random: Random, work: () => Promise<T>): Promise<T> {
+export async function underLoad<T>(
+  shop: Shop,
+  addresses: Addresses,
+  random: Random,
+  work: () => Promise<T>,
+  options?: LoadOptions,
+): Promise<T> {
   // Numbers of their own: what customers draw depends on the machine's timing, what is broken must not.
-  const load = startLoad(shop, addresses, randomOf(random.between(0, 2 ** 31)));
+  const load = startLoad(shop, addresses, randomOf(random.between(0, 2 ** 31)), options);
   try {
     const result = await work();
     await load.stop();

@@ -47,17 +47,31 @@ export type Load = {
   abandon(): void;
 };
 
+export type LoadOptions = {
+  /** Commands at a time. */
+  readonly workers?: number;
+  /** Nobody new, and no top-ups: what would have to wait for accounts. */
+  readonly ordersAlone?: boolean;
+};
+
 /** What a worker works with. */
-type Counter = { readonly shop: Shop; readonly addresses: Addresses; readonly random: Random; readonly abandoned: AbortSignal };
+type Counter = {
+  readonly shop: Shop;
+  readonly addresses: Addresses;
+  readonly random: Random;
+  readonly ordersAlone: boolean;
+  readonly abandoned: AbortSignal;
+};
 
 /** Customers come in and give commands, so many at a time, until it is stopped. */
-export function startLoad(shop: Shop, addresses: Addresses, random: Random, workers = 8): Load {
+export function startLoad(shop: Shop, addresses: Addresses, random: Random, options: LoadOptions = {}): Load {
+  const { workers = 8, ordersAlone = false } = options;
   let stopping = false;
   const abandoning = new AbortController();
-  const counter: Counter = { shop, addresses, random, abandoned: abandoning.signal };
+  const counter: Counter = { shop, addresses, random, ordersAlone, abandoned: abandoning.signal };
   const work = async (): Promise<void> => {
     while (!stopping) {
-      if (shop.customers.length < 6 || random.chance(0.01)) await newCustomer(counter);
+      if (!ordersAlone && (shop.customers.length < 6 || random.chance(0.01))) await newCustomer(counter);
       else await oneCommand(counter);
     }
   };
@@ -89,9 +103,10 @@ async function newCustomer(counter: Counter): Promise<void> {
 }
 
 async function oneCommand(counter: Counter): Promise<void> {
-  const { shop, random } = counter;
+  const { shop, random, ordersAlone } = counter;
   const customer = random.pick(shop.customers);
-  if (customer.accountId !== undefined && random.chance(0.2)) return topUp(counter, customer, BigInt(random.between(1, 2_000)));
+  if (!ordersAlone && customer.accountId !== undefined && random.chance(0.2))
+    return topUp(counter, customer, BigInt(random.between(1, 2_000)));
   const [repeated] = [...customer.orders].slice(-3);
   if (repeated !== undefined && random.chance(0.1)) return repeatOrder(counter, customer, repeated);
   const key = randomUUID();
