@@ -8,6 +8,8 @@ import type { Log } from "#platform/telemetry/log.ts";
 
 const DEFAULT_RECORDS_A_BATCH = 512;
 const BYTES_A_BATCH = 4 * 1024 * 1024;
+/** Of a partition, waiting for one group: some batches ahead, and no more while it is held up. */
+const RECORDS_OFFERED_MAX = 2_048;
 
 /** A partition that this process took for one of its groups, under a lease of this generation. */
 export type Holding = {
@@ -118,17 +120,21 @@ type Fetched = Pick<FetchedBatch, "records" | "lastOffset">;
  * it grows large, or isn't what comes next, and the log is read.
  */
 class Offers {
-  #waiting: Appended[] = [];
+  #waiting: (Appended & { readonly bytes: number })[] = [];
+  #records = 0;
   #bytes = 0;
 
-  add(appended: Appended): void {
-    this.#bytes += appended.records.reduce((sum, { payload }) => sum + payload.length, 0);
-    if (this.#bytes > BYTES_A_BATCH) this.clear();
-    else this.#waiting.push(appended);
+  add({ base, records }: Appended): void {
+    const bytes = records.reduce((sum, { payload }) => sum + payload.length, 0);
+    this.#waiting.push({ base, records, bytes });
+    this.#records += records.length;
+    this.#bytes += bytes;
+    if (this.#records > RECORDS_OFFERED_MAX || this.#bytes > BYTES_A_BATCH) this.clear();
   }
 
   clear(): void {
     this.#waiting = [];
+    this.#records = 0;
     this.#bytes = 0;
   }
 
@@ -140,12 +146,14 @@ class Offers {
       const first = this.#waiting[0];
       if (first === undefined || first.base > next) break;
       this.#waiting.shift();
+      this.#records -= first.records.length;
+      this.#bytes -= first.bytes;
       // Of what came by a fetch already, only the rest.
       const fresh = first.records.slice(Number(next - first.base));
       records.push(...fresh);
       next += BigInt(fresh.length);
     }
-    if (this.#waiting.length === 0 || records.length === 0) this.clear();
+    if (records.length === 0) this.clear();
     return records.length === 0 ? undefined : { records, lastOffset: next - 1n };
   }
 }
