@@ -1,4 +1,5 @@
 import type { SubscribeOptions, Subscription } from "#platform/events/event-log.ts";
+import type { Appended } from "#platform/events/offers.ts";
 import { murmur2 } from "#platform/events/partition.ts";
 import {
   heartbeat,
@@ -12,7 +13,7 @@ import {
   releaseLease,
   takeLeases,
 } from "#platform/events/postgres-leases.ts";
-import { type Appended, type HeldRun, type Holding, type PartitionRun, runPartition } from "#platform/events/postgres-partition.ts";
+import { type HeldRun, type Holding, type PartitionRun, runPartition } from "#platform/events/postgres-partition.ts";
 import { makePositions, type Positions } from "#platform/events/postgres-positions.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";

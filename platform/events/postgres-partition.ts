@@ -1,5 +1,5 @@
-import { type Assignment, FencedError, type FetchedBatch, type SubscribeOptions } from "#platform/events/event-log.ts";
-import type { EventRecord } from "#platform/events/record.ts";
+import { type Assignment, FencedError, type SubscribeOptions } from "#platform/events/event-log.ts";
+import { type Appended, type Fetched, Offers } from "#platform/events/offers.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
@@ -8,9 +8,6 @@ import type { Log } from "#platform/telemetry/log.ts";
 
 const DEFAULT_RECORDS_A_BATCH = 512;
 const BYTES_A_BATCH = 4 * 1024 * 1024;
-/** Of a partition, waiting for one group: some batches ahead, and no more while it is held up. */
-const RECORDS_OFFERED_MAX = 2_048;
-
 /** A partition that this process took for one of its groups, under a lease of this generation. */
 export type Holding = {
   readonly member: string;
@@ -22,9 +19,6 @@ export type Holding = {
   /** The offset to go on from. */
   readonly position: bigint;
 };
-
-/** Records of one row of the log, with the offset of the first of them. */
-export type Appended = { readonly base: bigint; readonly records: readonly EventRecord[] };
 
 /** What a partition's run needs of the membership around it. */
 export type Surroundings = {
@@ -111,51 +105,6 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
     isEnding: () => ending.signal.aborted,
     ended: run(),
   };
-}
-
-type Fetched = Pick<FetchedBatch, "records" | "lastOffset">;
-
-/**
- * What was appended in this process and handed over, so that it needn't be read back. Only ever a shortcut: it is dropped where
- * it grows large, or isn't what comes next, and the log is read.
- */
-class Offers {
-  #waiting: (Appended & { readonly bytes: number })[] = [];
-  #records = 0;
-  #bytes = 0;
-
-  add({ base, records }: Appended): void {
-    const bytes = records.reduce((sum, { payload }) => sum + payload.length, 0);
-    this.#waiting.push({ base, records, bytes });
-    this.#records += records.length;
-    this.#bytes += bytes;
-    if (this.#records > RECORDS_OFFERED_MAX || this.#bytes > BYTES_A_BATCH) this.clear();
-  }
-
-  clear(): void {
-    this.#waiting = [];
-    this.#records = 0;
-    this.#bytes = 0;
-  }
-
-  /** What follows `position` without a gap, about `max` records; undefined where that isn't here. */
-  take(position: bigint, max: number): Fetched | undefined {
-    const records: EventRecord[] = [];
-    let next = position;
-    while (records.length < max) {
-      const first = this.#waiting[0];
-      if (first === undefined || first.base > next) break;
-      this.#waiting.shift();
-      this.#records -= first.records.length;
-      this.#bytes -= first.bytes;
-      // Of what came by a fetch already, only the rest.
-      const fresh = first.records.slice(Number(next - first.base));
-      records.push(...fresh);
-      next += BigInt(fresh.length);
-    }
-    if (records.length === 0) this.clear();
-    return records.length === 0 ? undefined : { records, lastOffset: next - 1n };
-  }
 }
 
 /** The records from `position` on, as long as the lease is held: joined to it, so that a crash of the server ends it. */
