@@ -1,5 +1,5 @@
 import { create, type Message } from "@bufbuild/protobuf";
-import { afterEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   type ImportThingsRequest,
   ImportThingsResponseSchema,
@@ -9,14 +9,8 @@ import {
 import { type Answers, httpBody, startThings, thing, userId } from "#platform/rest/things.testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
-const open: { close(): Promise<void> }[] = [];
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((server) => server.close()));
-});
-
 async function things(answers: Answers, options: Parameters<typeof startThings>[1] = {}) {
   const started = await startThings(answers, options);
-  open.push(started.server);
   const call = (path: string, init: RequestInit = {}) =>
     fetch(started.url + path, { ...init, headers: { "x-user-id": userId, ...(init.headers as Record<string, string>) } });
   return { ...started, call };

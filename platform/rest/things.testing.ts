@@ -1,8 +1,10 @@
 import { create, type DescMethod, type Message, type MessageInitShape } from "@bufbuild/protobuf";
 import pino from "pino";
+import { onTestFinished } from "vitest";
 import { HttpBodySchema } from "#contracts/google/api/httpbody_pb.ts";
 import { ThingSchema, ThingsService } from "#contracts/polis/resttest/v1/resttest_pb.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
+import type { Problem } from "#platform/rest/problem.ts";
 import { createRestServer, type RestServer, type RestServerOptions } from "#platform/rest/server.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -21,7 +23,7 @@ export type Answers = {
 
 export type Received = { method: string; request: Message; call: Call };
 
-/** A server of the test contract on a free port of loopback, and what reached its methods. */
+/** A server of the test contract on a free port of loopback until the test ends, and what reached its methods. */
 export async function startThings(
   answers: Answers = {},
   options: Partial<RestServerOptions> = {},
@@ -58,7 +60,34 @@ export async function startThings(
     info: { title: "Things", version: "1.2.3" },
     ...options,
   });
+  onTestFinished(() => server.close());
   return { url: await server.listen(0, "127.0.0.1"), server, received, metrics, logged };
+}
+
+/** Such a server, how a test calls it as a user, and the last request that reached a method. */
+export async function things(answers: Answers = {}, options: Parameters<typeof startThings>[1] = {}) {
+  const started = await startThings(answers, options);
+  const call = async (method: string, path: string, init: RequestInit = {}) => {
+    const response = await fetch(started.url + path, {
+      method,
+      ...init,
+      headers: { "x-user-id": userId, ...(init.headers as Record<string, string>) },
+    });
+    const text = await response.text();
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      json: () => JSON.parse(text) as Record<string, unknown>,
+      problem: () => JSON.parse(text) as Problem,
+    };
+  };
+  const send = (method: string, path: string, body: unknown, headers: Record<string, string> = {}) =>
+    call(method, path, {
+      body: typeof body === "string" ? body : JSON.stringify(body),
+      headers: { "content-type": "application/json", ...headers },
+    });
+  return { ...started, call, send, last: <T>() => started.received.at(-1)?.request as T };
 }
 
 export const thing = (init: MessageInitShape<typeof ThingSchema> = {}) =>
