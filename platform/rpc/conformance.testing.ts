@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { pino } from "pino";
-import { afterEach, beforeAll, beforeEach, describe, expect } from "vitest";
+import { afterEach, beforeEach, describe, expect } from "vitest";
 import { AnswerSchema, ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { type Caller, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
@@ -64,8 +64,6 @@ export const describeCalls = (sentences: (served: ReturnType<typeof serveEach>) 
     ["over gRPC", overGrpc],
   ])("a call %s", (_way, open) => sentences(serveEach(open)));
 
-const WARM_UP_ROUNDS = 10;
-
 /** Serves the service anew for each test of the describe around it: by the handlers that the test names with `serve`, and with an empty log. */
 function serveEach(open: typeof overGrpc) {
   const logged: Logged[] = [];
@@ -75,14 +73,6 @@ function serveEach(open: typeof overGrpc) {
     tracer: passingTracer,
     log: pino({ level: "debug" }, { write: (line: string) => void logged.push(JSON.parse(line)) }),
   };
-  // The first calls of a process take up to 50 ms over gRPC, later ones 5: too much of the deadlines that tests give.
-  beforeAll(async () => {
-    for (let round = 0; round < WARM_UP_ROUNDS; round += 1) {
-      const { transport, close } = await open(defaults, { ...tools, metrics: new Metrics() });
-      await createClient(ConformanceService, transport, { caller: user }).ask({});
-      await close();
-    }
-  });
   let opened: Opened;
   let current: Handlers<Service> = defaults;
   beforeEach(async () => {

@@ -29,7 +29,10 @@ describeCalls(({ serve, client, transport }) => {
     });
 
     it("ends with it, at its deadline or when it is given up", async () => {
-      for (const makeOptions of [() => ({ timeoutMs: 80 }), () => ({ signal: AbortSignal.timeout(80) })] satisfies (() => CallOptions)[]) {
+      for (const makeOptions of [
+        () => ({ timeoutMs: 400 }),
+        () => ({ signal: AbortSignal.timeout(400) }),
+      ] satisfies (() => CallOptions)[]) {
         const options = makeOptions();
         let inner: AbortSignal | undefined;
         let error: unknown;
