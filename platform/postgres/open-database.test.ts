@@ -132,6 +132,24 @@ describe("a transaction", () => {
     await one.close();
   });
 
+  test("refuses COPY, and the next statement gets another connection", async () => {
+    const one = await openDatabase({
+      connection: await testDatabaseConnection(),
+      name: "one",
+      maxConnections: 1,
+      log: testLog,
+      metrics: new Metrics(),
+    });
+    await one.query({ text: "CREATE TABLE t (id integer)" });
+    await expect(one.query({ text: "COPY t FROM STDIN" })).rejects.toThrow("COPY");
+    await expect(
+      one.transaction((tx) => Promise.all([tx.query({ text: "COPY t FROM STDIN" }), tx.query({ text: "SELECT 1" })])),
+    ).rejects.toThrow("COPY");
+    await one.query({ text: "COPY t TO STDOUT" });
+    expect((await one.query({ text: "SELECT 1 AS v" })).rows).toEqual([{ v: 1 }]);
+    await one.close();
+  });
+
   test("takes no statement after its end", async () => {
     let leaked: Transaction | undefined;
     await database.transaction(async (tx) => {

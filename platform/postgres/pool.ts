@@ -90,7 +90,8 @@ export class Pool {
   /** Gives a connection back. One that isn't as it was got (a transaction left open, an answer outstanding) is closed. */
   release(client: Client, reusable: boolean): void {
     if (!this.#alive.has(client)) return;
-    if (reusable && this.#closed === undefined) this.#hand(client);
+    // One that is cut off still has to end; nobody should get it meanwhile.
+    if (reusable && this.#closed === undefined && !client.connection.stream.destroyed) this.#hand(client);
     else this.#end(client);
   }
 

@@ -76,7 +76,7 @@ class RoundTrip implements Submittable {
         for (const { name } of statements.slice(this.#answers.length))
           if (name !== undefined && !this.#prepared.shapes.has(name)) this.#prepared.doubtful.add(name);
         while (this.#answers.length < statements.length) this.#answers.push({ error });
-        // Lost, or out of time with its answer still to come: nothing more can be sent over it.
+        // Lost, or its answers still to come: nothing more can be sent over it.
         if (!(error instanceof DatabaseError)) connection.stream.destroy();
       }
       done(this.#answers);
@@ -141,6 +141,14 @@ class RoundTrip implements Submittable {
   handleEmptyQuery(): void {
     this.handleCommandComplete({ text: "" });
   }
+
+  /** What comes behind it in the round trip would be taken for data: the connection can't be used any more. */
+  handleCopyInResponse(): void {
+    this.callback(new Error("COPY FROM STDIN isn't spoken here"));
+  }
+
+  /** Of COPY TO STDOUT: rows that nobody reads. */
+  handleCopyData(): void {}
 
   handleError(error: unknown): void {
     this.callback(error);
