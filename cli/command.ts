@@ -13,9 +13,11 @@ export type Command<O extends ParseArgsOptionsConfig = ParseArgsOptionsConfig> =
 
 type OptionValues<O extends ParseArgsOptionsConfig> = ReturnType<typeof parseArgs<{ options: O; strict: true }>>["values"];
 
-/** The command line is wrong: told in a line, with exit code 2. */
+/** The command line is wrong: told in a line, with exit code 2 and how it is right. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+  /** Of the command that it is about, once that is known. */
+  usage: string | undefined;
 }
 
 /** Declares a command, so that `run` knows the types of its options. */
@@ -29,13 +31,19 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
     allowPositionals: true,
     strict: true,
   } satisfies ParseArgsConfig;
-  const { values, positionals } = parse(config);
-  if (values.help === true) console.log(helpOf(command));
-  else await command.run(values, positionals);
+  try {
+    const { values, positionals } = parse(config);
+    if (values.help === true) console.log(helpOf(command));
+    else await command.run(values, positionals);
+  } catch (error) {
+    if (error instanceof UsageError) error.usage = usageOf(command);
+    throw error;
+  }
 }
 
-export const helpOf = (command: Command): string =>
-  `${command.usage.map((line) => `usage: polis ${line}`).join("\n")}\n\n${command.text.trim()}`;
+const usageOf = ({ usage }: Command): string => usage.map((line) => `usage: polis ${line}`).join("\n");
+
+export const helpOf = (command: Command): string => `${usageOf(command)}\n\n${command.text.trim()}`;
 
 function parse<C extends ParseArgsConfig>(config: C): ReturnType<typeof parseArgs<C>> {
   try {

@@ -53,6 +53,11 @@ describe("polis", () => {
     expect(stderr).toContain(why);
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
   });
+
+  it("shows how the command that was meant is called", () => {
+    expect(polis(["dead-letters", "show"]).stderr).toContain("usage: polis dead-letters show");
+    expect(polis(["dead-letters", "show"]).stderr).not.toContain("polis <command>");
+  });
 });
 
 describe("a command", () => {

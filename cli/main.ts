@@ -44,7 +44,7 @@ function find(name: string): Promise<Command> {
  * database's; a TypeError, a failed assertion and their like are our faults, and shown whole.
  */
 function explain(error: unknown): { message: string; exitCode: number } {
-  if (error instanceof UsageError) return { message: `polis: ${error.message}\n\n${overview()}`, exitCode: 2 };
+  if (error instanceof UsageError) return { message: `polis: ${error.message}\n\n${error.usage ?? overview()}`, exitCode: 2 };
   if (error instanceof SettingsError) return { message: `polis: ${error.message}`, exitCode: 2 };
   if (error instanceof Error && (["Error", "FolderTaken"].includes(error.name) || isRefusal(error)))
     return { message: `polis: ${error.message}${error.cause instanceof Error ? `\n  because: ${error.cause.message}` : ""}`, exitCode: 1 };

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -54,6 +55,16 @@ it("says what runs and where, answers, and ends after a drain when it is told to
   child.kill("SIGTERM");
   expect(await ended).toBe(0);
   expect(lines.at(-1)?.msg).toBe("stopped");
+});
+
+it("tells that its port is taken, and how to choose another", async () => {
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const { port } = taken.address() as AddressInfo;
+  const { ended, errors } = polis(["start", "--port", String(port)]);
+  expect(await ended).toBe(1);
+  expect(errors()).toContain(`port ${port} of 127.0.0.1 is taken; choose another by --port`);
+  taken.close();
 });
 
 it("tells a second Polis on its data folder that it is the second", async () => {

@@ -35,7 +35,10 @@ export async function startHttp(options: {
     tracer,
     health: { live: () => true, ready: async () => readiness(closing, databases) },
   });
-  const url = await server.listen(settings.port, settings.host);
+  const url = await server.listen(settings.port, settings.host).catch((cause: unknown) => {
+    if ((cause as { code?: unknown }).code !== "EADDRINUSE") throw cause;
+    throw new Error(`port ${settings.port} of ${settings.host} is taken; choose another by --port or PORT`, { cause });
+  });
   return {
     url,
     close: () => {

@@ -37,12 +37,13 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
 
 function logFault(error: unknown, request: FastifyRequest, log: Log): void {
   if (error instanceof HttpFault) return;
-  const call = CallError.from(error);
-  if (call.status !== "INTERNAL") return;
-  log.error(
-    { requestId: request.id, method: request.method, route: routeOf(request), code: call.code, err: call.cause ?? call },
-    "a request failed by our fault",
-  );
+  const { status, code, message, cause } = CallError.from(error);
+  if (status !== "INTERNAL" && status !== "UNAVAILABLE") return;
+  // By its trace the line is found in which a service, here or elsewhere, tells the cause.
+  const traceparent = request.exchange.span?.traceparent;
+  const about = { requestId: request.id, traceparent, method: request.method, route: routeOf(request), code };
+  if (status === "INTERNAL") log.error({ ...about, err: cause ?? error }, "a request failed by our fault");
+  else log.debug({ ...about, err: cause, said: message }, "a request needed what is away");
 }
 
 /** What Fastify refuses while it reads a request, in our words. What has no route is told so, whatever else is wrong with it. */

@@ -77,7 +77,6 @@ const idempotencyKey = {
   description:
     "Names this command: a repeat under the same key gets the first answer and changes nothing. Without one, a retry may do the work twice.",
   schema: { type: "string", minLength: 1, maxLength: 255, pattern: "^[\\x21-\\x7e]+$" },
-  example: "0190b6a0-7c1e-7000-8000-3d6f1c2b4a59",
 };
 
 const tag = (service: DescService): string => service.name.replace(/Service$/, "");

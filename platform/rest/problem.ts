@@ -13,6 +13,8 @@ export type Problem = {
   readonly errors: readonly Violation[];
 };
 
+const UNAVAILABLE_RETRY_MS = 1_000;
+
 export const PROBLEM_TYPE = "application/problem+json";
 
 /** What HTTP itself refuses before any method is called: it has no status of gRPC. */
@@ -75,7 +77,9 @@ export function problemAnswer(error: unknown, requestId: string, challenge: stri
   }
   const { status, code, message, violations, retryAfterMs } = CallError.from(error);
   const httpStatus = statuses[status].http;
-  if (retryAfterMs !== undefined) headers["retry-after"] = String(Math.ceil(retryAfterMs / 1000));
+  // A neighbour that can't be reached doesn't say when it will be.
+  const laterMs = retryAfterMs ?? (httpStatus === 503 ? UNAVAILABLE_RETRY_MS : undefined);
+  if (laterMs !== undefined) headers["retry-after"] = String(Math.ceil(laterMs / 1000));
   if (httpStatus === 401) headers["www-authenticate"] = challenge;
   const detail = status === "INTERNAL" ? edgeProblems.internal.text : message;
   return { status: httpStatus, headers, problem: problem(httpStatus, detail, code, requestId, status === "INTERNAL" ? [] : violations) };

@@ -114,6 +114,14 @@ describe("an error of a call", () => {
     expect(answer.problem()).toMatchObject({ status: http, code: "some_code", detail: "Some text.", errors: violations });
   });
 
+  test("a 503 says when to try again, whether or not whoever was away did", async () => {
+    const { call } = await things({
+      unary: { ListThings: () => Promise.reject(new CallError("UNAVAILABLE", "unavailable", "The service can't be reached.")) },
+    });
+    const answer = await call("GET", "/things");
+    expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "1"]);
+  });
+
   test("a fault is 500 without its cause, which goes to the log", async () => {
     const { call, logged } = await things({
       unary: {
@@ -126,6 +134,9 @@ describe("an error of a call", () => {
       expect(answer.problem()).toMatchObject({ status: 500, code: "internal", detail: "Something went wrong on our side." });
       expect(answer.text).not.toMatch(/hunter2|secret/);
     }
-    expect(logged.filter((line) => line.includes("hunter2"))).toHaveLength(2);
+    const told = logged.filter((line) => line.includes("hunter2")).map((line) => JSON.parse(line));
+    // By the request that the answer names, and by the trace under which a service tells the rest.
+    const names = { requestId: expect.any(String), traceparent: expect.stringMatching(/^00-/) };
+    expect(told).toMatchObject([names, names]);
   });
 });
