@@ -17,6 +17,26 @@ export const isRetryable = (error: unknown): boolean => {
 /** 23505. */
 export const isUniqueViolation = (error: unknown): error is DatabaseError => sqlState(error) === "23505";
 
+/** 55P03 and 57014: a lock or a statement took too long. The transaction is over, the session goes on. */
+export const isGivenUpWaiting = (error: unknown): boolean => {
+  const state = sqlState(error);
+  return state === "55P03" || state === "57014";
+};
+
+/** The server ends the session with it: FATAL or worse, whatever language it says that in. */
+export const endsSession = (error: unknown): boolean => {
+  const state = sqlState(error);
+  return (
+    state !== undefined && (/^57P/.test(state) || state === "25P03" || /^(FATAL|PANIC)$/.test((error as DatabaseError).severity ?? ""))
+  );
+};
+
+/** 0A000 and 26000: what was prepared doesn't fit its tables any more, or isn't there. */
+export const isPreparedInVain = (error: unknown): boolean => {
+  const state = sqlState(error);
+  return state === "0A000" || state === "26000";
+};
+
 /** Classes 22 and 23: the data is at fault, not the moment. */
 export const isDataError = (error: unknown): boolean => {
   const state = sqlState(error);

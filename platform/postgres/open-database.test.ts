@@ -132,6 +132,30 @@ describe("a transaction", () => {
     await one.close();
   });
 
+  test("that nobody waits for to commit is waited for all the same", async () => {
+    await database.transaction(async (tx) => void tx.commit([insert(42)]));
+    expect(await ids()).toContain(42);
+    await expect(database.transaction(async (tx) => void tx.commit([insert(42)]))).rejects.toSatisfy(isUniqueViolation);
+  });
+
+  test("prepares a statement anew where it doesn't fit its tables any more", async () => {
+    const one = await openDatabase({
+      connection: await testDatabaseConnection(),
+      name: "one",
+      maxConnections: 1,
+      log: testLog,
+      metrics: new Metrics(),
+    });
+    await one.query({ text: "CREATE TABLE t (v integer)" });
+    await one.query({ text: "INSERT INTO t VALUES (1)" });
+    const read = { name: "read", text: "SELECT v FROM t" };
+    expect((await one.query(read)).rows).toEqual([{ v: 1 }]);
+    await one.query({ text: "ALTER TABLE t ALTER v TYPE text" });
+    await one.query(read).catch(() => undefined);
+    expect((await one.query(read)).rows).toEqual([{ v: "1" }]);
+    await one.close();
+  });
+
   test("refuses COPY, and the next statement gets another connection", async () => {
     const one = await openDatabase({
       connection: await testDatabaseConnection(),
@@ -224,6 +248,22 @@ describe("a connection that is lost", () => {
     });
     await expect(lost).rejects.toSatisfy(isConnectionLost);
     expect(await ids()).not.toContain(60);
+  });
+
+  test("is nobody's any more once the server has ended the session, or hasn't answered in time", async () => {
+    const one = await openDatabase({
+      connection: { ...(await testDatabaseConnection()), query_timeout: 300 },
+      name: "one",
+      maxConnections: 1,
+      log: testLog,
+      metrics: new Metrics(),
+    });
+    for (const ending of ["SELECT pg_terminate_backend(pg_backend_pid())", "SELECT pg_sleep(2)"]) {
+      const [ended, next] = await Promise.allSettled([one.query({ text: ending }), one.query({ text: "SELECT 1 AS v" })]);
+      expect(ended.status === "rejected" && isConnectionLost(ended.reason)).toBe(true);
+      expect(next).toMatchObject({ value: { rows: [{ v: 1 }] } });
+    }
+    await one.close();
   });
 
   test("while it is idle is noticed, and the next statement gets another", async () => {

@@ -77,13 +77,12 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     const tx = new OpenTransaction(client, sendable, durable, resolveLost);
     try {
       const value = await run(tx);
-      if (tx.state === "open") await tx.commit([]);
-      if (tx.state !== "committed") throw new Error("the transaction's COMMIT failed or wasn't waited for");
+      await tx.finish();
+      if (tx.state !== "committed") throw new Error("the transaction's COMMIT failed");
       return { kind: "committed", value };
     } catch (error) {
-      const { state } = tx;
-      if (state === "open" || state === "committing") await tx.rollback();
-      return { kind: "failed", error, mayRetry: state !== "committed" && isRetryable(error) };
+      await tx.rollback();
+      return { kind: "failed", error, mayRetry: tx.state !== "committed" && isRetryable(error) };
     } finally {
       if (isHeld) pool.release(client, tx.isAtRest);
     }

@@ -1,5 +1,6 @@
 import { type Client, type Connection, DatabaseError, type FieldDef, type QueryResultRow, type Submittable } from "pg";
 import type { Rows } from "#platform/postgres/database.ts";
+import { endsSession, isPreparedInVain } from "#platform/postgres/errors.ts";
 import { typeParsers } from "#platform/postgres/type-parsers.ts";
 
 /** A statement as it goes out: its values as the driver sends them, and a name where it is prepared once a connection. */
@@ -73,14 +74,23 @@ class RoundTrip implements Submittable {
     this.#prepared = preparedBy(connection);
     this.callback = (error) => {
       if (error !== undefined && error !== null) {
-        for (const { name } of statements.slice(this.#answers.length))
-          if (name !== undefined && !this.#prepared.shapes.has(name)) this.#prepared.doubtful.add(name);
+        this.#doubt(isPreparedInVain(error));
         while (this.#answers.length < statements.length) this.#answers.push({ error });
-        // Lost, or its answers still to come: nothing more can be sent over it.
-        if (!(error instanceof DatabaseError)) connection.stream.destroy();
+        // Lost, about to end, or its answers still to come: nothing more can be sent over it.
+        if (!(error instanceof DatabaseError) || endsSession(error)) connection.stream.destroy();
       }
       done(this.#answers);
     };
+  }
+
+  /** What wasn't answered is prepared or not; and where it was `inVain`, so is what was known before. */
+  #doubt(inVain: boolean): void {
+    const { shapes, doubtful } = this.#prepared;
+    for (const { name } of this.#statements.slice(this.#answers.length)) {
+      if (name === undefined || (shapes.has(name) && !inVain)) continue;
+      shapes.delete(name);
+      doubtful.add(name);
+    }
   }
 
   submit(connection: Connection): void {

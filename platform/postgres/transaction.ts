@@ -40,6 +40,7 @@ export class OpenTransaction implements Transaction {
   /** Statements of this turn of the event loop, and those that were sent while a round trip was on its way. */
   #waiting: Waiting[] = [];
   #sending: Promise<void> | undefined;
+  #committing: Promise<void> | undefined;
   #state: State = "open";
 
   /** `resolveLost` returns if the transaction was committed all the same, and throws otherwise. */
@@ -68,7 +69,20 @@ export class OpenTransaction implements Transaction {
     });
   }
 
-  async commit(statements: readonly Statement[]): Promise<void> {
+  commit(statements: readonly Statement[]): Promise<void> {
+    const committing = this.#commit(statements);
+    // Whoever doesn't wait for it is told by `finish`.
+    committing.catch(() => undefined);
+    this.#committing ??= committing;
+    return committing;
+  }
+
+  /** Commits, unless that was done; waits for a COMMIT that nobody has waited for, and throws what it throws. */
+  finish(): Promise<void> {
+    return this.#committing ?? this.commit([]);
+  }
+
+  async #commit(statements: readonly Statement[]): Promise<void> {
     assert(this.#state === "open", "the transaction is over");
     this.#state = "committing";
     const last = statements.map(this.#sendable);
@@ -95,6 +109,8 @@ export class OpenTransaction implements Transaction {
 
   /** Takes everything back, behind whatever is still on its way. */
   async rollback(): Promise<void> {
+    await this.#committing?.catch(() => undefined);
+    if (this.#state === "committed" || this.#state === "over") return;
     this.#state = "over";
     await this.#sending;
     // Where the connection is gone, the transaction is as well, and the pool learns of it from the connection.

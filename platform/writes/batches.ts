@@ -1,7 +1,7 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import type { ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { isConnectionLost, OutcomeUnknown } from "#platform/postgres/errors.ts";
+import { isConnectionLost, isGivenUpWaiting, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import type { CallError } from "#platform/rpc/call-error.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, runBatch } from "#platform/writes/batch.ts";
@@ -31,6 +31,8 @@ export class Batches {
   readonly #queue = new WorkQueue();
   readonly #sizes;
   readonly #durations;
+  readonly #apart: Work[] = [];
+  #runningApart = 0;
   #inFlight = 0;
   #scheduled = false;
 
@@ -84,23 +86,44 @@ export class Batches {
     }
   }
 
-  /** One transaction for all; where a consumer's guard or statement stops it, one for each consumer's work and one for the commands. */
+  /**
+   * One transaction for all. Where a consumer's guard or statement stops it, or keeps it waiting for a lock, each consumer's work
+   * gets a transaction of its own, and no place among those in flight: commands wait neither for it nor with it.
+   */
   async #share(works: readonly Work[]): Promise<void> {
-    if (works.length === 0) return;
+    const guarded = works.filter(({ guards }) => guards !== undefined);
     try {
-      for (const [{ done }, outcomes] of shares(works, await this.#observed(works))) done(outcomes);
+      if (works.length > 0) await this.#carryOutTogether(works, guarded.length > 0 ? patience(guardsOf(works)) : noGuards);
     } catch (error) {
-      const parts = mayFareBetterApart(error) ? apart(works) : [works];
-      if (parts.length > 1) for (const part of parts) await this.#share(part);
-      else for (const { failed } of works) failed(error);
+      if (guarded.length === 0 || !wroteNothing(error)) for (const { failed } of works) failed(error);
+      else {
+        this.#apart.push(...guarded);
+        for (const _ of guarded) void this.#carryOutApart();
+        await this.#share(works.filter(({ guards }) => guards === undefined));
+      }
     }
   }
 
-  async #observed(works: readonly Work[]): Promise<readonly ApplyOutcome[]> {
+  /** The next of those that nobody should wait for. */
+  async #carryOutApart(): Promise<void> {
+    if (this.#runningApart >= APART_AT_ONCE) return;
+    const work = this.#apart.shift();
+    if (work === undefined) return;
+    this.#runningApart += 1;
+    await this.#carryOutTogether([work], guardsOf([work])).catch(work.failed);
+    this.#runningApart -= 1;
+    void this.#carryOutApart();
+  }
+
+  async #carryOutTogether(works: readonly Work[], guards: Guards): Promise<void> {
+    for (const [{ done }, outcomes] of shares(works, await this.#observed(works, guards))) done(outcomes);
+  }
+
+  async #observed(works: readonly Work[], guards: Guards): Promise<readonly ApplyOutcome[]> {
     const startedMs = performance.now();
     const items = works.flatMap((work) => work.items);
     this.#sizes.observe(items.length);
-    const { outcomes, published } = await this.#transact(items, guardsOf(works));
+    const { outcomes, published } = await this.#transact(items, guards);
     this.#durations.observe((performance.now() - startedMs) / 1000);
     if (published > 0) this.#options.published();
     return outcomes;
@@ -127,14 +150,20 @@ function isWanted({ givenUp, failed }: Work): boolean {
   return reason === undefined;
 }
 
-/** Nothing was written, and not because the database is away: whoever isn't to blame shouldn't suffer. */
-const mayFareBetterApart = (error: unknown): boolean => !isConnectionLost(error) && !(error instanceof OutcomeUnknown);
+/** Surely nothing was written, and the database isn't away: whoever isn't to blame shouldn't suffer. */
+const wroteNothing = (error: unknown): boolean => isGivenUpWaiting(error) || !(isConnectionLost(error) || error instanceof OutcomeUnknown);
 
-function apart(works: readonly Work[]): Work[][] {
-  const commands = works.filter(({ guards }) => guards === undefined);
-  const others = works.filter(({ guards }) => guards !== undefined).map((work) => [work]);
-  return commands.length === 0 ? others : [commands, ...others];
-}
+const noGuards: Guards = { first: [], last: () => [] };
+
+const PATIENCE_MS = 50;
+/** Fewer than there are connections: commands find one. */
+const APART_AT_ONCE = 2;
+
+/** With commands beside it a consumer's work waits for no lock for long: another member may hold its fence, somebody may drop dead letters. */
+const patience = ({ first, last }: Guards): Guards => ({
+  first: [{ name: "patience", text: `SET LOCAL lock_timeout = ${PATIENCE_MS}` }, ...first],
+  last,
+});
 
 function guardsOf(works: readonly Work[]): Guards {
   return {

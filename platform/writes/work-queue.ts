@@ -45,9 +45,8 @@ class RowSet {
  */
 export class WorkQueue {
   #waiting: Work[] = [];
-  /** Rows that batches in flight work on, and how many batches these are. */
+  /** Rows that batches in flight work on. */
   readonly #inFlight = new RowSet();
-  #batches = 0;
 
   get length(): number {
     return this.#waiting.length;
@@ -57,18 +56,13 @@ export class WorkQueue {
     this.#waiting.push(work);
   }
 
-  /**
-   * Takes work of at most `max` items for a batch; `release` it at its end. While others are in flight, none where most of it
-   * would have to wait: it had better share one.
-   */
+  /** Takes work of at most `max` items for a batch; `release` it at its end. */
   take(max: number): Work[] {
     const taken: Work[] = [];
     const left: Work[] = [];
     const held = new RowSet();
     let size = 0;
-    let wanted = 0;
     for (const work of this.#waiting) {
-      wanted += work.items.length;
       const fits = taken.length === 0 || size + work.items.length <= max;
       if (fits && work.items.every(({ named: { refs } }) => !this.#inFlight.hasAny(refs) && !held.hasAny(refs))) {
         taken.push(work);
@@ -78,15 +72,12 @@ export class WorkQueue {
         left.push(work);
       }
     }
-    if (this.#batches > 0 && size * 2 < Math.min(wanted, max)) return [];
     this.#waiting = left;
-    if (taken.length > 0) this.#batches += 1;
     for (const { items } of taken) for (const { named } of items) this.#inFlight.add(named.refs);
     return taken;
   }
 
   release(taken: readonly Work[]): void {
-    this.#batches -= 1;
     for (const { items } of taken) for (const { named } of items) this.#inFlight.delete(named.refs);
   }
 }

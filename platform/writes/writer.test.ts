@@ -9,6 +9,7 @@ import { userCaller } from "#platform/access/caller.ts";
 import type { ApplyItem } from "#platform/events/apply.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import type { Database } from "#platform/postgres/database.ts";
+import { OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { operation, runOperation, type Tx } from "#platform/writes/definitions.ts";
@@ -286,6 +287,43 @@ test("commands and what consumers have ready share a transaction; one whose guar
   expect([command, other]).toMatchObject([{ value: "1" }, { value: [{ kind: "applied" }] }]);
   expect(stopped).toMatchObject({ reason: new Error("shut out") });
   expect(Object.keys(await potsIn(database))).toEqual(["a", "b", "c", "d", "f"]);
+});
+
+test("a consumer that waits for a lock is waited for by nobody, and is carried out once it has it", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const locked = Promise.withResolvers<void>();
+  const free = Promise.withResolvers<void>();
+  await database.query({ text: "CREATE TABLE IF NOT EXISTS held (id integer PRIMARY KEY)" });
+  await database.query({ text: "INSERT INTO held VALUES (1) ON CONFLICT DO NOTHING" });
+  const lock = { text: "SELECT 1 FROM held WHERE id = 1 FOR UPDATE" };
+  const holder = database.transaction(async (tx) => {
+    await tx.query(lock);
+    locked.resolve();
+    await free.promise;
+  });
+  await locked.promise;
+  const put: ApplyItem = { ...anyItem, parts: { write: (tx: Tx) => tx.insert(pots, { name: "event", amount: 1n, nick: "event" }) } };
+  const waiting = writer.apply([put], { first: [lock], last: () => [] });
+  for (let n = 1; n <= 5; n++) expect(await outcomeOf(writer, { pot: "a", amount: 1n })).toBe(String(n));
+  expect(await potsIn(database)).toEqual({ a: 5n });
+  free.resolve();
+  await holder;
+  expect(await waiting).toMatchObject([{ kind: "applied" }]);
+  expect(await potsIn(database)).toEqual({ a: 5n, event: 1n });
+});
+
+test("what may have been committed is carried out by nobody again", async () => {
+  const lost = Object.assign(new Error("Connection terminated unexpectedly"));
+  for (const error of [new OutcomeUnknown("who knows"), lost]) {
+    const transaction = vi.fn(() => Promise.reject(error));
+    const writer = writerOn({ ...database, transaction });
+    const all = [outcomeOf(writer, { pot: "a", amount: 1n }), writer.apply([anyItem], { first: [], last: () => [] })];
+    const [command, event] = await Promise.allSettled(all);
+    expect(command).toMatchObject({ value: "failed: CallError" });
+    expect(event).toMatchObject({ reason: error });
+    expect(transaction).toHaveBeenCalledTimes(1);
+  }
 });
 
 test("keys are forgotten after seven days, in bounded batches", async () => {
