@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import {
-  create,
   type DescField,
   type DescMessage,
   fromBinary,
@@ -19,6 +18,7 @@ import type { EventMessage } from "#platform/events/define-consumer.ts";
 import { LARGEST_PAYLOAD_BYTES, type Topic } from "#platform/events/event-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { uuidv7 } from "#platform/ids.ts";
+import { handOver } from "#platform/rpc/handover.ts";
 
 /** Keys stand in indexes, whose entries PostgreSQL keeps below 2,704 bytes. */
 const LONGEST_KEY_BYTES = 512;
@@ -72,10 +72,7 @@ export type EventHeaders = {
 export function newEvent(schema: DescMessage, data: object, headers: EventHeaders): EventRecord {
   const { topic, keyOf } = eventOptions(schema);
   const eventId = headers.eventId ?? uuidv7(headers.nowMs);
-  const event = create(schema, { eventId, eventType: schema.typeName, occurredAt: timestampFromMs(headers.nowMs), data } as Record<
-    string,
-    unknown
-  >);
+  const event = handOver(schema, { eventId, eventType: schema.typeName, occurredAt: timestampFromMs(headers.nowMs), data });
   assertValid(schema, event);
   const { nowMs: occurredAtMs, traceparent, actor, causationId } = headers;
   const record = {

@@ -33,18 +33,23 @@ export function childTraceparent(parent: string | undefined): string {
   return context === undefined ? newTraceparent() : formatTraceparent({ ...context, spanId: randomHex(16) });
 }
 
-const random = new Uint32Array(256);
+const random = Buffer.alloc(1_024);
 let used = random.length;
+const DIGITS = Buffer.from("0123456789abcdef");
+/** The digits are put together here and become one flat text at once: half the time of joining pieces. */
+const text = Buffer.alloc(32);
 
 function randomHex(digits: 16 | 32): string {
-  let hex = "";
-  while (hex.length < digits) {
-    if (used === random.length) {
-      getRandomValues(random);
-      used = 0;
-    }
-    hex += (random[used++] as number).toString(16).padStart(8, "0");
+  if (used + digits / 2 > random.length) {
+    getRandomValues(random);
+    used = 0;
   }
+  for (let i = 0; i < digits; i += 2) {
+    const byte = random[used++] as number;
+    text[i] = DIGITS[byte >>> 4] as number;
+    text[i + 1] = DIGITS[byte & 0x0f] as number;
+  }
+  const hex = text.toString("latin1", 0, digits);
   // All zeros means "none" in the standard.
   return hex === NO_SPAN || hex === NO_TRACE ? randomHex(digits) : hex;
 }
