@@ -37,11 +37,8 @@ export const isPreparedInVain = (error: unknown): boolean => {
   return state === "0A000" || state === "26000";
 };
 
-/** Classes 22 and 23: the data is at fault, not the moment. */
-export const isDataError = (error: unknown): boolean => {
-  const state = sqlState(error);
-  return state !== undefined && (state.startsWith("22") || state.startsWith("23"));
-};
+/** Classes 22, 23, 44 and 54, and what a trigger raises: the data is at fault, not the moment. */
+export const isDataError = (error: unknown): boolean => /^(?:22|23|44|54|P0001$)/.test(sqlState(error) ?? "");
 
 const SOCKET_ERRORS = new Set([
   "ECONNREFUSED",

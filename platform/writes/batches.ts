@@ -32,7 +32,7 @@ export class Batches {
   readonly #sizes;
   readonly #durations;
   readonly #apart: Work[] = [];
-  #runningApart = 0;
+  #isApartBusy = false;
   #inFlight = 0;
   #scheduled = false;
 
@@ -87,60 +87,66 @@ export class Batches {
   }
 
   /**
-   * One transaction for all. Where a consumer's guard or statement stops it, or keeps it waiting for a lock, each consumer's work
-   * gets a transaction of its own, and no place among those in flight: commands wait neither for it nor with it.
+   * One transaction for all. Where a consumer's guard or statement stops it, or keeps it waiting for a lock, the commands are
+   * carried out without the consumers' work, which then gets transactions of its own and no place among those in flight.
    */
   async #share(works: readonly Work[]): Promise<void> {
+    if (works.length === 0) return;
     const guarded = works.filter(({ guards }) => guards !== undefined);
+    let result: BatchResult;
     try {
-      if (works.length > 0) await this.#carryOutTogether(works, guarded.length > 0 ? patience(guardsOf(works)) : noGuards);
+      result = await this.#transact(works, SHARED_PATIENCE_MS);
     } catch (error) {
       if (guarded.length === 0 || !wroteNothing(error)) for (const { failed } of works) failed(error);
       else {
-        this.#apart.push(...guarded);
-        for (const _ of guarded) void this.#carryOutApart();
         await this.#share(works.filter(({ guards }) => guards === undefined));
+        this.#apart.push(...guarded);
+        void this.#carryOutApart();
       }
+      return;
     }
+    this.#tell(works, result);
   }
 
-  /** The next of those that nobody should wait for. */
+  /** One after the other, so that connections are left; what doesn't get its lock soon fails, and its consumer comes again later. */
   async #carryOutApart(): Promise<void> {
-    if (this.#runningApart >= APART_AT_ONCE) return;
-    const work = this.#apart.shift();
-    if (work === undefined) return;
-    this.#runningApart += 1;
-    await this.#carryOutTogether([work], guardsOf([work])).catch(work.failed);
-    this.#runningApart -= 1;
-    void this.#carryOutApart();
+    if (this.#isApartBusy) return;
+    this.#isApartBusy = true;
+    for (let work = this.#apart.shift(); work !== undefined; work = this.#apart.shift()) {
+      const { failed } = work;
+      const result = await this.#transact([work], APART_PATIENCE_MS).catch((error: unknown) => void failed(error));
+      if (result !== undefined) this.#tell([work], result);
+    }
+    this.#isApartBusy = false;
   }
 
-  async #carryOutTogether(works: readonly Work[], guards: Guards): Promise<void> {
-    for (const [{ done }, outcomes] of shares(works, await this.#observed(works, guards))) done(outcomes);
+  /** After the commit, and so outside of everything that might do the work again. */
+  #tell(works: readonly Work[], { outcomes, published }: BatchResult): void {
+    for (const [{ done }, own] of shares(works, outcomes)) done(own);
+    if (published > 0) this.#options.published();
   }
 
-  async #observed(works: readonly Work[], guards: Guards): Promise<readonly ApplyOutcome[]> {
+  /** `patienceMs`: how long it waits for a lock where a consumer's work is among it. */
+  async #transact(works: readonly Work[], patienceMs: number): Promise<BatchResult> {
     const startedMs = performance.now();
     const items = works.flatMap((work) => work.items);
-    this.#sizes.observe(items.length);
-    const { outcomes, published } = await this.#transact(items, guards);
-    this.#durations.observe((performance.now() - startedMs) / 1000);
-    if (published > 0) this.#options.published();
-    return outcomes;
-  }
-
-  async #transact(items: readonly BatchItem[], guards: Guards): Promise<BatchResult> {
+    const guards = guardsOf(works, patienceMs);
     const { database } = this.#options;
     const batch = { items, guards, publishes: this.#publishes };
-    // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.
-    for (const attempt of [runBatch, runBatch]) {
-      try {
-        return await database.transaction((tx) => attempt(tx, batch));
-      } catch (error) {
-        if (!isFaultOfAnItem(error)) throw error;
+    this.#sizes.observe(items.length);
+    try {
+      // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.
+      for (const attempt of [runBatch, runBatch]) {
+        try {
+          return await database.transaction((tx) => attempt(tx, batch));
+        } catch (error) {
+          if (!isFaultOfAnItem(error)) throw error;
+        }
       }
+      return await database.transaction((tx) => isolateBatch(tx, batch));
+    } finally {
+      this.#durations.observe((performance.now() - startedMs) / 1000);
     }
-    return database.transaction((tx) => isolateBatch(tx, batch));
   }
 }
 
@@ -153,21 +159,18 @@ function isWanted({ givenUp, failed }: Work): boolean {
 /** Surely nothing was written, and the database isn't away: whoever isn't to blame shouldn't suffer. */
 const wroteNothing = (error: unknown): boolean => isGivenUpWaiting(error) || !(isConnectionLost(error) || error instanceof OutcomeUnknown);
 
-const noGuards: Guards = { first: [], last: () => [] };
+/**
+ * Another member may hold a consumer's fence, somebody may drop its dead letters: it waits for no lock for long beside commands,
+ * nor, on its own, so long that others or a stop would wait for it. Milliseconds.
+ */
+const SHARED_PATIENCE_MS = 50;
+const APART_PATIENCE_MS = 150;
 
-const PATIENCE_MS = 50;
-/** Fewer than there are connections: commands find one. */
-const APART_AT_ONCE = 2;
-
-/** With commands beside it a consumer's work waits for no lock for long: another member may hold its fence, somebody may drop dead letters. */
-const patience = ({ first, last }: Guards): Guards => ({
-  first: [{ name: "patience", text: `SET LOCAL lock_timeout = ${PATIENCE_MS}` }, ...first],
-  last,
-});
-
-function guardsOf(works: readonly Work[]): Guards {
+function guardsOf(works: readonly Work[], patienceMs: number): Guards {
+  const patience = { name: "patience", text: "SELECT set_config('lock_timeout', $1, true)", values: [String(patienceMs)] };
+  const first = works.flatMap(({ guards }) => (guards === undefined ? [] : guards.first));
   return {
-    first: works.flatMap(({ guards }) => guards?.first ?? []),
+    first: works.some(({ guards }) => guards !== undefined) ? [patience, ...first] : [],
     last: (outcomes) => shares(works, outcomes).flatMap(([{ guards }, own]) => guards?.last(own) ?? []),
   };
 }
