@@ -230,15 +230,29 @@ async function removeStaleLock({ data }: Cluster): Promise<void> {
   }
 }
 
-/** Fast shutdown: transactions are rolled back, everything is written out. Waits for it. */
+/** Each mode of pg_ctl with its patience in seconds. */
+const STOPS = [
+  ["fast", 30],
+  ["immediate", 30],
+] as const;
+
+/**
+ * Fast shutdown: transactions are rolled back, everything is written out. Waits for it. A server that doesn't come to its end is
+ * cut short, as by a crash: what was committed is in its log, and the next start takes it from there.
+ */
 export async function stopServer(cluster: Cluster): Promise<void> {
-  if (!existsSync(join(cluster.data, "postmaster.pid"))) return;
-  try {
-    await run(cluster, cluster.binaries.pgCtl, ["stop", "-D", cluster.data, "-m", "fast", "-w", "-t", "120"]);
-  } catch (error) {
-    // It may have ended by itself meanwhile, or been killed, and then its lock file is left.
-    if (await isServerAlive(cluster)) throw error;
+  let failure: unknown;
+  for (const [mode, seconds] of STOPS) {
+    if (!existsSync(join(cluster.data, "postmaster.pid"))) return;
+    try {
+      return await run(cluster, cluster.binaries.pgCtl, ["stop", "-D", cluster.data, "-m", mode, "-w", "-t", String(seconds)]);
+    } catch (error) {
+      // It may have ended by itself meanwhile, or been killed, and then its lock file is left.
+      if (!(await isServerAlive(cluster))) return;
+      failure = error;
+    }
   }
+  throw failure;
 }
 
 async function isServerAlive(cluster: Cluster): Promise<boolean> {
