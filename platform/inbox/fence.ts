@@ -1,6 +1,7 @@
 import type { GuardStatement } from "#platform/events/apply.ts";
 import { FencedError } from "#platform/events/event-log.ts";
 import type { Database } from "#platform/postgres/database.ts";
+import { lockPatience } from "#platform/postgres/lock-patience.ts";
 
 /** A partition of a group, as one member holds it. */
 export type Fence = { readonly groupId: number; readonly topic: string; readonly partition: number; readonly generation: bigint };
@@ -10,14 +11,13 @@ const PATIENCE_MS = 150;
 /** Shuts out every member of a lower generation; once for each partition that a member gets. Throws FencedError if it is itself shut out. */
 export async function raiseFence(database: Database, { groupId, topic, partition, generation }: Fence): Promise<void> {
   // Who holds it may be frozen in the midst of a batch; waiting for that, the fences of a group would take every connection.
-  const patience = { text: "SELECT set_config('lock_timeout', $1, true)", values: [String(PATIENCE_MS)] };
   const raise = {
     text: `INSERT INTO fences (group_id, topic, partition, generation) VALUES ($1, $2, $3, $4)
            ON CONFLICT (group_id, topic, partition) DO UPDATE SET generation = excluded.generation
            WHERE fences.generation <= excluded.generation`,
     values: [groupId, topic, partition, generation],
   };
-  const [, raised] = await database.queryAll([patience, raise]);
+  const [, raised] = await database.queryAll([lockPatience(PATIENCE_MS), raise]);
   if (raised?.rowCount !== 1) throw new FencedError(`${topic}/${partition} is held under a generation above ${generation}`);
 }
 

@@ -15,6 +15,16 @@ const ids = async (): Promise<number[]> =>
   (await database.query<{ id: number }>({ text: "SELECT id FROM t ORDER BY id" })).rows.map(({ id }) => id);
 const read = async (sql: string): Promise<unknown> => (await database.query<{ v: unknown }>({ text: `SELECT ${sql} AS v` })).rows[0]?.v;
 
+/** A fresh database with one connection, which whatever follows a failure has to use. */
+const single = async (settings: ClientConfig = {}): Promise<Database> =>
+  openDatabase({
+    connection: { ...(await testDatabaseConnection()), ...settings },
+    name: "one",
+    maxConnections: 1,
+    log: testLog,
+    metrics: new Metrics(),
+  });
+
 describe("values", () => {
   test("a bigint stays a bigint, alone and in arrays", async () => {
     expect(await read("9223372036854775807::bigint")).toBe(9223372036854775807n);
@@ -113,13 +123,7 @@ describe("a transaction", () => {
   });
 
   test("behind a failure sends nothing on, and what was to be prepared there is prepared the next time", async () => {
-    const one = await openDatabase({
-      connection: await testDatabaseConnection(),
-      name: "one",
-      maxConnections: 1,
-      log: testLog,
-      metrics: new Metrics(),
-    });
+    const one = await single();
     const good = { name: "good", text: "SELECT 7 AS v" };
     const failing = { name: "failing", text: "SELECT 1 / $1::int AS v", values: [0] };
     const together = one.transaction((tx) => Promise.allSettled([failing, good, good].map((statement) => tx.query(statement))));
@@ -139,13 +143,7 @@ describe("a transaction", () => {
   });
 
   test("prepares a statement anew where it doesn't fit its tables any more", async () => {
-    const one = await openDatabase({
-      connection: await testDatabaseConnection(),
-      name: "one",
-      maxConnections: 1,
-      log: testLog,
-      metrics: new Metrics(),
-    });
+    const one = await single();
     await one.query({ text: "CREATE TABLE t (v integer)" });
     await one.query({ text: "INSERT INTO t VALUES (1)" });
     const read = { name: "read", text: "SELECT v FROM t" };
@@ -157,13 +155,7 @@ describe("a transaction", () => {
   });
 
   test("refuses COPY, and the next statement gets another connection", async () => {
-    const one = await openDatabase({
-      connection: await testDatabaseConnection(),
-      name: "one",
-      maxConnections: 1,
-      log: testLog,
-      metrics: new Metrics(),
-    });
+    const one = await single();
     await one.query({ text: "CREATE TABLE t (id integer)" });
     await expect(one.query({ text: "COPY t FROM STDIN" })).rejects.toThrow("COPY");
     await expect(
@@ -251,13 +243,7 @@ describe("a connection that is lost", () => {
   });
 
   test("is nobody's any more once the server has ended the session, or hasn't answered in time", async () => {
-    const one = await openDatabase({
-      connection: { ...(await testDatabaseConnection()), query_timeout: 300 },
-      name: "one",
-      maxConnections: 1,
-      log: testLog,
-      metrics: new Metrics(),
-    });
+    const one = await single({ query_timeout: 300 });
     for (const ending of ["SELECT pg_terminate_backend(pg_backend_pid())", "SELECT pg_sleep(2)"]) {
       const [ended, next] = await Promise.allSettled([one.query({ text: ending }), one.query({ text: "SELECT 1 AS v" })]);
       expect(ended.status === "rejected" && isConnectionLost(ended.reason)).toBe(true);
@@ -349,13 +335,7 @@ describe("connections", () => {
   });
 
   test("are taken again after the transaction failed in whatever way", async () => {
-    const one = await openDatabase({
-      connection: await testDatabaseConnection(),
-      name: "one",
-      maxConnections: 1,
-      log: testLog,
-      metrics: new Metrics(),
-    });
+    const one = await single();
     for (let i = 0; i < 5; i++) await expect(one.transaction((tx) => tx.query({ text: "SELECT 1 / 0" }))).rejects.toSatisfy(isDataError);
     for (let i = 0; i < 5; i++) await expect(one.transaction((tx) => tx.commit([{ text: "SELECT 1 / 0" }]))).rejects.toSatisfy(isDataError);
     await expect(

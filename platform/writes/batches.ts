@@ -2,6 +2,7 @@ import type { DescMessage } from "@bufbuild/protobuf";
 import type { ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isConnectionLost, isGivenUpWaiting, OutcomeUnknown } from "#platform/postgres/errors.ts";
+import { lockPatience } from "#platform/postgres/lock-patience.ts";
 import type { CallError } from "#platform/rpc/call-error.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, runBatch } from "#platform/writes/batch.ts";
@@ -167,10 +168,9 @@ const SHARED_PATIENCE_MS = 50;
 const APART_PATIENCE_MS = 150;
 
 function guardsOf(works: readonly Work[], patienceMs: number): Guards {
-  const patience = { name: "patience", text: "SELECT set_config('lock_timeout', $1, true)", values: [String(patienceMs)] };
   const first = works.flatMap(({ guards }) => (guards === undefined ? [] : guards.first));
   return {
-    first: works.some(({ guards }) => guards !== undefined) ? [patience, ...first] : [],
+    first: works.some(({ guards }) => guards !== undefined) ? [lockPatience(patienceMs), ...first] : [],
     last: (outcomes) => shares(works, outcomes).flatMap(([{ guards }, own]) => guards?.last(own) ?? []),
   };
 }
