@@ -1,4 +1,4 @@
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceCaller } from "#platform/access/caller.ts";
 import type { ApplyItem } from "#platform/events/apply.ts";
 import type { Entry } from "#platform/events/consumer-group.ts";
@@ -29,7 +29,7 @@ export class EventItem implements ApplyItem {
   }
 
   get id(): string {
-    this.#id ??= uuidv7();
+    this.#id ??= uuidv7(timestampMs(this.now));
     return this.#id;
   }
 

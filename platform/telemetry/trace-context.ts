@@ -35,21 +35,14 @@ export function childTraceparent(parent: string | undefined): string {
 
 const random = Buffer.alloc(1_024);
 let used = random.length;
-const DIGITS = Buffer.from("0123456789abcdef");
-/** The digits are put together here and become one flat text at once: half the time of joining pieces. */
-const text = Buffer.alloc(32);
 
 function randomHex(digits: 16 | 32): string {
   if (used + digits / 2 > random.length) {
     getRandomValues(random);
     used = 0;
   }
-  for (let i = 0; i < digits; i += 2) {
-    const byte = random[used++] as number;
-    text[i] = DIGITS[byte >>> 4] as number;
-    text[i + 1] = DIGITS[byte & 0x0f] as number;
-  }
-  const hex = text.toString("latin1", 0, digits);
+  const hex = random.toString("hex", used, used + digits / 2);
+  used += digits / 2;
   // All zeros means "none" in the standard.
   return hex === NO_SPAN || hex === NO_TRACE ? randomHex(digits) : hex;
 }
