@@ -100,18 +100,34 @@ function answerOf(
   start: (done: (error: ServiceError | null, bytes?: Buffer) => void) => Cancellable,
 ): Promise<Message> {
   return new Promise((resolve, reject) => {
-    const started = start((error, bytes) => {
-      call.cancellation?.remove(dependant);
-      if (error !== null) return reject(fromGrpc(error, call.deadlineMs));
-      try {
-        resolve(decoder(method.output)(bytes as Buffer));
-      } catch (cause) {
-        reject(CallError.from(cause));
-      }
-    });
+    const started = withoutStack(() =>
+      start((error, bytes) => {
+        call.cancellation?.remove(dependant);
+        if (error !== null) return reject(fromGrpc(error, call.deadlineMs));
+        try {
+          resolve(decoder(method.output)(bytes as Buffer));
+        } catch (cause) {
+          reject(CallError.from(cause));
+        }
+      }),
+    );
     const dependant: Dependant = { cancel: () => started.cancel() };
     call.cancellation?.add(dependant);
   });
+}
+
+/**
+ * grpc-js takes the stack of whoever starts a call, in case it fails: a tenth of the CPU of a call that doesn't, for frames
+ * that are all of this file.
+ */
+function withoutStack<T>(start: () => T): T {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return start();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
 }
 
 type MessageReader = Parameters<typeof readMessages>[0] & Cancellable;

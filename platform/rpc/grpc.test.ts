@@ -24,6 +24,8 @@ const SECRET = "a secret of at least thirty-two characters";
 const SERVICE = "polis.conformance.v1.ConformanceService";
 const tokens = callerTokens({ secrets: [SECRET] });
 const user = userCaller("01890000-0000-7000-8000-000000000001");
+/** As it was before the first call. */
+const { stackTraceLimit } = Error;
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
@@ -228,6 +230,15 @@ describe("the way over gRPC", () => {
     expect(error).toMatchObject({ status: "UNAVAILABLE", code: "unavailable" });
     expect(error.message).not.toContain(String(port));
     expect(await failure(clientTo("no-such-host.invalid:1").ask({}))).toMatchObject({ status: "UNAVAILABLE" });
+  });
+
+  it("leaves errors their stacks, whether a call has failed or couldn't even be started", async () => {
+    const transport = transportTo("127.0.0.1:1");
+    const client = createClient(ConformanceService, transport, { caller: user });
+    expect(await failure(client.ask({}))).toMatchObject({ status: "UNAVAILABLE" });
+    transport.close();
+    await failure(client.ask({}));
+    expect(Error.stackTraceLimit).toBe(stackTraceLimit);
   });
 
   it("finds its service again after that was away", async () => {
