@@ -76,14 +76,14 @@ export class Batches {
     const taken = this.#queue.take(this.#settings.batchMax);
     if (taken.length === 0) return;
     this.#inFlight += 1;
-    if (this.#queue.length > 0) this.#schedule();
+    if (this.#queue.hasReady) this.#schedule();
     try {
       // Dropped before its batch, never after: what is in a batch is carried out and answered.
       await this.#share(taken.filter(isWanted));
     } finally {
       this.#inFlight -= 1;
       this.#queue.release(taken);
-      if (this.#queue.length > 0) this.#schedule();
+      if (this.#queue.hasReady) this.#schedule();
     }
   }
 

@@ -33,8 +33,10 @@ test("all work is taken, in its order for each row, and no two batches in flight
       for (const [i, [named, size]] of wanted.entries()) queue.push(work(i, named, size));
       const inFlight: Named[][] = [];
       const taken: Named[] = [];
-      while (queue.length > 0 || inFlight.length > 0) {
+      while (taken.length < wanted.length || inFlight.length > 0) {
+        const isReady = queue.hasReady;
         const batch = chooseNext.next().value === 0 && inFlight.length > 0 ? [] : (queue.take(max) as Named[]);
+        if (batch.length > 0) expect(isReady).toBe(true);
         if (batch.length > 0) {
           const others = inFlight.flat().flatMap(({ rows: held }) => held);
           expect(batch.flatMap(({ rows: own }) => own).filter((row) => others.includes(row))).toEqual([]);
@@ -56,6 +58,16 @@ test("all work is taken, in its order for each row, and no two batches in flight
     }),
     { numRuns: 300 },
   );
+});
+
+test("what came first goes first, also where it had to wait", () => {
+  const queue = new WorkQueue();
+  queue.push(work(0, ["a"], 1));
+  const first = queue.take(1);
+  for (const [i, row] of ["b", "a", "c", "d"].entries()) queue.push(work(i + 1, [row], 1));
+  expect((queue.take(1) as Named[]).map(({ number }) => number)).toEqual([1]);
+  queue.release(first);
+  expect((queue.take(2) as Named[]).map(({ number }) => number)).toEqual([2, 3]);
 });
 
 test("work for other rows goes at once, however much waits for a row in flight", () => {

@@ -1,3 +1,4 @@
+import TinyQueue from "tinyqueue";
 import type { ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { CallError } from "#platform/rpc/call-error.ts";
 import type { BatchItem } from "#platform/writes/batch.ts";
@@ -14,70 +15,167 @@ export type Work = {
   readonly failed: (error: unknown) => void;
 };
 
-/** Rows by their tables and values. */
-class RowSet {
-  readonly #tables = new Map<object, Set<string>>();
+/** A row that some work names: who has it, and who waits for it in the order of arrival. */
+class Row {
+  readonly names: Map<string, Row>;
+  readonly name: string;
+  /** Works of the batch in flight that has it. */
+  inFlight = 0;
+  /** The work that named it last, by number. */
+  namedBy = -1;
+  #waiting: Waiting[] = [];
+  #first = 0;
 
-  add(refs: readonly Ref<object>[]): void {
-    for (const ref of refs) {
-      if (ref.table.immutable) continue;
-      const values = this.#tables.get(ref.table);
-      if (values === undefined) this.#tables.set(ref.table, new Set([refName(ref)]));
-      else values.add(refName(ref));
-    }
+  constructor(names: Map<string, Row>, name: string) {
+    this.names = names;
+    this.name = name;
   }
 
-  delete(refs: readonly Ref<object>[]): void {
-    for (const ref of refs) this.#tables.get(ref.table)?.delete(refName(ref));
+  get isFree(): boolean {
+    return this.inFlight === 0 && this.first === undefined;
   }
 
-  hasAny(refs: readonly Ref<object>[]): boolean {
-    for (const ref of refs) if (this.#tables.get(ref.table)?.has(refName(ref)) === true) return true;
-    return false;
+  get first(): Waiting | undefined {
+    return this.#waiting[this.#first];
+  }
+
+  push(waiting: Waiting): void {
+    this.#waiting.push(waiting);
+  }
+
+  shift(): void {
+    this.#first += 1;
+    // Now and then, so that a queue that never runs empty costs no more than what waits in it.
+    if (this.#first * 2 < this.#waiting.length) return;
+    this.#waiting = this.#waiting.slice(this.#first);
+    this.#first = 0;
   }
 }
+
+type Waiting = {
+  readonly work: Work;
+  /** Of arrival. */
+  readonly number: number;
+  readonly rows: readonly Row[];
+  /** How many of its rows are in flight, or wanted by work that came before. */
+  blockedBy: number;
+  isQueued: boolean;
+};
 
 /**
  * Work that waits for a batch. Work whose rows a batch in flight works on waits for its end, and so does what came after it
  * for the same rows; others go ahead. Else batches would only wait for each other's locks: a hot row makes one large batch
  * after the other, and the rest of the world goes on beside it. Which rows two batches share is the database's affair all the
- * same; here it's a matter of speed.
+ * same; here it's a matter of speed. What waits for a row is looked at again when its turn comes and not before, so others
+ * don't pay for how much it is.
  */
 export class WorkQueue {
-  #waiting: Work[] = [];
-  /** Rows that batches in flight work on. */
-  readonly #inFlight = new RowSet();
+  readonly #tables = new Map<object, Map<string, Row>>();
+  readonly #inFlight = new Map<Work, readonly Row[]>();
+  /** By arrival, what is blocked by nothing; and what was blocked since it was put here, which is passed over. */
+  readonly #ready = new TinyQueue<Waiting>([], (a, b) => a.number - b.number);
+  #arrived = 0;
 
-  get length(): number {
-    return this.#waiting.length;
+  /** Whether there is something to take. */
+  get hasReady(): boolean {
+    return this.#firstReady() !== undefined;
   }
 
   push(work: Work): void {
-    this.#waiting.push(work);
+    const number = this.#arrived++;
+    const rows = this.#rowsOf(work, number);
+    const waiting: Waiting = { work, number, rows, blockedBy: 0, isQueued: false };
+    for (const row of rows) {
+      if (!row.isFree) waiting.blockedBy += 1;
+      row.push(waiting);
+    }
+    if (waiting.blockedBy === 0) this.#enqueue(waiting);
   }
 
-  /** Takes work of at most `max` items for a batch; `release` it at its end. */
+  /** Takes work of at most `max` items for a batch, or one work of more; `release` it at its end. */
   take(max: number): Work[] {
     const taken: Work[] = [];
-    const left: Work[] = [];
-    const held = new RowSet();
+    const held = new Set<Row>();
     let size = 0;
-    for (const work of this.#waiting) {
-      const fits = taken.length === 0 || size + work.items.length <= max;
-      if (fits && work.items.every(({ named: { refs } }) => !this.#inFlight.hasAny(refs) && !held.hasAny(refs))) {
-        taken.push(work);
-        size += work.items.length;
-      } else {
-        for (const { named } of work.items) held.add(named.refs);
-        left.push(work);
+    for (let next = this.#firstReady(); next !== undefined; next = this.#firstReady()) {
+      const { work, rows } = next;
+      if (taken.length > 0 && size + work.items.length > max) break;
+      this.#ready.pop();
+      taken.push(work);
+      size += work.items.length;
+      this.#inFlight.set(work, rows);
+      for (const row of rows) {
+        held.add(row);
+        row.inFlight += 1;
+        row.shift();
+        // What comes next for the row may come along.
+        this.#unblock(row.first);
       }
     }
-    this.#waiting = left;
-    for (const { items } of taken) for (const { named } of items) this.#inFlight.add(named.refs);
+    // It hasn't come along: it waits for the end of this batch.
+    for (const { first } of held) if (first !== undefined) first.blockedBy += 1;
     return taken;
   }
 
   release(taken: readonly Work[]): void {
-    for (const { items } of taken) for (const { named } of items) this.#inFlight.delete(named.refs);
+    for (const work of taken) {
+      for (const row of this.#inFlight.get(work) ?? []) {
+        row.inFlight -= 1;
+        if (row.isFree) row.names.delete(row.name);
+        else if (row.inFlight === 0) this.#unblock(row.first);
+      }
+      this.#inFlight.delete(work);
+    }
+  }
+
+  #firstReady(): Waiting | undefined {
+    for (let first = this.#ready.peek(); first !== undefined; first = this.#ready.peek()) {
+      if (first.blockedBy === 0) return first;
+      this.#ready.pop();
+      first.isQueued = false;
+    }
+    return undefined;
+  }
+
+  #unblock(waiting: Waiting | undefined): void {
+    if (waiting === undefined) return;
+    waiting.blockedBy -= 1;
+    if (waiting.blockedBy === 0) this.#enqueue(waiting);
+  }
+
+  #enqueue(waiting: Waiting): void {
+    if (waiting.isQueued) return;
+    waiting.isQueued = true;
+    this.#ready.push(waiting);
+  }
+
+  /** Each row once. Rows that never change are everybody's. */
+  #rowsOf({ items }: Work, number: number): readonly Row[] {
+    const rows: Row[] = [];
+    for (const { named } of items) {
+      for (const ref of named.refs) {
+        if (ref.table.immutable) continue;
+        const row = this.#row(ref);
+        if (row.namedBy === number) continue;
+        row.namedBy = number;
+        rows.push(row);
+      }
+    }
+    return rows;
+  }
+
+  #row(ref: Ref<object>): Row {
+    let names = this.#tables.get(ref.table);
+    if (names === undefined) {
+      names = new Map();
+      this.#tables.set(ref.table, names);
+    }
+    const name = refName(ref);
+    let row = names.get(name);
+    if (row === undefined) {
+      row = new Row(names, name);
+      names.set(name, row);
+    }
+    return row;
   }
 }
