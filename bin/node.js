@@ -8,6 +8,8 @@ import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const NODE_MAJOR = 24;
+/** How often it is looked whether the parent is still there. */
+const PARENT_PAUSE_MS = 250;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** The path of a Node of at least NODE_MAJOR, or a message that says how to get one. */
@@ -55,6 +57,16 @@ export function runUnderNode(script, args, { tied = false, nodeOptions = [] } = 
     process.on(signal, () => {
       if (signal !== "SIGINT" || !process.stdin.isTTY) child.kill(signal);
     });
+  }
+  // npm's signals go to the shell that it runs scripts in, and end there: what tells of the end of npm is that the shell is gone.
+  if (process.env.npm_lifecycle_event !== undefined) {
+    const shell = process.ppid;
+    const watch = setInterval(() => {
+      if (process.ppid === shell) return;
+      clearInterval(watch);
+      child.kill("SIGTERM");
+    }, PARENT_PAUSE_MS);
+    watch.unref();
   }
   child.on("error", (error) => {
     console.error(`${node} can't be started: ${error.message}`);

@@ -22,12 +22,19 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 type Line = { readonly msg: string; readonly [field: string]: unknown };
 
-/** A `polis …` on a data folder of this test, by bin/polis.js as users call it or, `bare`, without that launcher. */
-function polis(args: readonly string[], { bare = true }: { bare?: boolean } = {}) {
+type Launcher = "none" | "bin/polis.js" | "npm";
+
+/** A `polis …` on a data folder of this test: cli/main.ts without a launcher, bin/polis.js, or that in a shell as npm has it. */
+function polis(args: readonly string[], launcher: Launcher = "none") {
   const { PATH = "" } = process.env;
-  const script = join(root, ...(bare ? ["cli", "main.ts"] : ["bin", "polis.js"]));
-  const child = spawn(process.execPath, [script, ...args, "--data", folder], {
-    env: { PATH, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile") },
+  const script = join(root, ...(launcher === "none" ? ["cli", "main.ts"] : ["bin", "polis.js"]));
+  const command = [process.execPath, script, ...args, "--data", folder];
+  const env = { PATH, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile") };
+  // With something left to do, so that the shell stays.
+  const inShell = ["-c", '"$@"; exit $?', "sh", ...command];
+  const [program = "", ...rest] = launcher === "npm" ? ["sh", ...inShell] : command;
+  const child = spawn(program, rest, {
+    env: launcher === "npm" ? { ...env, npm_lifecycle_event: "start" } : env,
     stdio: ["ignore", "pipe", "pipe"],
   });
   children.push(child);
@@ -46,7 +53,7 @@ function polis(args: readonly string[], { bare = true }: { bare?: boolean } = {}
 const httpOf = (lines: readonly Line[]) => String(lines.find(({ msg }) => msg === "ready")?.http);
 
 it("says what runs and where, answers, and ends after a drain when it is told to", async () => {
-  const { child, lines, ended, said } = polis(["start", "--port", "0"], { bare: false });
+  const { child, lines, ended, said } = polis(["start", "--port", "0"], "bin/polis.js");
   await said("ready");
   expect(lines.find(({ msg }) => msg === "ready")).toMatchObject({
     services: expect.arrayContaining(["orders", "gateway"]),
@@ -112,9 +119,16 @@ it("lists the groups of the log, and drops one once nobody runs it", async () =>
 }, 60_000);
 
 it("ends when its launcher is killed", async () => {
-  const { child, lines, said } = polis(["start", "--port", "0"], { bare: false });
+  const { child, lines, said } = polis(["start", "--port", "0"], "bin/polis.js");
   await said("ready");
   child.kill("SIGKILL");
+  await expect.poll(() => lines.at(-1)?.msg, { timeout: 10_000 }).toBe("stopped");
+});
+
+it("ends when npm is ended, whose signals stay in its shell", async () => {
+  const { child, lines, said } = polis(["start", "--port", "0"], "npm");
+  await said("ready");
+  child.kill("SIGTERM");
   await expect.poll(() => lines.at(-1)?.msg, { timeout: 10_000 }).toBe("stopped");
 });
 
