@@ -1,10 +1,8 @@
-import { create } from "@bufbuild/protobuf";
-import { CreateOrderRequestSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
+import { OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { createClient } from "#platform/rpc/client.ts";
-import type { Context } from "#platform/rpc/context.ts";
 import { type Bench, figure } from "./bench.ts";
-import { constantHandlers, ordersEndpoint } from "./support/constant-orders.ts";
+import { createOrder, ordersEndpoint } from "./support/constant-orders.ts";
 import { alternate, median, type Round } from "./support/rounds.ts";
 
 const CALLS = 100_000;
@@ -16,12 +14,10 @@ export const callInProcess: Bench = {
   text: "a call to a service of the same process beside the same function called directly",
   async run({ report }) {
     const client = createClient(OrdersService, ordersEndpoint(), { caller: userCaller(crypto.randomUUID()) });
-    const message = create(CreateOrderRequestSchema, request);
-    const nothing = {} as Context;
     const options = { idempotencyKey: crypto.randomUUID() };
     const found = await alternate(
       {
-        direct: () => microseconds(() => constantHandlers.createOrder(message, nothing)),
+        direct: () => microseconds(() => createOrder()),
         call: () => microseconds(() => client.createOrder(request, options)),
       },
       ROUNDS,

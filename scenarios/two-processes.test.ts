@@ -4,9 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import { afterAll, expect, test } from "vitest";
+import { groupName } from "#platform/events/define-consumer.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { testLog } from "#platform/postgres/testing.ts";
 import { databaseName } from "#platform/process/databases.ts";
+import { orderPayments } from "../systems/order-payments.ts";
 import { type PolisChild, startPolisChild } from "./support/polis-child.ts";
 import { urlOf } from "./support/postgres-url.ts";
 import { type Rest, restOf } from "./support/rest-client.ts";
@@ -44,6 +46,11 @@ async function sql<T extends object>(service: string, text: string): Promise<T[]
 }
 
 const httpOf = async (child: PolisChild): Promise<string> => (await child.ready).http;
+
+/** Every group is shared by two. */
+const twoEach = Object.fromEntries(
+  orderPayments.services.flatMap(({ name, consumers }) => Object.keys(consumers).map((consumer) => [groupName(name, consumer), 2])),
+);
 
 /** How many members hold partitions of each group. */
 const membersByGroup = async () =>
@@ -95,7 +102,7 @@ test("two that start at once migrate once, share every group, and have one relay
     ["events", "accounts", "payments", "orders"].map((service) => sql(service, "SELECT * FROM polis_migrations")),
   );
   expect((migrated[0] ?? 0) + (migrated[1] ?? 0)).toBe(recorded.flat().length);
-  await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual({ "orders.on-payment-settled": 2, "payments.on-order-created": 2 });
+  await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual(twoEach);
   for (const service of ["payments", "orders"]) expect(await sql(service, "SELECT * FROM outbox_lease")).toHaveLength(1);
   const { userId, rest, accountId } = await customer(firstUrl);
   await allFinish(rest, await placeOn(urls, userId, 40), 10_000);
@@ -119,7 +126,7 @@ test("one is frozen: the other takes over within seconds, and what wakes up late
   first.signal("SIGCONT");
   await allFinish(rest, await placeOn(urls, userId, 20), 15_000);
   expect((await rest.account(accountId)).body.balance).toBe(String(1_000_000 - 60 * 10));
-  await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual({ "orders.on-payment-settled": 2, "payments.on-order-created": 2 });
+  await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual(twoEach);
 });
 
 test("one is killed: the other takes over within seconds, and a new one shares again", { timeout: 40_000 }, async () => {
@@ -129,7 +136,7 @@ test("one is killed: the other takes over within seconds, and a new one shares a
   await allFinish(rest, [...before, ...(await placeOn([firstUrl], userId, 20))], 15_000);
   expect((await rest.account(accountId)).body.balance).toBe(String(1_000_000 - 40 * 10));
   await start().ready;
-  await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual({ "orders.on-payment-settled": 2, "payments.on-order-created": 2 });
+  await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual(twoEach);
   for (const service of ["accounts", "payments", "orders"])
     await until(`${service} is empty of what waits`, async () => {
       const rows = await sql(service, "SELECT FROM outbox UNION ALL SELECT FROM outbox_parked UNION ALL SELECT FROM dead_letters");
