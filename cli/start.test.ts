@@ -28,7 +28,8 @@ type Launcher = "none" | "bin/polis.js" | "npm";
 function polis(args: readonly string[], launcher: Launcher = "none") {
   const { PATH = "" } = process.env;
   const script = join(root, ...(launcher === "none" ? ["cli", "main.ts"] : ["bin", "polis.js"]));
-  const command = [process.execPath, script, ...args, "--data", folder];
+  const [name = "", ...flags] = args;
+  const command = [process.execPath, script, name, "--data", folder, ...flags];
   const env = { PATH, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile") };
   // With something left to do, so that the shell stays.
   const inShell = ["-c", '"$@"; exit $?', "sh", ...command];
@@ -62,6 +63,16 @@ it("says what runs and where, answers, and ends after a drain when it is told to
   child.kill("SIGTERM");
   expect(await ended).toBe(0);
   expect(lines.at(-1)?.msg).toBe("stopped");
+});
+
+it("ends quietly when it is told to while it starts", async () => {
+  const fresh = join(folder, "fresh");
+  const { child, lines, ended, said } = polis(["start", "--port", "0", "--data", fresh]);
+  await said("migrated");
+  child.kill("SIGTERM");
+  expect(await ended).toBe(0);
+  expect(lines.at(-1)?.msg).toBe("stopped");
+  expect(lines.filter(({ level, msg }) => level !== "info" || msg === "ready")).toEqual([]);
 });
 
 it("tells that its port is taken, and how to choose another", async () => {

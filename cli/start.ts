@@ -46,24 +46,32 @@ Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is 
         process.exit(1);
       },
     });
-    stopping.stopWith(running.stop);
+    let demo: Promise<void> | undefined;
+    stopping.stopWith(async () => {
+      await demo;
+      await running.stop();
+    });
+    if (stopping.isAsked) return;
     const { http, grpc } = running.urls;
     const hosted = [...chosen.services, ...(chosen.edge === undefined ? [] : [chosen.edge])].map(({ name }) => name);
     log.info({ release, services: hosted, http, grpc, database: running.database }, "ready");
     if (chosen.edge !== undefined) log.info(`REST at ${http}, its documentation at ${http}/docs`);
     const isDemo = !noDemo && services === undefined && settings.postgresUrl === undefined;
-    if (isDemo) for (const put of chosen.demos) await putDemo(put, running, log);
+    if (isDemo) demo = putDemos(chosen.demos, running, log);
+    await demo;
     // Now rather than at the end, which may be sudden: the next start is the faster for it.
     flushCompileCache();
   },
 });
 
 /** A start doesn't fail for want of something to look at. */
-async function putDemo(put: Demo, running: RunningProcess, log: Log): Promise<void> {
-  try {
-    log.info(await put(running.clientFor));
-  } catch (error) {
-    log.warn({ err: error }, "no data to look at");
+async function putDemos(demos: readonly Demo[], running: RunningProcess, log: Log): Promise<void> {
+  for (const put of demos) {
+    try {
+      log.info(await put(running.clientFor));
+    } catch (error) {
+      log.warn({ err: error }, "no data to look at");
+    }
   }
 }
 

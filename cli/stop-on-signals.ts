@@ -4,11 +4,18 @@ const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 // Where a supervisor signals the whole group, bin/node.js hands its own on as well: that is still the first.
 const SAME_SIGNAL_MS = 300;
 
+type Stopping = {
+  /** What a signal waits for; one that has come already begins it now. */
+  stopWith(stop: () => Promise<void>): void;
+  /** The first signal has come. */
+  readonly isAsked: boolean;
+};
+
 /**
  * Ends the process on a signal: the first one waits for `stop` (given when there is something to stop; before that it is
  * waited for), a second one ends it at once. The end of bin/node.js, however sudden, counts as a first one.
  */
-export function stopOnSignals(log: Log): { stopWith(stop: () => Promise<void>): void } {
+export function stopOnSignals(log: Log): Stopping {
   const { promise: stopKnown, resolve: stopWith } = Promise.withResolvers<() => Promise<void>>();
   let firstMs: number | undefined;
 
@@ -36,5 +43,10 @@ export function stopOnSignals(log: Log): { stopWith(stop: () => Promise<void>): 
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
   process.on("disconnect", () => onSignal("disconnect"));
-  return { stopWith };
+  return {
+    stopWith,
+    get isAsked() {
+      return firstMs !== undefined;
+    },
+  };
 }
