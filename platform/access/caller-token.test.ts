@@ -11,7 +11,7 @@ import { deploymentSecret } from "#platform/access/secret.ts";
 const SECRET = "a secret of at least thirty-two characters";
 const OTHER = "another secret of more than thirty-two characters";
 const user = userCaller("01890000-0000-7000-8000-000000000001", { roles: ["auditor"], scopes: ["orders:read"], secondFactor: true });
-const refused = { status: "UNAUTHENTICATED", code: "unauthenticated" };
+const refused = { status: "UNAUTHENTICATED", code: "caller_token_refused" };
 
 /** A token as an attacker, or another system with our key, would make it. */
 const forge = (claims: Record<string, unknown>, secret = SECRET, header: Record<string, unknown> = {}) => {

@@ -15,13 +15,15 @@ const LIFE_MS_DEFAULT = 60_000;
 const SKEW_S = 5;
 const TOKEN_LENGTH_MAX = 8 * 1024;
 const CACHED_MAX = 10_000;
+/** The code of the error that says that a token isn't good; where it was ours, who runs us is to blame. */
+export const TOKEN_REFUSED = "caller_token_refused";
 /** The least a secret may be, in characters. */
 export const SECRET_LENGTH_MIN = 32;
 
 export type CallerTokens = {
   /** A token for a user or a service; nobody has none. The same one for half of its life. */
   sign(caller: Caller): Promise<string>;
-  /** Throws UNAUTHENTICATED `unauthenticated` for a token that isn't ours, was changed, or is over. */
+  /** Throws UNAUTHENTICATED `caller_token_refused` for a token that isn't ours, was changed, or is over. */
   verify(token: string): Promise<Caller>;
 };
 
@@ -94,7 +96,7 @@ function remember<V>(cache: Map<string, V>, name: string, value: V): void {
 }
 
 async function verifiedPayload(token: string, keys: readonly Key[], nowMs: number): Promise<JWTPayload> {
-  if (token.length > TOKEN_LENGTH_MAX) throw unauthenticated("The caller token is too long.");
+  if (token.length > TOKEN_LENGTH_MAX) throw refused("The caller token is too long.");
   try {
     const { payload } = await jwtVerify(
       token,
@@ -114,12 +116,11 @@ async function verifiedPayload(token: string, keys: readonly Key[], nowMs: numbe
     );
     return payload;
   } catch (error) {
-    throw unauthenticated(error instanceof errors.JWTExpired ? "The caller token has expired." : "The caller token is not valid.", error);
+    throw refused(error instanceof errors.JWTExpired ? "The caller token has expired." : "The caller token is not valid.", error);
   }
 }
 
-const unauthenticated = (message: string, cause?: unknown): CallError =>
-  new CallError("UNAUTHENTICATED", "unauthenticated", message, { cause });
+const refused = (message: string, cause?: unknown): CallError => new CallError("UNAUTHENTICATED", TOKEN_REFUSED, message, { cause });
 
 function claimsOf(caller: Caller): JWTPayload {
   if (caller.kind === "nobody") throw new Error("nobody has no caller token");
@@ -149,13 +150,13 @@ function callerOf(payload: JWTPayload): Caller {
   });
   if (payload.act === undefined) return user;
   const [actorKind, actor] = splitSubject((payload.act as { sub?: unknown }).sub);
-  if (actorKind !== "service") throw unauthenticated("The caller token is not valid.");
+  if (actorKind !== "service") throw refused("The caller token is not valid.");
   return Object.freeze(serviceCaller(actor, user));
 }
 
 function splitSubject(subject: unknown): ["user" | "service", string] {
   const match = typeof subject === "string" ? /^(user|service):(.+)$/s.exec(subject) : null;
-  if (match === null) throw unauthenticated("The caller token is not valid.");
+  if (match === null) throw refused("The caller token is not valid.");
   return [match[1] as "user" | "service", match[2] as string];
 }
 

@@ -9,14 +9,25 @@ import { type Binding, isOwnPath } from "#platform/rest/routes.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
+/** Between two warnings that something is away. */
+const AWAY_PAUSE_MS = 10_000;
+
 type Tools = { readonly edge: Edge; readonly bindings: readonly Binding[]; readonly log: Log };
 
 /** Answers what fails on its way, and what has no way, with a problem (RFC 9457). */
 export function answerErrors(server: FastifyInstance, { edge, bindings, log }: Tools): void {
   const { challenge } = edge.identity;
+  let toldOfAwayMs = Number.NEGATIVE_INFINITY;
+  /** Once in a while: while a neighbour is away, each request that needs it fails. */
+  const logAway = (fields: object): void => {
+    const nowMs = performance.now();
+    const isDue = nowMs - toldOfAwayMs > AWAY_PAUSE_MS;
+    if (isDue) toldOfAwayMs = nowMs;
+    log[isDue ? "warn" : "debug"](fields, "a request needed what is away");
+  };
   server.setErrorHandler((error, request, reply) => {
     const told = fromFastify(error, edge.bodyLimitBytes, () => (request.is404 ? unroutable(request, bindings) : undefined));
-    logFault(told, request, log);
+    logFault(told, request, log, logAway);
     sendProblem(told, request, reply, challenge);
     if (reply.statusCode >= 500) request.exchange.fault = told;
     return reply;
@@ -35,7 +46,7 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
     .send(JSON.stringify(problem));
 }
 
-function logFault(error: unknown, request: FastifyRequest, log: Log): void {
+function logFault(error: unknown, request: FastifyRequest, log: Log, logAway: (fields: object) => void): void {
   if (error instanceof HttpFault) return;
   const { status, code, message, cause } = CallError.from(error);
   if (status !== "INTERNAL" && status !== "UNAVAILABLE") return;
@@ -43,7 +54,7 @@ function logFault(error: unknown, request: FastifyRequest, log: Log): void {
   const traceparent = request.exchange.span?.traceparent;
   const about = { requestId: request.id, traceparent, method: request.method, route: routeOf(request), code };
   if (status === "INTERNAL") log.error({ ...about, err: cause ?? error }, "a request failed by our fault");
-  else log.debug({ ...about, err: cause, said: message }, "a request needed what is away");
+  else logAway({ ...about, err: cause, said: message });
 }
 
 /** What Fastify refuses while it reads a request, in our words. What has no route is told so, whatever else is wrong with it. */

@@ -122,6 +122,18 @@ describe("an error of a call", () => {
     expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "1"]);
   });
 
+  test("what is away is told to the log with its cause, once and not with every request", async () => {
+    const { call, logged } = await things({
+      unary: {
+        ListThings: () =>
+          Promise.reject(new CallError("UNAVAILABLE", "unavailable", "It's away.", { cause: new Error("refused by 10.0.0.7") })),
+      },
+    });
+    for (let i = 0; i < 5; i++) expect((await call("GET", "/things")).text).not.toContain("10.0.0.7");
+    const warnings = logged.map((line) => JSON.parse(line)).filter(({ level }) => level === 40);
+    expect(warnings).toMatchObject([{ err: { message: "refused by 10.0.0.7" }, msg: "a request needed what is away" }]);
+  });
+
   test("a fault is 500 without its cause, which goes to the log", async () => {
     const { call, logged } = await things({
       unary: {

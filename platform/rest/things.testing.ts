@@ -54,7 +54,7 @@ export async function startThings(
     transportFor: () => transport,
     tracer: passingTracer,
     identity: headerIdentity,
-    log: pino({ level: "error" }, { write: (line: string) => void logged.push(line) }),
+    log: pino({ level: "warn" }, { write: (line: string) => void logged.push(line) }),
     metrics,
     health: { live: () => true, ready: async () => ({ ready: true, checks: { postgres: "ok" } }) },
     info: { title: "Things", version: "1.2.3" },

@@ -1,6 +1,6 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { Client, type ClientOptions, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import type { CallerTokens } from "#platform/access/caller-token.ts";
+import { type CallerTokens, TOKEN_REFUSED } from "#platform/access/caller-token.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Dependant } from "#platform/rpc/cancellation.ts";
 import { targetOf } from "#platform/rpc/grpc-addresses.ts";
@@ -103,7 +103,7 @@ function answerOf(
     const started = withoutStack(() =>
       start((error, bytes) => {
         call.cancellation?.remove(dependant);
-        if (error !== null) return reject(fromGrpc(error, call.deadlineMs));
+        if (error !== null) return reject(failureOf(error, call));
         try {
           resolve(decoder(method.output)(bytes as Buffer));
         } catch (cause) {
@@ -114,6 +114,14 @@ function answerOf(
     const dependant: Dependant = { cancel: () => started.cancel() };
     call.cancellation?.add(dependant);
   });
+}
+
+/** What its caller is told of a call that failed. A peer that doesn't know our token is the fault of who runs us, and not of the user. */
+function failureOf(error: ServiceError, { deadlineMs }: Call): CallError {
+  const told = fromGrpc(error, deadlineMs);
+  if (told.code !== TOKEN_REFUSED) return told;
+  const cause = new Error("the peer doesn't take our caller tokens: both need the same POLIS_SECRET, and the same time", { cause: error });
+  return new CallError("UNAVAILABLE", "unavailable", "The service can't be reached.", { cause });
 }
 
 /**
@@ -138,7 +146,7 @@ async function* answersOf(method: DescMethod, call: Call, stream: MessageReader)
   try {
     yield* readMessages(stream, { decode: decoder(method.output), failsAtOnce: isGivenUp });
   } catch (error) {
-    throw isServiceError(error) ? fromGrpc(error, call.deadlineMs) : CallError.from(error);
+    throw isServiceError(error) ? failureOf(error, call) : CallError.from(error);
   } finally {
     call.cancellation?.remove(dependant);
     // Where the reader went away; after the end it does nothing.

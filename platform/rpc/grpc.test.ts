@@ -232,6 +232,19 @@ describe("the way over gRPC", () => {
     expect(await failure(clientTo("no-such-host.invalid:1").ask({}))).toMatchObject({ status: "UNAVAILABLE" });
   });
 
+  it("takes a peer that doesn't know our token for one that is away: whoever calls isn't to blame", async () => {
+    const { port } = await start();
+    const transport = grpcTransport({ addresses: [`127.0.0.1:${port}`], tokens: callerTokens({ secrets: [`another ${SECRET}`] }) });
+    closing.push(() => transport.close());
+    const error = await failure(createClient(ConformanceService, transport, { caller: user }).ask({}));
+    expect(error).toMatchObject({
+      status: "UNAVAILABLE",
+      code: "unavailable",
+      cause: { message: expect.stringContaining("POLIS_SECRET") },
+    });
+    expect(error.message).not.toContain("POLIS_SECRET");
+  });
+
   it("leaves errors their stacks, whether a call has failed or couldn't even be started", async () => {
     const transport = transportTo("127.0.0.1:1");
     const client = createClient(ConformanceService, transport, { caller: user });
