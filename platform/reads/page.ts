@@ -1,5 +1,5 @@
 import type { Sql } from "#platform/postgres/database.ts";
-import { CallError } from "#platform/rpc/call-error.ts";
+import { validationFailed } from "#platform/rpc/validation.ts";
 import { snakeCase, type Table } from "#platform/writes/table.ts";
 import { rowsOf } from "#platform/writes/table-statements.ts";
 
@@ -95,7 +95,5 @@ function readToken(token: string, types: readonly (string | undefined)[]): reado
   } catch {
     // Said below.
   }
-  throw new CallError("INVALID_ARGUMENT", "validation_failed", "The request breaks a rule.", {
-    violations: [{ field: "pageToken", rule: "page_token", message: "must be the nextPageToken of a page before" }],
-  });
+  throw validationFailed([{ field: "pageToken", rule: "page_token", message: "must be the nextPageToken of a page before" }]);
 }

@@ -1,13 +1,13 @@
 import type { Registry } from "@bufbuild/protobuf";
 import type { Violation } from "#platform/rejection.ts";
 import { type JsonObject, type JsonTree, NumberText } from "#platform/rest/json-text.ts";
+import { VIOLATIONS_MAX } from "#platform/rpc/validation.ts";
 
 /** Where a value stands, from the inside out. */
 export type Place = { readonly up: Place | undefined; readonly key: string | number };
 
 /** Takes what is wrong; stops keeping at a bound, so that a body of a million faults has a short answer. */
 export class Faults {
-  static readonly MAX = 50;
   readonly registry: Registry;
   readonly list: Violation[] = [];
 
@@ -16,7 +16,7 @@ export class Faults {
   }
 
   add(place: Place | undefined, rule: string, message: string): void {
-    if (this.list.length < Faults.MAX) this.list.push({ field: pathText(place), rule, message });
+    if (this.list.length < VIOLATIONS_MAX) this.list.push({ field: pathText(place), rule, message });
   }
 }
 

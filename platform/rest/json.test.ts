@@ -85,8 +85,8 @@ describe("a field at fault is named with its rule", () => {
     expect(refusal(text).code).toBe("validation_failed");
   });
 
-  test("but of a million faults fifty are told", () => {
-    expect(refusal(`{"int64List":[${"0.5,".repeat(10_000)}1]}`).violations).toHaveLength(50);
+  test("but of a million faults only some are told", () => {
+    expect(refusal(`{"int64List":[${"0.5,".repeat(10_000)}1]}`).violations).toHaveLength(32);
   });
 });
 

@@ -15,6 +15,7 @@ import { Faults, type Place, pathText } from "#platform/rest/json-faults.ts";
 import { messageCheck } from "#platform/rest/json-shape.ts";
 import { DuplicateKeyError, type JsonObject, JsonSyntaxError, type JsonTree, parseJsonText } from "#platform/rest/json-text.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { validationFailed } from "#platform/rpc/validation.ts";
 
 /** The messages that google.protobuf.Any may hold at this edge: those of the services' files. */
 export const registryOf = (services: readonly DescService[]): Registry => createRegistry(...services.map((service) => service.file));
@@ -42,9 +43,6 @@ function syntaxError(error: JsonSyntaxError, text: string): CallError {
   const position = `line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}`;
   return new CallError("INVALID_ARGUMENT", "invalid_json", `The body is not JSON: ${error.message} at ${position}.`);
 }
-
-export const validationFailed = (violations: Faults["list"]): CallError =>
-  new CallError("INVALID_ARGUMENT", "validation_failed", "The request breaks the contract; `errors` says where.", { violations });
 
 /**
  * A JSON tree as a message (Protobuf's JSON mapping, strict): an unknown field, a wrong type, a number that an integer can't be.

@@ -1,8 +1,8 @@
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import type { Violation } from "#platform/rejection.ts";
-import { validationFailed } from "#platform/rest/json.ts";
 import type { JsonObject, JsonTree } from "#platform/rest/json-text.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { validationFailed } from "#platform/rpc/validation.ts";
 
 /** More parameters than any contract has. */
 const PARAMETERS_MAX = 200;
@@ -29,7 +29,7 @@ export function readQuery(schema: DescMessage, rawQuery: string, bound: Readonly
     const fault = put(tree, schema, name, value, bound);
     if (fault !== undefined) violations.push({ field: name, ...fault });
   }
-  if (violations.length > 0) throw validationFailed(violations.slice(0, 50));
+  if (violations.length > 0) throw validationFailed(violations);
   return tree;
 }
 

@@ -1,11 +1,12 @@
 import { create, type DescField, type DescMessage, type Message, type Registry, ScalarType } from "@bufbuild/protobuf";
 import { EmptySchema, FieldMaskSchema } from "@bufbuild/protobuf/wkt";
 import type { Violation } from "#platform/rejection.ts";
-import { messageFromJson, validationFailed } from "#platform/rest/json.ts";
+import { messageFromJson } from "#platform/rest/json.ts";
 import { type JsonObject, type JsonTree, NumberText } from "#platform/rest/json-text.ts";
 import { hasTextForm, readQuery } from "#platform/rest/query.ts";
 import type { Binding } from "#platform/rest/routes.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { validationFailed } from "#platform/rpc/validation.ts";
 
 /** The parts of an HTTP request that a message is made of. */
 export type RequestParts = {

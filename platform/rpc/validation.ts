@@ -19,7 +19,7 @@ export function validate(schema: DescMessage, message: Message): void {
 }
 
 /** The first faults will do; an answer of errors stays small enough for gRPC's headers. */
-const VIOLATIONS_MAX = 32;
+export const VIOLATIONS_MAX = 32;
 const PATH_LENGTH_MAX = 200;
 
 export const validationFailed = (violations: readonly Violation[]): CallError =>
