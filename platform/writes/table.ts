@@ -19,8 +19,8 @@ export class Ref<R extends object> {
   }
 }
 
-/** What a ref is told apart by from others of its table. */
-export const refName = ({ by, value }: Ref<object>): string => (by === KEY ? value : `${by} ${value}`);
+/** What a ref is told apart by from others of its table. No text of PostgreSQL holds the separator. */
+export const refName = ({ by, value }: Ref<object>): string => (by === KEY ? value : `${by}${SEPARATOR}${value}`);
 
 /** A unique index: a row can be named by its fields, none of which may be null then. */
 export type Unique<R extends object> = {
@@ -74,28 +74,29 @@ function makeTable<R extends object>(name: string, columns: Columns<R>, options:
   const entries = Object.entries<Column<never>>(columns as never).map(([field, column]) => ({ field, name: snakeCase(field), column }));
   const key = options.key ?? ("id" as keyof R & string);
   const unique = options.unique ?? {};
-  const keyIsUuid = (columns[key] as Column<unknown> | undefined)?.type === "uuid";
+  const fieldsOf = (index: string): readonly (keyof R & string)[] => unique[index]?.fields ?? [];
+  /** A value as the picture compares it. The database compares uuids whatever their case, and texts as they are written. */
+  const comparable = (field: keyof R & string, value: string): string => (columns[field].type === "uuid" ? value.toLowerCase() : value);
   const made: Table<R> = {
     name,
     key,
     unique,
     immutable: options.immutable ?? false,
     columns: new Map(entries.map(({ field, name, column }) => [field as keyof R & string, { ...column, name }])),
-    row: (value) => {
-      // The database compares uuids whatever their case; the picture compares texts.
-      return new Ref(made, KEY, keyIsUuid ? value.toLowerCase() : value, undefined);
-    },
+    row: (value) => new Ref(made, KEY, comparable(key, value), undefined),
     rowBy: (index, ...values) => {
-      const lower = values.map((value) => value.toLowerCase());
-      return new Ref(made, index, lower.join(SEPARATOR), lower);
+      const compared = fieldsOf(index).map((field, i) => comparable(field, values[i] ?? ""));
+      return new Ref(made, index, compared.join(SEPARATOR), compared);
     },
     keyOf: (row) => row[key] as string,
     uniqueValueOf: (index, row) => {
-      const fields = unique[index]?.fields ?? [];
-      const [only] = fields;
-      if (fields.length === 1 && only !== undefined) return row[only] as string | undefined;
-      const values = fields.map((field) => row[field]);
-      return values.some((value) => value === undefined) ? undefined : values.join(SEPARATOR).toLowerCase();
+      const values: string[] = [];
+      for (const field of fieldsOf(index)) {
+        const value = row[field];
+        if (value === undefined) return undefined;
+        values.push(comparable(field, String(value)));
+      }
+      return values.length === 1 ? values[0] : values.join(SEPARATOR);
     },
     fromRow: (raw) => {
       const row = make() as Record<string, unknown>;
