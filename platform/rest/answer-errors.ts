@@ -7,6 +7,7 @@ import { matchPath } from "#platform/rest/path-template.ts";
 import { HttpFault, httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { type Binding, isOwnPath } from "#platform/rest/routes.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { cancelled } from "#platform/rpc/served-call.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** Between two warnings that something is away. */
@@ -26,7 +27,9 @@ export function answerErrors(server: FastifyInstance, { edge, bindings, log }: T
     log[isDue ? "warn" : "debug"](fields, "a request needed what is away");
   };
   server.setErrorHandler((error, request, reply) => {
-    const told = fromFastify(error, edge.bodyLimitBytes, () => (request.is404 ? unroutable(request, bindings) : undefined));
+    const isGone = error === request.raw.errored;
+    const unroutableHere = (): HttpFault | undefined => (request.is404 ? unroutable(request, bindings) : undefined);
+    const told = isGone ? cancelled() : fromFastify(error, edge.bodyLimitBytes, unroutableHere);
     logFault(told, request, log, logAway);
     sendProblem(told, request, reply, challenge);
     if (reply.statusCode >= 500) request.exchange.fault = told;

@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import { describe, expect, test, vi } from "vitest";
 import { things, userId } from "#platform/rest/things.testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
@@ -103,5 +104,16 @@ describe("what a call says", () => {
     await expect(answer).rejects.toThrow();
     await vi.waitFor(() => expect(cancelled).toHaveBeenCalledOnce());
     await vi.waitFor(async () => expect(await metrics.text()).toContain('route="/things",status="499"'));
+  });
+
+  test("that breaks off within its body is nobody's fault here, and reaches nobody", async () => {
+    const { url, received, metrics, logged } = await things();
+    const { hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname);
+    const begun = 'POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"amou';
+    await new Promise((sent) => socket.write(begun, sent));
+    socket.destroy();
+    await vi.waitFor(async () => expect(await metrics.text()).toContain('route="/things",status="499"'));
+    expect([received, logged]).toEqual([[], []]);
   });
 });
