@@ -163,6 +163,18 @@ describe("a consumer", async () => {
     expect(await listDeadLetters(database)).toEqual([]);
   });
 
+  test("parks what the database refuses, and all others of its batch have their effect and their place in the inbox", async () => {
+    await database.query({ text: "ALTER TABLE effects ADD CONSTRAINT not_bad CHECK (value <> 'bad')" });
+    ended.push(async () => void (await database.query({ text: "ALTER TABLE effects DROP CONSTRAINT not_bad" })));
+    const events = Array.from({ length: 20 }, (_, n) => orderCreated(uuidv7(), n === 7 ? "bad" : `v${n}`));
+    await log.publish(events);
+    await start(writer());
+    await until(async () => expect(await listDeadLetters(database)).toMatchObject([{ key: events[7]?.key, state: "dead" }]));
+    await until(async () => expect(await allEffects(database)).toHaveLength(19));
+    const { rows } = await database.query({ text: "SELECT count(*)::int AS known FROM inbox" });
+    expect(rows).toEqual([{ known: 19 }]);
+  });
+
   test("parks what can't be read, shows it masked, and goes on with the key when it is dropped", async () => {
     const key = uuidv7();
     await start(writer(new Set(["secret"])));

@@ -1,7 +1,6 @@
 import type { GuardStatement } from "#platform/events/apply.ts";
 import { FencedError } from "#platform/events/event-log.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { lockPatience } from "#platform/postgres/lock-patience.ts";
 
 /** A partition of a group, as one member holds it. */
 export type Fence = { readonly groupId: number; readonly topic: string; readonly partition: number; readonly generation: bigint };
@@ -17,8 +16,8 @@ export async function raiseFence(database: Database, { groupId, topic, partition
            WHERE fences.generation <= excluded.generation`,
     values: [groupId, topic, partition, generation],
   };
-  const [, raised] = await database.queryAll([lockPatience(PATIENCE_MS), raise]);
-  if (raised?.rowCount !== 1) throw new FencedError(`${topic}/${partition} is held under a generation above ${generation}`);
+  const { rowCount } = await database.transaction((tx) => tx.query(raise), { lockPatienceMs: PATIENCE_MS });
+  if (rowCount !== 1) throw new FencedError(`${topic}/${partition} is held under a generation above ${generation}`);
 }
 
 /** The first statement of every write for a partition; it keeps the fence as it is until the write is committed. */

@@ -29,6 +29,8 @@ export type Transaction = Sql & {
   commit(statements: readonly Statement[]): Promise<void>;
 };
 
+export type TransactionOptions = { readonly durable?: boolean; readonly lockPatienceMs?: number };
+
 /** One database with its pool of connections. */
 export type Database = Sql & {
   readonly name: string;
@@ -44,10 +46,11 @@ export type Database = Sql & {
    * connection is lost at COMMIT, the server is asked what became of the transaction (pg_xact_status): it either returns, as
    * if nothing had happened, or throws what `isConnectionLost` knows, and then nothing was written. Only where the server can't
    * be asked within a bound, or can't tell, is OutcomeUnknown thrown.
-   * `durable: false` doesn't wait for the disk; only for what can be repeated, see DESIGN of the outbox.
+   * `durable: false` doesn't wait for the disk; only for what can be repeated, see DESIGN of the outbox. With `lockPatienceMs`
+   * its statements wait no longer than that for a lock, and then fail with what `isGivenUpWaiting` knows.
    * `run` must not use the database itself: it would wait for a second connection while it holds one.
    */
-  transaction<T>(run: (tx: Transaction) => Promise<T>, options?: { readonly durable?: boolean }): Promise<T>;
+  transaction<T>(run: (tx: Transaction) => Promise<T>, options?: TransactionOptions): Promise<T>;
   /** Waits for what runs, then closes every connection. */
   close(): Promise<void>;
 };

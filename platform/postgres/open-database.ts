@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientConfig, QueryResultRow } from "pg";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
 import { type ConnectionLimit, processConnectionLimit } from "#platform/postgres/connection-limit.ts";
-import type { Database, Rows, Statement, Transaction } from "#platform/postgres/database.ts";
+import type { Database, Rows, Statement, Transaction, TransactionOptions } from "#platform/postgres/database.ts";
 import { isRetryable, sqlState } from "#platform/postgres/errors.ts";
 import { Pool } from "#platform/postgres/pool.ts";
 import { sendTogether } from "#platform/postgres/round-trip.ts";
@@ -64,7 +64,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     return rows as Rows<R>;
   }
 
-  async function attempt<T>(run: (tx: Transaction) => Promise<T>, durable: boolean): Promise<Attempt<T>> {
+  async function attempt<T>(run: (tx: Transaction) => Promise<T>, options: TransactionOptions): Promise<Attempt<T>> {
     const client = await pool.acquire();
     let isHeld = true;
     const resolveLost = async ({ mark, cause }: LostCommit): Promise<void> => {
@@ -74,7 +74,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       log.warn({ err: cause, database: name, xid: mark.xid }, "connection lost at COMMIT; asking what became of the transaction");
       if (!(await wasCommitted(mark, query))) throw cause;
     };
-    const tx = new OpenTransaction(client, sendable, durable, resolveLost);
+    const tx = new OpenTransaction(client, sendable, options, resolveLost);
     try {
       const value = await run(tx);
       await tx.finish();
@@ -88,9 +88,9 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     }
   }
 
-  async function transaction<T>(run: (tx: Transaction) => Promise<T>, { durable = true } = {}): Promise<T> {
+  async function transaction<T>(run: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     for (let tries = 1; ; tries++) {
-      const outcome = await attempt(run, durable);
+      const outcome = await attempt(run, options);
       if (outcome.kind === "committed") return outcome.value;
       if (!outcome.mayRetry || tries === TRIES_MAX) throw outcome.error;
       await sleep(Math.random() * Math.min(RETRY_PAUSE_MIN_MS * 2 ** tries, RETRY_PAUSE_MAX_MS));

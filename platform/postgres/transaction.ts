@@ -1,6 +1,6 @@
 import { strict as assert } from "node:assert";
 import { type Client, DatabaseError, type QueryResultRow } from "pg";
-import type { Rows, Statement, Transaction } from "#platform/postgres/database.ts";
+import type { Rows, Statement, Transaction, TransactionOptions } from "#platform/postgres/database.ts";
 import { isConnectionLost } from "#platform/postgres/errors.ts";
 import { type Answer, type Sendable, sendTogether } from "#platform/postgres/round-trip.ts";
 import type { MakeSendable } from "#platform/postgres/statements.ts";
@@ -25,6 +25,14 @@ const MARK: Statement = {
   text: "SELECT pg_current_xact_id()::text AS xid, pg_stat_get_bgwriter_stat_reset_time()::text AS epoch",
 };
 
+/** BEGIN, with what holds for the whole transaction; its mark comes last. */
+function firstOf({ durable = true, lockPatienceMs }: TransactionOptions): Statement[] {
+  const begin = durable ? [BEGIN] : [BEGIN, QUICK];
+  if (lockPatienceMs === undefined) return [...begin, MARK];
+  // With the mark, for a statement of its own would cost as much as the mark does.
+  return [...begin, { name: "mark", text: `${MARK.text}, set_config('lock_timeout', $1, true)`, values: [lockPatienceMs] }];
+}
+
 /** `over`: the server has said that nothing was committed, or never will say what was. */
 type State = "open" | "committing" | "over" | "committed";
 
@@ -34,7 +42,7 @@ type Waiting = { readonly statement: Sendable; readonly resolve: (rows: Rows<nev
 export class OpenTransaction implements Transaction {
   readonly #client: Client;
   readonly #sendable: MakeSendable;
-  readonly #durable: boolean;
+  readonly #first: readonly Statement[];
   readonly #resolveLost: (lost: LostCommit) => Promise<void>;
   #mark: TransactionMark | undefined;
   /** Statements of this turn of the event loop, and those that were sent while a round trip was on its way. */
@@ -44,10 +52,10 @@ export class OpenTransaction implements Transaction {
   #state: State = "open";
 
   /** `resolveLost` returns if the transaction was committed all the same, and throws otherwise. */
-  constructor(client: Client, sendable: MakeSendable, durable: boolean, resolveLost: (lost: LostCommit) => Promise<void>) {
+  constructor(client: Client, sendable: MakeSendable, options: TransactionOptions, resolveLost: (lost: LostCommit) => Promise<void>) {
     this.#client = client;
     this.#sendable = sendable;
-    this.#durable = durable;
+    this.#first = firstOf(options);
     this.#resolveLost = resolveLost;
   }
 
@@ -139,7 +147,7 @@ export class OpenTransaction implements Transaction {
 
   /** BEGIN and the mark go out with the first statements: were BEGIN to fail, the server would skip them. */
   async #begin(statements: readonly Sendable[]): Promise<{ mark: TransactionMark; answers: readonly Answer[] }> {
-    const first = [BEGIN, ...(this.#durable ? [] : [QUICK]), MARK].map(this.#sendable);
+    const first = this.#first.map(this.#sendable);
     const answers = await sendTogether(this.#client, [...first, ...statements]);
     const marked = answers[first.length - 1] as Answer;
     if ("error" in marked) throw marked.error;

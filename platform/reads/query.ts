@@ -29,5 +29,5 @@ export const query = <I extends DescMessage, O extends DescMessage>(
 
 /** The row that `ref` names, as it is now. */
 export async function find<R extends object>(sql: Sql, ref: Ref<R>): Promise<R | undefined> {
-  return rowsOf(ref.table, await sql.query(selectStatement(ref.table, [ref], false)))[0];
+  return rowsOf(ref.table, await sql.query(selectStatement(ref.table, [ref], "none")))[0];
 }

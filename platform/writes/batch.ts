@@ -141,7 +141,7 @@ async function load(tx: Transaction, items: readonly BatchItem[], guards: readon
   const picture = new Picture();
   const loaded = tables.map(async (table) => {
     const wanted = [...(refs.get(table)?.values() ?? [])];
-    const answer = await tx.query(selectStatement(table, wanted, true));
+    const answer = await tx.query(selectStatement(table, wanted, "wait"));
     whatAnItemMayBreak(() => picture.load(table, rowsOf(table, answer)));
   });
   await allEnded([...guarded, ...loaded]);

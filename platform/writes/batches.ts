@@ -2,10 +2,10 @@ import type { DescMessage } from "@bufbuild/protobuf";
 import type { ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isConnectionLost, isGivenUpWaiting, OutcomeUnknown } from "#platform/postgres/errors.ts";
-import { lockPatience } from "#platform/postgres/lock-patience.ts";
 import type { CallError } from "#platform/rpc/call-error.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, runBatch } from "#platform/writes/batch.ts";
+import { heldByOthers } from "#platform/writes/held-rows.ts";
 import { type Work, WorkQueue } from "#platform/writes/work-queue.ts";
 
 export type BatchesOptions = {
@@ -22,6 +22,8 @@ export type BatchSettings = {
   readonly batchMax: number;
   /** Batches at once: the database works on one while the next is made. Rows in common wait for each other by their locks. */
   readonly inFlightMax: number;
+  /** How long a command waits for a row that somebody outside holds, in milliseconds; its caller may try again. */
+  readonly heldMaxMs: number;
 };
 
 /** Puts the work of one service, of its callers and its consumers alike, into shared transactions. */
@@ -32,7 +34,7 @@ export class Batches {
   readonly #queue = new WorkQueue();
   readonly #sizes;
   readonly #durations;
-  readonly #apart: Work[] = [];
+  readonly #apart: Apart[] = [];
   #isApartBusy = false;
   #inFlight = 0;
   #scheduled = false;
@@ -77,46 +79,76 @@ export class Batches {
     if (taken.length === 0) return;
     this.#inFlight += 1;
     if (this.#queue.hasReady) this.#schedule();
-    try {
-      // Dropped before its batch, never after: what is in a batch is carried out and answered.
-      await this.#share(taken.filter(isWanted));
-    } finally {
-      this.#inFlight -= 1;
-      this.#queue.release(taken);
-      if (this.#queue.hasReady) this.#schedule();
-    }
+    // Dropped before its batch, never after: what is in a batch is carried out and answered.
+    const kept = await this.#share(taken.filter(isWanted));
+    this.#inFlight -= 1;
+    this.#release(kept.size === 0 ? taken : taken.filter((work) => !kept.has(work)));
+  }
+
+  #release(works: readonly Work[]): void {
+    this.#queue.release(works);
+    if (this.#queue.hasReady) this.#schedule();
   }
 
   /**
-   * One transaction for all. Where a consumer's guard or statement stops it, or keeps it waiting for a lock, the commands are
-   * carried out without the consumers' work, which then gets transactions of its own and no place among those in flight.
+   * One transaction for all. Work that stops it, or keeps it waiting for a lock, is carried out apart, and the rest without it.
+   * Gives the commands that go on apart: their rows aren't to be had by others before their end. Never rejects.
    */
-  async #share(works: readonly Work[]): Promise<void> {
-    if (works.length === 0) return;
+  async #share(works: readonly Work[]): Promise<ReadonlySet<Work>> {
+    if (works.length === 0) return NONE;
     const guarded = works.filter(({ guards }) => guards !== undefined);
     let result: BatchResult;
     try {
-      result = await this.#transact(works, SHARED_PATIENCE_MS);
+      result = await this.#transact(works, guarded.length > 0 ? BESIDE_CONSUMERS_MS : SHARED_MS);
     } catch (error) {
-      if (guarded.length === 0 || !wroteNothing(error)) for (const { failed } of works) failed(error);
-      else {
-        await this.#share(works.filter(({ guards }) => guards === undefined));
-        this.#apart.push(...guarded);
-        void this.#carryOutApart();
-      }
-      return;
+      if (!wroteNothing(error) || (guarded.length === 0 && !isGivenUpWaiting(error))) return fail(works, error);
+      if (guarded.length === 0) return this.#part(works);
+      // A consumer's guards may have stopped it as well as a row. It keeps no rows: what is held may be its fence.
+      for (const work of guarded) this.#carryOutApart({ works: [work], untilMs: 0 });
+      return this.#share(works.filter(({ guards }) => guards === undefined));
     }
     this.#tell(works, result);
+    return NONE;
   }
 
-  /** One after the other, so that connections are left; what doesn't get its lock soon fails, and its consumer comes again later. */
-  async #carryOutApart(): Promise<void> {
-    if (this.#isApartBusy) return;
+  /** Commands that were kept waiting: those whose rows somebody holds go apart, by the row, and where that is nobody now, each by itself. */
+  async #part(works: readonly Work[]): Promise<ReadonlySet<Work>> {
+    let held: readonly (readonly Work[])[];
+    try {
+      held = await heldByOthers(this.#options.database, works);
+    } catch (error) {
+      return fail(works, error);
+    }
+    const untilMs = performance.now() + this.#settings.heldMaxMs;
+    const groups = held.length > 0 ? held : works.map((work) => [work]);
+    for (const group of groups) this.#carryOutApart({ works: group, untilMs });
+    const apart = new Set(groups.flat());
+    const others = await this.#share(works.filter((work) => !apart.has(work)));
+    return new Set([...apart, ...others]);
+  }
+
+  #carryOutApart(apart: Apart): void {
+    this.#apart.push(apart);
+    if (!this.#isApartBusy) void this.#carryOutAllApart();
+  }
+
+  /** One after the other, so that connections are left, and none for long, so that others or a stop needn't wait for it. */
+  async #carryOutAllApart(): Promise<void> {
     this.#isApartBusy = true;
-    for (let work = this.#apart.shift(); work !== undefined; work = this.#apart.shift()) {
-      const { failed } = work;
-      const result = await this.#transact([work], APART_PATIENCE_MS).catch((error: unknown) => void failed(error));
-      if (result !== undefined) this.#tell([work], result);
+    for (let next = this.#apart.shift(); next !== undefined; next = this.#apart.shift()) {
+      const { untilMs } = next;
+      const works = next.works.filter(isWanted);
+      try {
+        if (works.length > 0) this.#tell(works, await this.#transact(works, APART_MS));
+      } catch (error) {
+        if (isGivenUpWaiting(error) && performance.now() < untilMs) {
+          this.#apart.push({ works, untilMs });
+          this.#release(next.works.filter((work) => !works.includes(work)));
+          continue;
+        }
+        fail(works, error);
+      }
+      this.#release(next.works);
     }
     this.#isApartBusy = false;
   }
@@ -127,11 +159,10 @@ export class Batches {
     if (published > 0) this.#options.published();
   }
 
-  /** `patienceMs`: how long it waits for a lock where a consumer's work is among it. */
-  async #transact(works: readonly Work[], patienceMs: number): Promise<BatchResult> {
+  async #transact(works: readonly Work[], lockPatienceMs: number): Promise<BatchResult> {
     const startedMs = performance.now();
     const items = works.flatMap((work) => work.items);
-    const guards = guardsOf(works, patienceMs);
+    const guards = guardsOf(works);
     const { database } = this.#options;
     const batch = { items, guards, publishes: this.#publishes };
     this.#sizes.observe(items.length);
@@ -139,12 +170,12 @@ export class Batches {
       // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.
       for (const attempt of [runBatch, runBatch]) {
         try {
-          return await database.transaction((tx) => attempt(tx, batch));
+          return await database.transaction((tx) => attempt(tx, batch), { lockPatienceMs });
         } catch (error) {
           if (!isFaultOfAnItem(error)) throw error;
         }
       }
-      return await database.transaction((tx) => isolateBatch(tx, batch));
+      return await database.transaction((tx) => isolateBatch(tx, batch), { lockPatienceMs });
     } finally {
       this.#durations.observe((performance.now() - startedMs) / 1000);
     }
@@ -160,17 +191,29 @@ function isWanted({ givenUp, failed }: Work): boolean {
 /** Surely nothing was written, and the database isn't away: whoever isn't to blame shouldn't suffer. */
 const wroteNothing = (error: unknown): boolean => isGivenUpWaiting(error) || !(isConnectionLost(error) || error instanceof OutcomeUnknown);
 
-/**
- * Another member may hold a consumer's fence, somebody may drop its dead letters: it waits for no lock for long beside commands,
- * nor, on its own, so long that others or a stop would wait for it. Milliseconds.
- */
-const SHARED_PATIENCE_MS = 50;
-const APART_PATIENCE_MS = 150;
+/** How long a transaction waits for a lock, in milliseconds: between commands of processes, who have theirs for some ten of them. */
+const SHARED_MS = 500;
+/** Another member may hold a consumer's fence, somebody may drop its dead letters: commands don't wait for that. */
+const BESIDE_CONSUMERS_MS = 50;
+const APART_MS = 150;
 
-function guardsOf(works: readonly Work[], patienceMs: number): Guards {
-  const first = works.flatMap(({ guards }) => (guards === undefined ? [] : guards.first));
+/** Work that others don't wait for. */
+type Apart = {
+  readonly works: readonly Work[];
+  /** By performance.now: before, it is tried again where it didn't get its locks. */
+  readonly untilMs: number;
+};
+
+const NONE: ReadonlySet<Work> = new Set();
+
+function fail(works: readonly Work[], error: unknown): ReadonlySet<Work> {
+  for (const { failed } of works) failed(error);
+  return NONE;
+}
+
+function guardsOf(works: readonly Work[]): Guards {
   return {
-    first: works.some(({ guards }) => guards !== undefined) ? [lockPatience(patienceMs), ...first] : [],
+    first: works.flatMap(({ guards }) => guards?.first ?? []),
     last: (outcomes) => shares(works, outcomes).flatMap(([{ guards }, own]) => guards?.last(own) ?? []),
   };
 }

@@ -56,7 +56,7 @@ export function repeatedAnswer(command: Command, stored: StoredAnswer): Message 
 /** The stored answer of a command, if it was decided. */
 export async function findAnswer(database: Database, command: Command): Promise<StoredAnswer | undefined> {
   const ref = answers.row(command.key);
-  return rowsOf(answers, await database.query(selectStatement(answers, [ref], false)))[0];
+  return rowsOf(answers, await database.query(selectStatement(answers, [ref], "none")))[0];
 }
 
 /** Deletes at most `limit` answers that are older than KEPT_MS; the number deleted: none while another process is at it. */

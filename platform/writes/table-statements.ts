@@ -67,8 +67,11 @@ export function updateStatements<R extends object>(table: Table<R>, changes: rea
   return [{ name: `update ${table.name}`, text, values: columns.map(([field, column]) => columnArray(rows, field, column)) }];
 }
 
-/** One statement that reads the rows of one table that `refs` name, and with `lock` locks them in the order of their keys. */
-export function selectStatement<R extends object>(table: Table<R>, refs: readonly Ref<R>[], lock: boolean): Statement {
+/** Whether rows that are read are locked, in the order of their keys: not, all, or those that nobody else holds, which alone are read then. */
+export type SelectLock = "none" | "wait" | "skip";
+
+/** One statement that reads the rows of one table that `refs` name. Rows that never change are never locked. */
+export function selectStatement<R extends object>(table: Table<R>, refs: readonly Ref<R>[], lock: SelectLock): Statement {
   const groups = new Map<string, Ref<R>[]>();
   for (const ref of refs) {
     const group = groups.get(ref.by);
@@ -80,15 +83,15 @@ export function selectStatement<R extends object>(table: Table<R>, refs: readonl
     if (by === KEY) values.push(textArray(group, ({ value }) => value));
     else fieldsOf(table, by).forEach((_, i) => void values.push(textArray(group, ({ values: of }) => of?.[i] ?? "")));
   }
-  const locked = lock && !table.immutable;
-  const name = `${locked ? "lock" : "read"} ${table.name} ${[...groups.keys()].join(" ")}`;
-  return { name, text: textOf(table, name, () => selectText(table, [...groups.keys()], locked)), values };
+  const taken = table.immutable ? "none" : lock;
+  const name = `read ${taken} ${table.name} ${[...groups.keys()].join(" ")}`;
+  return { name, text: textOf(table, name, () => selectText(table, [...groups.keys()], taken)), values };
 }
 
 const fieldsOf = <R extends object>(table: Table<R>, index: string): readonly (keyof R & string)[] => table.unique[index]?.fields ?? [];
 
 /** The select for refs by the key and by these unique indexes, with the parameters in the same order. */
-function selectText<R extends object>(table: Table<R>, by: readonly string[], locked: boolean): string {
+function selectText<R extends object>(table: Table<R>, by: readonly string[], lock: SelectLock): string {
   const columns = [...table.columns.values()].map(({ name }) => `t.${name}`).join(", ");
   const key = snakeCase(table.key);
   let count = 0;
@@ -105,7 +108,7 @@ function selectText<R extends object>(table: Table<R>, by: readonly string[], lo
   });
   count = 0;
   const where = by.length === 1 && by[0] === KEY ? `= ANY(${parameter(table.key)})` : `IN (${keys.join(" UNION ")})`;
-  const order = locked ? ` ORDER BY t.${key} FOR NO KEY UPDATE OF t` : "";
+  const order = lock === "none" ? "" : ` ORDER BY t.${key} FOR NO KEY UPDATE OF t${lock === "skip" ? " SKIP LOCKED" : ""}`;
   return `SELECT ${columns} FROM ${table.name} t WHERE t.${key} ${where}${order}`;
 }
 

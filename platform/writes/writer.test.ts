@@ -289,6 +289,40 @@ test("commands and what consumers have ready share a transaction; one whose guar
   expect(Object.keys(await potsIn(database))).toEqual(["a", "b", "c", "d", "f"]);
 });
 
+test("a guard stops a batch as well where its items are parted for their data", async () => {
+  await clean(database);
+  const checked = vi.fn();
+  const put = (name: string, amount: bigint): ApplyItem => ({
+    ...anyItem,
+    parts: { write: (tx: Tx) => tx.insert(pots, { name, amount, nick: name }) },
+  });
+  // Twice for all at once, and once more before they are parted.
+  checked.mockReturnValueOnce(undefined).mockReturnValueOnce(undefined).mockThrow(new Error("shut out"));
+  const guard = { text: "SELECT 1", check: () => checked() };
+  await expect(writerOn(database).apply([put("good", 1n), put("bad", -100n)], { first: [guard], last: () => [] })).rejects.toThrow(
+    "shut out",
+  );
+  expect(await potsIn(database)).toEqual({});
+});
+
+test("commands that were answered leave room for others", async () => {
+  await clean(database);
+  const writer = writerOn(database, { waitingMax: 2 });
+  for (let n = 1; n <= 5; n++) expect(await outcomeOf(writer, { pot: "a", amount: 1n })).toBe(String(n));
+  for (let n = 0; n < 5; n++) expect(await outcomeOf(writer, { pot: "a", amount: 1n, mode: "fault" })).toBe("failed: Error");
+  expect(await outcomeOf(writer, { pot: "a", amount: 1n })).toBe("6");
+});
+
+test("a unique value that a command claimed in vain is there for the next of the batch", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const outcomes = await Promise.all([
+    outcomeOf(writer, { pot: "a", amount: -1n, mode: "nick" }),
+    outcomeOf(writer, { pot: "b", amount: 1n, mode: "nick" }),
+  ]);
+  expect(outcomes).toEqual(["insufficient_funds", "1"]);
+});
+
 test("a consumer that waits for a lock is waited for by nobody, and comes again", async () => {
   await clean(database);
   const writer = writerOn(database);

@@ -22,7 +22,7 @@ export type WriterSettings = BatchSettings & {
   readonly waitingMax: number;
 };
 
-const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3 };
+const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3, heldMaxMs: 10_000 };
 
 /** Carries out what changes the state of one service: many commands in one transaction, and no command knows. */
 export class Writer {
@@ -157,7 +157,7 @@ const keyedCommand = (method: DescMethodUnary, request: Message, { caller, idemp
 async function runAlone(tx: Transaction, { run }: RunOperation, item: CommandItem): Promise<Message | Rejection> {
   const { command, caller, id, commandId, now } = item;
   const [stored] =
-    command === undefined ? [] : rowsOf(answers, await tx.query(selectStatement(answers, [answers.row(command.key)], false)));
+    command === undefined ? [] : rowsOf(answers, await tx.query(selectStatement(answers, [answers.row(command.key)], "none")));
   if (command !== undefined && stored !== undefined) return repeatedAnswer(command, stored);
   const answer: Message | Rejection = await withoutCalls(() => run(tx, item.input, { caller, id, commandId, now }));
   if (isRejection(answer)) throw new TakenBack(answer);
