@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -84,6 +84,22 @@ describe("a command", () => {
     const refused = await runCommand(commands[name]!, args).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(UsageError);
     expect((refused as UsageError).message).toContain(why);
+  });
+});
+
+describe("a command that needs what is there already", () => {
+  it.each([
+    ["dead-letters", "list"],
+    ["dead-letters", "show", "orders.on-payment-settled", "an-id"],
+    ["dead-letters", "replay", "orders.on-payment-settled"],
+    ["dead-letters", "drop", "orders.on-payment-settled", "an-id"],
+    ["groups", "list"],
+    ["groups", "drop", "orders.on-payment-settled"],
+    ["backup", join(folder, "copy")],
+  ])("says that the folder holds no database, and makes none: %s %s", (...args) => {
+    const typo = join(folder, "typo");
+    expect(polis(args, { POLIS_DATA: typo })).toEqual({ status: 1, stdout: "", stderr: `polis: ${typo} holds no database\n` });
+    expect(existsSync(typo)).toBe(false);
   });
 });
 

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { Client } from "pg";
 import { embeddedVersion } from "#platform/postgres/binaries.ts";
-import { makeDataFolder } from "#platform/postgres/cluster.ts";
+import { assertCluster, makeDataFolder } from "#platform/postgres/cluster.ts";
 import { type CopiedFile, copyFile, copyFiles, syncFolder, syncFolders, writeDurably } from "#platform/postgres/copy-files.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, FolderTaken, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -79,7 +79,7 @@ type Reached = { readonly postgres: Pick<EmbeddedPostgres, "connection" | "dataF
 
 /** The server that a Polis runs, or else one that runs for the backup alone. */
 async function reach(folder: string, log: Log): Promise<Reached> {
-  if (!existsSync(join(folder, POSTGRES))) throw new Error(`${folder} holds no database`);
+  assertCluster(folder);
   try {
     const postgres = await startEmbeddedPostgres({ folder, log });
     return { postgres, leave: () => postgres.stop() };

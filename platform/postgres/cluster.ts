@@ -50,6 +50,11 @@ export async function openCluster(givenFolder: string): Promise<Cluster> {
   return cluster;
 }
 
+/** For who only looks, or acts on what is there. @throws where no cluster was ever made in the folder. */
+export function assertCluster(folder: string): void {
+  if (!existsSync(join(folder, "postgres"))) throw new Error(`${folder} holds no database`);
+}
+
 /** Makes Polis's data folder if it isn't there: private, but such that the user to whom root lends the server can walk through. */
 export async function makeDataFolder(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true, mode: serverUser() === undefined ? 0o700 : 0o711 });

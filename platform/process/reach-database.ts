@@ -9,7 +9,8 @@ import { Metrics } from "#platform/telemetry/metrics.ts";
 
 /**
  * Opens a service's database as it lies, beside the processes that use it; nothing is made and nothing migrated. An embedded
- * server is reached where it runs, and otherwise started until `close`. Throws the error 3D000 where the database isn't there.
+ * server is reached where it runs, and otherwise started until `close`. Throws where the folder holds no database at all, and the
+ * error 3D000 where this one isn't there.
  */
 export async function reachDatabase(
   service: string,
