@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { testServer } from "#platform/postgres/testing.ts";
+import { urlOf } from "../scenarios/support/postgres-url.ts";
 import { backup } from "./backup.ts";
 import { callerToken } from "./caller-token.ts";
 import { type Command, helpOf, runCommand, UsageError } from "./command.ts";
@@ -100,6 +102,30 @@ describe("a command that needs what is there already", () => {
     const typo = join(folder, "typo");
     expect(polis(args, { POLIS_DATA: typo })).toEqual({ status: 1, stdout: "", stderr: `polis: ${typo} holds no database\n` });
     expect(existsSync(typo)).toBe(false);
+  });
+});
+
+describe("a command on a PostgreSQL that isn't reached", () => {
+  it.each([
+    ["POSTGRES_URL", ["start", "--port", "0"]],
+    ["POSTGRES_URL", ["migrate"]],
+    ["POSTGRES_URL", ["groups", "list"]],
+    ["POSTGRES_URL", ["dead-letters", "list"]],
+    ["POSTGRES_URL_ORDERS", ["dead-letters", "list", "orders.on-payment-settled"]],
+  ])("names %s and what to do, once, without the password: %j", (setting, args) => {
+    expect(polis(args, { [setting]: "postgres://me:hush@127.0.0.1:1/x" })).toEqual({
+      status: 1,
+      stdout: "",
+      stderr:
+        `polis: no PostgreSQL lets us in at 127.0.0.1:1, which is what ${setting} says: ` +
+        `see that one runs there, and that ${setting} is right\n  because: connect ECONNREFUSED 127.0.0.1:1\n`,
+    });
+  });
+
+  it("says so as well where it is reached and refuses who asks", () => {
+    const { status, stderr } = polis(["groups", "list"], { POSTGRES_URL: urlOf({ ...testServer(), password: "hush" }) });
+    expect(stderr).toMatch(/POSTGRES_URL is right\n {2}because: password authentication failed for user "polis"\n$/);
+    expect(status).toBe(1);
   });
 });
 

@@ -1,6 +1,9 @@
 import { addresses, choice, folder, host, port, secretText, text, url } from "./setting-types.ts";
 import { type Setting, type SettingsOf, setting } from "./settings.ts";
 
+/** The setting by which a service has a database of its own. */
+export const ownDatabaseSetting = (service: string): string => `POSTGRES_URL_${service.toUpperCase()}`;
+
 /** The settings of a process that may host, or call, these services: what each variable means stands in its text. */
 export const platformSettings = (services: readonly string[]) => ({
   port: setting({ name: "PORT", flag: "port", type: port, default: 8080, text: "port of HTTP; 0 takes a free one" }),
@@ -40,7 +43,7 @@ export const platformSettings = (services: readonly string[]) => ({
   }),
   postgresUrlOf: ofEach(services, (service) =>
     setting({
-      name: `POSTGRES_URL_${service.toUpperCase()}`,
+      name: ownDatabaseSetting(service),
       type: url("postgres", "postgresql"),
       default: undefined,
       text: `database of ${service} alone`,

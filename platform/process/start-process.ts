@@ -69,10 +69,11 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => tracer.shutdown());
   const databases = await openDatabases({ settings, release, log, metrics, onLost: options.onLost });
   parts.defer(() => databases.stop());
-  const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
-  parts.defer(() => wakeups.close());
+  // Before the wake-ups, which go on without a session: where PostgreSQL isn't reached, the start fails and says so once.
   const logDatabase = await databases.open("events", eventMigrations);
   parts.defer(() => logDatabase.close());
+  const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
+  parts.defer(() => wakeups.close());
   const eventLog = openPostgresLog({ database: logDatabase, logger: log, metrics, timings, wakeups });
   parts.defer(() => eventLog.close());
 
