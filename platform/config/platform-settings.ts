@@ -12,6 +12,7 @@ export const platformSettings = (services: readonly string[]) => ({
     flag: "grpc-port",
     type: port,
     default: undefined,
+    apartFrom: "PORT",
     text: "port of gRPC; without it, no gRPC is served",
   }),
   host: setting({ name: "HOST", flag: "host", type: host, default: "127.0.0.1", text: "address that HTTP and gRPC listen on" }),
