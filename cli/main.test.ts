@@ -136,7 +136,7 @@ describe("polis config", () => {
     expect(stdout).toMatch(/^PORT +81 +flag +8080 /m);
     expect(stdout).toMatch(/^GRPC_PORT +50051 +environment +- /m);
     expect(stdout).toMatch(/^HOST +127\.0\.0\.1 +default +127\.0\.0\.1 /m);
-    expect(stdout).toMatch(/^PAYMENTS_URL +- /m);
+    expect(stdout).toMatch(/^PAYMENTS_URL +payments:50051 +default +payments:50051 /m);
     expect(stdout).not.toContain("hush");
   });
 

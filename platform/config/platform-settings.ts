@@ -1,5 +1,8 @@
 import { addresses, choice, folder, host, port, secretText, text, url } from "./setting-types.ts";
-import { type Setting, type SettingsOf, setting } from "./settings.ts";
+import { type SettingsOf, setting } from "./settings.ts";
+
+/** Where a service answers gRPC unless said: on a host of its name, as orchestrators have it. */
+const PEER_PORT = 50_051;
 
 /** The setting by which a service has a database of its own. */
 export const ownDatabaseSetting = (service: string): string => `POSTGRES_URL_${service.toUpperCase()}`;
@@ -54,8 +57,8 @@ export const platformSettings = (services: readonly string[]) => ({
     setting({
       name: `${service.toUpperCase()}_URL`,
       type: addresses,
-      default: undefined,
-      text: `where ${service} answers gRPC when this process doesn't host it; ${service}:50051 unless set`,
+      default: [`${service}:${PEER_PORT}`],
+      text: `where ${service} answers gRPC when this process doesn't host it`,
     }),
   ),
   logLevel: setting({
@@ -107,5 +110,5 @@ export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
 /** Variables that begin so are ours: one that no setting has is reported. */
 export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_"];
 
-const ofEach = <T>(services: readonly string[], make: (service: string) => Setting<T, undefined>): Record<string, Setting<T, undefined>> =>
+const ofEach = <S>(services: readonly string[], make: (service: string) => S): Record<string, S> =>
   Object.fromEntries(services.map((service) => [service, make(service)]));

@@ -88,7 +88,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     let transport = transports.get(service.typeName);
     if (transport === undefined) {
       const name = serviceName(service);
-      const remote = grpcTransport({ addresses: settings.addressesOf[name] ?? [`${name}:50051`], tokens });
+      const addresses = settings.addressesOf[name];
+      if (addresses === undefined) throw new Error(`no setting says where ${name} answers`);
+      const remote = grpcTransport({ addresses, tokens });
       remotes.push(remote);
       transport = remote;
       transports.set(service.typeName, transport);
