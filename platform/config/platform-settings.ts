@@ -1,4 +1,4 @@
-import { addresses, choice, folder, host, port, secretText, text, url } from "./setting-types.ts";
+import { addresses, choice, folder, host, port, ratio, secretText, text, url } from "./setting-types.ts";
 import { type SettingsOf, setting } from "./settings.ts";
 
 /** Where a service answers gRPC unless said: on a host of its name, as orchestrators have it. */
@@ -73,7 +73,7 @@ export const platformSettings = (services: readonly string[]) => ({
     default: "auto",
     text: "auto: for a reader on a terminal, JSON elsewhere",
   }),
-  // OpenTelemetry reads these itself; they stand here to be seen.
+  // OpenTelemetry reads these itself; they stand here to be seen, and to be refused where it would go on with something else.
   otel: {
     endpoint: setting({
       name: "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -95,12 +95,24 @@ export const platformSettings = (services: readonly string[]) => ({
       default: undefined,
       text: "more attributes of this process in traces",
     }),
-    sampler: setting({ name: "OTEL_TRACES_SAMPLER", type: text, default: undefined, text: "which traces are kept" }),
+    sampler: setting({
+      name: "OTEL_TRACES_SAMPLER",
+      type: choice(
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+      ),
+      default: "parentbased_always_on",
+      text: "which traces are kept",
+    }),
     samplerArgument: setting({
       name: "OTEL_TRACES_SAMPLER_ARG",
-      type: text,
+      type: ratio,
       default: undefined,
-      text: "the sampler's argument, such as 0.1",
+      text: "which part of all traces a sampler keeps that goes by their ids",
     }),
   },
 });

@@ -71,6 +71,14 @@ describe("settings", () => {
     expect(faultsOf({ PORT: "0", GRPC_PORT: "0" })).toEqual([]);
   });
 
+  it("refuse a sampler of traces that OpenTelemetry would take for another, and an argument that it would take for everything", () => {
+    const [sampler, argument, ...more] = faultsOf({ OTEL_TRACES_SAMPLER: "bogus", OTEL_TRACES_SAMPLER_ARG: "10%" });
+    expect(sampler).toMatch(/^OTEL_TRACES_SAMPLER must be one of always_on, /);
+    expect(argument).toMatch(/^OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1/);
+    expect(more).toEqual([]);
+    expect(faultsOf({ OTEL_TRACES_SAMPLER: "parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG: "0.1" })).toEqual([]);
+  });
+
   it("are listed with their values and where these come from, secrets masked", () => {
     const env = { POLIS_SECRET: "s".repeat(40), POSTGRES_URL: "postgres://me:pa:ss@h:5432/polis?sslmode=require", GRPC_PORT: "x" };
     const lines = new Map(describeSettings(env, table, { port: "81" }).map((line) => [line.name, line]));
