@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -28,6 +28,7 @@ const commands: Readonly<Record<string, Command>> = {
   restore,
 };
 
+const userId = "0191f0a0-0000-7000-8000-000000000001";
 const folder = mkdtempSync(join(tmpdir(), "polis-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -72,7 +73,7 @@ describe("a command", () => {
     ["start", ["--services", "orders,gatewy"], "did you mean 'gateway'?"],
     ["start", ["--services", "orders", "--system", "order-payments"], "exclude each other"],
     ["caller-token", ["--user", "me"], "--user must be a UUID"],
-    ["caller-token", ["--user", "0191f0a0-0000-7000-8000-000000000001", "--ttl", "2d"], "a day at the most"],
+    ["caller-token", ["--user", userId, "--ttl", "2d"], "a day at the most"],
     ["dead-letters", [], "say list, show, replay or drop"],
     ["dead-letters", ["show", "orders.on-payment-settled"], "needs an EVENT_ID"],
     ["dead-letters", ["drop", "orders.on-payment-settled"], "needs an EVENT_ID or --key"],
@@ -86,6 +87,22 @@ describe("a command", () => {
     const refused = await runCommand(commands[name]!, args).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(UsageError);
     expect((refused as UsageError).message).toContain(why);
+  });
+});
+
+describe("a data folder that can't be one", () => {
+  const file = join(folder, "file");
+  writeFileSync(file, "");
+
+  it("is told by the start, and how to choose another", () => {
+    const { status, stderr } = polis(["start", "--data", file]);
+    expect(stderr).toMatch(/^polis: .*file can't be the data folder; choose another by --data or POLIS_DATA\n {2}because: EEXIST/);
+    expect(status).toBe(1);
+  });
+
+  it("holds neither a database nor a secret", () => {
+    expect(polis(["groups", "list", "--data", file]).stderr).toBe(`polis: ${file} holds no database\n`);
+    expect(polis(["caller-token", "--user", userId, "--data", file]).stderr).toContain(`there is no secret in ${file}`);
   });
 });
 
@@ -157,7 +174,6 @@ describe("polis config", () => {
 
 it("polis caller-token prints a token that the deployment's secret verifies", async () => {
   const secret = "a secret of this deployment, long enough";
-  const userId = "0191f0a0-0000-7000-8000-000000000001";
   const { status, stdout } = polis(["caller-token", "--user", userId.toUpperCase(), "--role", "clerk", "--ttl", "15m"], {
     POLIS_SECRET: secret,
   });

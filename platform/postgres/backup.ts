@@ -4,8 +4,9 @@ import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { Client } from "pg";
 import { embeddedVersion } from "#platform/postgres/binaries.ts";
-import { assertCluster, makeDataFolder } from "#platform/postgres/cluster.ts";
+import { assertCluster } from "#platform/postgres/cluster.ts";
 import { type CopiedFile, copyFile, copyFiles, syncFolder, syncFolders, writeDurably } from "#platform/postgres/copy-files.ts";
+import { makeDataFolder } from "#platform/postgres/data-folder.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, FolderTaken, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 

@@ -14,9 +14,10 @@ import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
+import { listenAt } from "#platform/process/listen.ts";
 import { startPruning } from "#platform/process/prune.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
-import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
+import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
@@ -115,10 +116,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
   parts.defer(() => pruning.stop());
 
-  const grpc =
-    settings.grpcPort === undefined
-      ? undefined
-      : await startGrpcServer({ endpoints: hosted.map(({ endpoint }) => endpoint), tokens, host: settings.host, port: settings.grpcPort });
+  const grpc = await startGrpc(hosted, tokens, settings);
   if (grpc !== undefined) parts.defer(() => grpc.close());
   const http = await startHttp({
     edge: options.edge,
@@ -142,6 +140,16 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     clientFor: (caller) => (service) => createClient(service, transportFor(service), { caller }),
     stop: () => running.disposeAsync(),
   };
+}
+
+async function startGrpc(
+  hosted: readonly HostedService[],
+  tokens: CallerTokens,
+  { host, grpcPort: port }: PlatformSettings,
+): Promise<GrpcServer | undefined> {
+  if (port === undefined) return undefined;
+  const endpoints = hosted.map(({ endpoint }) => endpoint);
+  return listenAt({ host, port, portSettings: "--grpc-port or GRPC_PORT" }, () => startGrpcServer({ endpoints, tokens, host, port }));
 }
 
 /** Every event that these services publish or consume, once. */
