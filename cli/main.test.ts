@@ -32,9 +32,11 @@ const userId = "0191f0a0-0000-7000-8000-000000000001";
 const folder = mkdtempSync(join(tmpdir(), "polis-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function polis(args: readonly string[], env: Record<string, string> = {}) {
+const polis = (args: readonly string[], env: Record<string, string> = {}) => run(join("cli", "main.ts"), args, env);
+
+function run(script: string, args: readonly string[], env: Record<string, string> = {}) {
   const { PATH = "" } = process.env;
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "main.ts"), ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "..", script), ...args], {
     encoding: "utf8",
     env: { PATH, POLIS_DATA: folder, NODE_COMPILE_CACHE: join(import.meta.dirname, "..", "node_modules", ".cache", "compile"), ...env },
   });
@@ -60,6 +62,19 @@ describe("polis", () => {
   it("shows how the command that was meant is called", () => {
     expect(polis(["dead-letters", "show"]).stderr).toContain("usage: polis dead-letters show");
     expect(polis(["dead-letters", "show"]).stderr).not.toContain("polis <command>");
+  });
+});
+
+describe.each([join("bench", "main.ts"), join("scenarios", "drill.ts")])("the script %s", (script) => {
+  it("tells about itself", () =>
+    expect(run(script, ["--help"])).toEqual({ status: 0, stdout: expect.stringMatching(/^npm run \w+ -- /), stderr: "" }));
+
+  it.each([
+    ["--bogus", "Unknown option '--bogus'"],
+    ["bogus", "there is no \\w+ 'bogus'"],
+  ])("refuses %s in a sentence, above how it is called, with exit code 2", (arg, why) => {
+    const stderr = expect.stringMatching(new RegExp(`^${why}\n\nnpm run \\w+ -- `));
+    expect(run(script, [arg])).toEqual({ status: 2, stdout: "", stderr });
   });
 });
 
