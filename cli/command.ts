@@ -13,7 +13,7 @@ export type Command<O extends ParseArgsOptionsConfig = ParseArgsOptionsConfig> =
 
 type OptionValues<O extends ParseArgsOptionsConfig> = ReturnType<typeof parseArgs<{ options: O; strict: true }>>["values"];
 
-/** The command line is wrong: told in a line, with exit code 2 and how it is right. */
+/** The command line is wrong: told in a line, with exit code 2 and how it is right. What isn't there to act on is a plain Error. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
   /** Of the command that it is about, once that is known. */

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { testServer } from "#platform/postgres/testing.ts";
 import { urlOf } from "../scenarios/support/postgres-url.ts";
@@ -86,8 +86,11 @@ describe("a command", () => {
     ["start", ["now"], "'now' is not expected here"],
     ["start", ["--system", "order-payment"], "did you mean 'order-payments'?"],
     ["start", ["--services", "orders,gatewy"], "did you mean 'gateway'?"],
+    ["start", ["--services", ","], "--services must name some of accounts, "],
     ["start", ["--services", "orders", "--system", "order-payments"], "exclude each other"],
     ["caller-token", ["--user", "me"], "--user must be a UUID"],
+    ["caller-token", ["--user", userId, "--role", ""], "--role and --scope must be names"],
+    ["caller-token", ["--user", userId, "--role", "clerk", "--scope", " "], "--role and --scope must be names"],
     ["caller-token", ["--user", userId, "--ttl", "2d"], "a day at the most"],
     ["dead-letters", [], "say list, show, replay or drop"],
     ["dead-letters", ["show", "orders.on-payment-settled"], "needs an EVENT_ID"],
@@ -135,6 +138,37 @@ describe("a command that needs what is there already", () => {
     expect(polis(args, { POLIS_DATA: typo })).toEqual({ status: 1, stdout: "", stderr: `polis: ${typo} holds no database\n` });
     expect(existsSync(typo)).toBe(false);
   });
+});
+
+describe("what isn't there to act on", () => {
+  const groupsOfCode = "orders.on-payment-settled, payments.on-order-created";
+
+  // Databases without a group: nothing ever ran on them.
+  beforeAll(() => expect(polis(["migrate", "--services", "orders,"]).status).toBe(0));
+
+  it.each([
+    ["dead-letters replay nope", `there is no group 'nope'; there are ${groupsOfCode}`],
+    ["groups drop nope", "there is no group 'nope'; there are none"],
+    ["dead-letters show orders.on-payment-settled xx", "orders.on-payment-settled has no parked event xx"],
+    [
+      `caller-token --user ${userId}`,
+      `there is no secret in ${folder}: start Polis there first, or name its folder by --data, or set POLIS_SECRET`,
+    ],
+  ])("is told in a sentence without the usage, with exit code 1: %s", (command, why) =>
+    expect(polis(command.split(" "))).toEqual({ status: 1, stdout: "", stderr: `polis: ${why}\n` }),
+  );
+
+  it("is told in the same way for a backup of another's PostgreSQL", () => {
+    const { status, stderr } = polis(["backup", join(folder, "copy")], { POSTGRES_URL: "postgres://h/d" });
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/^polis: POSTGRES_URL is set: .*\n$/) });
+  });
+
+  it.each([
+    ["groups list", "there are no groups"],
+    ["dead-letters list", "nothing is parked"],
+  ])("is no fault where everything is asked for: %s", (command, what) =>
+    expect(polis(command.split(" "))).toEqual({ status: 0, stdout: "", stderr: `${what}\n` }),
+  );
 });
 
 describe("a command on a PostgreSQL that isn't reached", () => {

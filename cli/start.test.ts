@@ -131,7 +131,10 @@ it("lists the groups of the log, and drops one once nobody runs it", async () =>
   expect(run("list", "--json").stdout).toMatch(/^\{"group":"orders\.on-payment-settled","members":0,"lag":"\d+"\}$/m);
   expect(run("drop", group)).toMatchObject({ status: 0, stdout: `${group} dropped\n` });
   expect(run("list").stdout).not.toContain(group);
-  expect(run("drop", group)).toMatchObject({ status: 1, stderr: `polis: there is no group ${group}\n` });
+  expect(run("drop", group)).toMatchObject({
+    status: 1,
+    stderr: `polis: there is no group '${group}'; there are payments.on-order-created\n`,
+  });
 }, 60_000);
 
 it("ends when its launcher is killed", async () => {
