@@ -216,7 +216,10 @@ describe("polis config", () => {
   });
 
   it("lists for programs", () => {
-    const lines = JSON.parse(polis(["config", "--json"]).stdout);
+    const lines = polis(["config", "--json"])
+      .stdout.trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(lines).toContainEqual({ name: "PORT", value: "8080", from: "default", default: "8080", text: expect.any(String) });
   });
 });
