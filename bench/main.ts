@@ -1,7 +1,7 @@
 import { fork } from "node:child_process";
 import { loadavg } from "node:os";
 import { createInterface } from "node:readline";
-import { parseArgs } from "node:util";
+import { parseCommandLine, runScript, UsageError } from "../cli/command.ts";
 import type { Bench, Figure } from "./bench.ts";
 import { callInProcess } from "./call-in-process.ts";
 import { grpcUnary } from "./grpc-unary.ts";
@@ -29,20 +29,20 @@ whether everything ran, not whether the goals are met.
 ${benches.map(({ name, text }) => `  ${name.padEnd(18)}${text}`).join("\n")}`;
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
+  const { values, positionals } = parseCommandLine({
+    args: process.argv.slice(2),
     allowPositionals: true,
     options: {
       json: { type: "boolean", default: false },
       list: { type: "boolean", default: false },
-      help: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
     },
   });
-  const unknown = positionals.filter((name) => !benches.some((bench) => bench.name === name));
-  if (values.help || values.list || unknown.length > 0) {
-    for (const name of unknown) console.error(`there is no bench '${name}'\n`);
+  if (values.help || values.list) {
     console.log(usage);
-    return unknown.length > 0 ? 2 : 0;
+    return 0;
   }
+  for (const name of positionals) if (!benches.some((bench) => bench.name === name)) throw new UsageError(`there is no bench '${name}'`);
   const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
   const print = values.json ? (figure: Figure) => console.log(JSON.stringify(figure)) : (figure: Figure) => console.log(tableRow(figure));
   if (!values.json) console.log(heading);
@@ -95,6 +95,6 @@ function runInChild(bench: Bench, report: (figure: Figure) => void): Promise<num
   });
 }
 
-process.exitCode = await main();
+process.exitCode = await runScript(usage, main);
 // A channel to whoever started this process, or a pool's idle socket, must not keep it.
 process.exit();

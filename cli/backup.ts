@@ -13,8 +13,7 @@ may run meanwhile. Keep the copy where only you can read it.
   async run(flags, [target, ...more]) {
     if (target === undefined || more.length > 0) throw new UsageError("say one folder to back up into");
     const { settings, log } = await openSettings(flags);
-    if (settings.postgresUrl !== undefined)
-      throw new UsageError("POSTGRES_URL is set: back that server up by its own means (pg_basebackup)");
+    if (settings.postgresUrl !== undefined) throw new Error("POSTGRES_URL is set: back that server up by its own means (pg_basebackup)");
     const { files, stopLsn } = await backUp({ folder: settings.dataFolder, target, log });
     const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
     console.log(`${target}: ${files.length} files, ${(bytes / 1e6).toFixed(0)} MB, as of ${stopLsn}`);

@@ -31,15 +31,14 @@ Prints a token that names a user, signed with the secret of this deployment (POL
   },
   async run({ user, role, scope, ttl, "second-factor": secondFactor, ...flags }, positionals) {
     noPositionals(positionals);
+    if ([...role, ...scope].some((name) => name.trim() === "")) throw new UsageError("--role and --scope must be names");
     if (user === undefined || !UUID.test(user)) throw new UsageError("--user must be a UUID");
     const lifeMs = parseDuration(ttl);
     if (lifeMs === undefined || lifeMs > DAY_MS) throw new UsageError("--ttl must be a duration such as 15m, a day at the most");
     const { secret, dataFolder } = readSettings(process.env, settingsTable, flags);
     const signedWith = await existingSecret({ fromSetting: secret, folder: dataFolder });
     if (signedWith === undefined)
-      throw new UsageError(
-        `there is no secret in ${dataFolder}: start Polis there first, or name its folder by --data, or set POLIS_SECRET`,
-      );
+      throw new Error(`there is no secret in ${dataFolder}: start Polis there first, or name its folder by --data, or set POLIS_SECRET`);
     const tokens = callerTokens({ secrets: [signedWith], lifeMs });
     console.log(await tokens.sign(userCaller(user.toLowerCase(), { roles: role, scopes: scope, secondFactor })));
   },

@@ -28,7 +28,9 @@ export function chooseServices(
   const title = taken.length === 1 && only !== undefined ? only.title : "Polis";
   const whole = { system: { title, services }, demos: taken.map(({ demo }) => demo) };
   if (names === undefined) return { ...whole, services, edge: oneEdge(edges) };
-  const asked = [...new Set(names.split(",").map((name) => name.trim()))];
+  const asked = [...new Set(names.split(",").map((name) => name.trim()))].filter((name) => name !== "");
+  if (asked.length === 0)
+    throw new UsageError(`--services must name some of ${[...services, ...edges].map(({ name }) => name).join(", ")}`);
   for (const name of asked)
     if (![...services, ...edges].some((one) => one.name === name)) throw new UsageError(unknown("service", name, [...services, ...edges]));
   return {

@@ -13,7 +13,7 @@ export type Command<O extends ParseArgsOptionsConfig = ParseArgsOptionsConfig> =
 
 type OptionValues<O extends ParseArgsOptionsConfig> = ReturnType<typeof parseArgs<{ options: O; strict: true }>>["values"];
 
-/** The command line is wrong: told in a line, with exit code 2 and how it is right. */
+/** The command line is wrong: told in a line, with exit code 2 and how it is right. What isn't there to act on is a plain Error. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
   /** Of the command that it is about, once that is known. */
@@ -32,7 +32,7 @@ export async function runCommand(command: Command, args: readonly string[]): Pro
     strict: true,
   } satisfies ParseArgsConfig;
   try {
-    const { values, positionals } = parse(config);
+    const { values, positionals } = parseCommandLine(config);
     if (values.help === true) console.log(helpOf(command));
     else await command.run(values, positionals);
   } catch (error) {
@@ -45,7 +45,8 @@ const usageOf = ({ usage }: Command): string => usage.map((line) => `usage: poli
 
 export const helpOf = (command: Command): string => `${usageOf(command)}\n\n${command.text.trim()}`;
 
-function parse<C extends ParseArgsConfig>(config: C): ReturnType<typeof parseArgs<C>> {
+/** Node's `parseArgs`. Throws UsageError. */
+export function parseCommandLine<C extends ParseArgsConfig>(config: C): ReturnType<typeof parseArgs<C>> {
   try {
     return parseArgs(config);
   } catch (error) {
@@ -53,6 +54,17 @@ function parse<C extends ParseArgsConfig>(config: C): ReturnType<typeof parseArg
       throw new UsageError(error.message.replace(/\. To specify a positional.*$/s, ""), { cause: error });
     }
     throw error;
+  }
+}
+
+/** Runs a script beside `polis`, which resolves with its exit code. A UsageError is told in a sentence, above how it is called (2). */
+export async function runScript(usage: string, run: () => Promise<number>): Promise<number> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(`${error.message}\n\n${usage}`);
+    return 2;
   }
 }
 

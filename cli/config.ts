@@ -9,16 +9,14 @@ export const config = defineCommand({
 Lists every setting: its name, its value now and where that comes from, its default, what it is. Secrets are masked. Ends with
 exit code 2, naming every fault, where a value can't be read.
 
-  --json        an array of objects instead of a table
+  --json        an object a line instead of a table
   --port, --grpc-port, --host, --data   as for \`polis start\``,
   options: { ...settingOptions, json: { type: "boolean", default: false } },
   async run({ json, ...flags }, positionals) {
     noPositionals(positionals);
     const lines = describeSettings(process.env, settingsTable, flags);
-    if (json) console.log(JSON.stringify(lines, undefined, 2));
-    else
-      for (const line of table(lines.map(({ name, value, from, default: normal, text }) => [name, value, from, normal, text])))
-        console.log(line);
+    const rows = lines.map(({ name, value, from, default: normal, text }) => [name, value, from, normal, text]);
+    for (const line of json ? lines.map((each) => JSON.stringify(each)) : table(rows)) console.log(line);
     for (const message of unknownSettings(process.env, settingsTable, settingPrefixes)) console.error(message);
     readSettings(process.env, settingsTable, flags);
   },

@@ -1,4 +1,4 @@
-import { groupName } from "#platform/events/define-consumer.ts";
+import { groupName, noSuchGroup } from "#platform/events/define-consumer.ts";
 import { type DeadLetter, dropDeadLetters, listDeadLetters, replayDeadLetters, showDeadLetter } from "#platform/inbox/dead-letters.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { sqlState } from "#platform/postgres/errors.ts";
@@ -83,7 +83,7 @@ function actionOf(action: string | undefined, asked: Asked): (database: Database
     if (eventId === undefined) throw new UsageError("'show' needs an EVENT_ID");
     return async (database, schemas) => {
       const letter = await showDeadLetter(database, { group, eventId }, schemas);
-      if (letter === undefined) throw new UsageError(`${group} has no parked event ${eventId}`);
+      if (letter === undefined) throw new Error(`${group} has no parked event ${eventId}`);
       return [JSON.stringify(letter, undefined, 2)];
     };
   }
@@ -113,6 +113,6 @@ function servicesOf(group: string | undefined) {
   const consuming = chooseServices(systems, {}).services.filter(({ consumers }) => Object.keys(consumers).length > 0);
   if (group === undefined) return consuming;
   const groups = consuming.flatMap((service) => Object.keys(service.consumers).map((name) => groupName(service.name, name)));
-  if (!groups.includes(group)) throw new UsageError(`there is no group '${group}'; there are ${groups.join(", ")}`);
+  if (!groups.includes(group)) throw noSuchGroup(group, groups);
   return consuming.filter(({ name }) => group.startsWith(`${name}.`));
 }

@@ -21,7 +21,9 @@ Works beside running processes; an embedded database that isn't running is start
     const { settings, log } = await openSettings(flags);
     const { database, close } = await reachDatabase("events", { settings, log });
     try {
-      for (const line of await act(database)) console.log(line);
+      const lines = await act(database);
+      for (const line of lines) console.log(line);
+      if (lines.length === 0) console.error("there are no groups");
     } finally {
       await close();
     }

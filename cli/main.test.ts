@@ -1,9 +1,11 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { testServer } from "#platform/postgres/testing.ts";
+import { urlOf } from "../scenarios/support/postgres-url.ts";
 import { backup } from "./backup.ts";
 import { callerToken } from "./caller-token.ts";
 import { type Command, helpOf, runCommand, UsageError } from "./command.ts";
@@ -26,12 +28,15 @@ const commands: Readonly<Record<string, Command>> = {
   restore,
 };
 
+const userId = "0191f0a0-0000-7000-8000-000000000001";
 const folder = mkdtempSync(join(tmpdir(), "polis-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function polis(args: readonly string[], env: Record<string, string> = {}) {
+const polis = (args: readonly string[], env: Record<string, string> = {}) => run(join("cli", "main.ts"), args, env);
+
+function run(script: string, args: readonly string[], env: Record<string, string> = {}) {
   const { PATH = "" } = process.env;
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "main.ts"), ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "..", script), ...args], {
     encoding: "utf8",
     env: { PATH, POLIS_DATA: folder, NODE_COMPILE_CACHE: join(import.meta.dirname, "..", "node_modules", ".cache", "compile"), ...env },
   });
@@ -60,6 +65,19 @@ describe("polis", () => {
   });
 });
 
+describe.each([join("bench", "main.ts"), join("scenarios", "drill.ts")])("the script %s", (script) => {
+  it("tells about itself", () =>
+    expect(run(script, ["--help"])).toEqual({ status: 0, stdout: expect.stringMatching(/^npm run \w+ -- /), stderr: "" }));
+
+  it.each([
+    ["--bogus", "Unknown option '--bogus'"],
+    ["bogus", "there is no \\w+ 'bogus'"],
+  ])("refuses %s in a sentence, above how it is called, with exit code 2", (arg, why) => {
+    const stderr = expect.stringMatching(new RegExp(`^${why}\n\nnpm run \\w+ -- `));
+    expect(run(script, [arg])).toEqual({ status: 2, stdout: "", stderr });
+  });
+});
+
 describe("a command", () => {
   it.each(Object.entries(commands))("tells about itself: %s", (name, command) => expect(helpOf(command)).toContain(`usage: polis ${name}`));
 
@@ -68,9 +86,12 @@ describe("a command", () => {
     ["start", ["now"], "'now' is not expected here"],
     ["start", ["--system", "order-payment"], "did you mean 'order-payments'?"],
     ["start", ["--services", "orders,gatewy"], "did you mean 'gateway'?"],
+    ["start", ["--services", ","], "--services must name some of accounts, "],
     ["start", ["--services", "orders", "--system", "order-payments"], "exclude each other"],
     ["caller-token", ["--user", "me"], "--user must be a UUID"],
-    ["caller-token", ["--user", "0191f0a0-0000-7000-8000-000000000001", "--ttl", "2d"], "a day at the most"],
+    ["caller-token", ["--user", userId, "--role", ""], "--role and --scope must be names"],
+    ["caller-token", ["--user", userId, "--role", "clerk", "--scope", " "], "--role and --scope must be names"],
+    ["caller-token", ["--user", userId, "--ttl", "2d"], "a day at the most"],
     ["dead-letters", [], "say list, show, replay or drop"],
     ["dead-letters", ["show", "orders.on-payment-settled"], "needs an EVENT_ID"],
     ["dead-letters", ["drop", "orders.on-payment-settled"], "needs an EVENT_ID or --key"],
@@ -87,6 +108,93 @@ describe("a command", () => {
   });
 });
 
+describe("a data folder that can't be one", () => {
+  const file = join(folder, "file");
+  writeFileSync(file, "");
+
+  it("is told by the start, and how to choose another", () => {
+    const { status, stderr } = polis(["start", "--data", file]);
+    expect(stderr).toMatch(/^polis: .*file can't be the data folder; choose another by --data or POLIS_DATA\n {2}because: EEXIST/);
+    expect(status).toBe(1);
+  });
+
+  it("holds neither a database nor a secret", () => {
+    expect(polis(["groups", "list", "--data", file]).stderr).toBe(`polis: ${file} holds no database\n`);
+    expect(polis(["caller-token", "--user", userId, "--data", file]).stderr).toContain(`there is no secret in ${file}`);
+  });
+});
+
+describe("a command that needs what is there already", () => {
+  it.each([
+    ["dead-letters", "list"],
+    ["dead-letters", "show", "orders.on-payment-settled", "an-id"],
+    ["dead-letters", "replay", "orders.on-payment-settled"],
+    ["dead-letters", "drop", "orders.on-payment-settled", "an-id"],
+    ["groups", "list"],
+    ["groups", "drop", "orders.on-payment-settled"],
+    ["backup", join(folder, "copy")],
+  ])("says that the folder holds no database, and makes none: %s %s", (...args) => {
+    const typo = join(folder, "typo");
+    expect(polis(args, { POLIS_DATA: typo })).toEqual({ status: 1, stdout: "", stderr: `polis: ${typo} holds no database\n` });
+    expect(existsSync(typo)).toBe(false);
+  });
+});
+
+describe("what isn't there to act on", () => {
+  const groupsOfCode = "orders.on-payment-settled, payments.on-order-created";
+
+  // Databases without a group: nothing ever ran on them.
+  beforeAll(() => expect(polis(["migrate", "--services", "orders,"]).status).toBe(0));
+
+  it.each([
+    ["dead-letters replay nope", `there is no group 'nope'; there are ${groupsOfCode}`],
+    ["groups drop nope", "there is no group 'nope'; there are none"],
+    ["dead-letters show orders.on-payment-settled xx", "orders.on-payment-settled has no parked event xx"],
+    [
+      `caller-token --user ${userId}`,
+      `there is no secret in ${folder}: start Polis there first, or name its folder by --data, or set POLIS_SECRET`,
+    ],
+  ])("is told in a sentence without the usage, with exit code 1: %s", (command, why) =>
+    expect(polis(command.split(" "))).toEqual({ status: 1, stdout: "", stderr: `polis: ${why}\n` }),
+  );
+
+  it("is told in the same way for a backup of another's PostgreSQL", () => {
+    const { status, stderr } = polis(["backup", join(folder, "copy")], { POSTGRES_URL: "postgres://h/d" });
+    expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/^polis: POSTGRES_URL is set: .*\n$/) });
+  });
+
+  it.each([
+    ["groups list", "there are no groups"],
+    ["dead-letters list", "nothing is parked"],
+  ])("is no fault where everything is asked for: %s", (command, what) =>
+    expect(polis(command.split(" "))).toEqual({ status: 0, stdout: "", stderr: `${what}\n` }),
+  );
+});
+
+describe("a command on a PostgreSQL that isn't reached", () => {
+  it.each([
+    ["POSTGRES_URL", ["start", "--port", "0"]],
+    ["POSTGRES_URL", ["migrate"]],
+    ["POSTGRES_URL", ["groups", "list"]],
+    ["POSTGRES_URL", ["dead-letters", "list"]],
+    ["POSTGRES_URL_ORDERS", ["dead-letters", "list", "orders.on-payment-settled"]],
+  ])("names %s and what to do, once, without the password: %j", (setting, args) => {
+    expect(polis(args, { [setting]: "postgres://me:hush@127.0.0.1:1/x" })).toEqual({
+      status: 1,
+      stdout: "",
+      stderr:
+        `polis: no PostgreSQL lets us in at 127.0.0.1:1, which is what ${setting} says: ` +
+        `see that one runs there, and that ${setting} is right\n  because: connect ECONNREFUSED 127.0.0.1:1\n`,
+    });
+  });
+
+  it("says so as well where it is reached and refuses who asks", () => {
+    const { status, stderr } = polis(["groups", "list"], { POSTGRES_URL: urlOf({ ...testServer(), password: "hush" }) });
+    expect(stderr).toMatch(/POSTGRES_URL is right\n {2}because: password authentication failed for user "polis"\n$/);
+    expect(status).toBe(1);
+  });
+});
+
 describe("polis config", () => {
   it("lists every setting with its value and where it comes from, secrets masked", () => {
     const { status, stdout } = polis(["config", "--port", "81"], { POSTGRES_URL_ORDERS: "postgres://me:hush@h/d", GRPC_PORT: "50051" });
@@ -94,7 +202,7 @@ describe("polis config", () => {
     expect(stdout).toMatch(/^PORT +81 +flag +8080 /m);
     expect(stdout).toMatch(/^GRPC_PORT +50051 +environment +- /m);
     expect(stdout).toMatch(/^HOST +127\.0\.0\.1 +default +127\.0\.0\.1 /m);
-    expect(stdout).toMatch(/^PAYMENTS_URL +- /m);
+    expect(stdout).toMatch(/^PAYMENTS_URL +payments:50051 +default +payments:50051 /m);
     expect(stdout).not.toContain("hush");
   });
 
@@ -108,14 +216,16 @@ describe("polis config", () => {
   });
 
   it("lists for programs", () => {
-    const lines = JSON.parse(polis(["config", "--json"]).stdout);
+    const lines = polis(["config", "--json"])
+      .stdout.trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
     expect(lines).toContainEqual({ name: "PORT", value: "8080", from: "default", default: "8080", text: expect.any(String) });
   });
 });
 
 it("polis caller-token prints a token that the deployment's secret verifies", async () => {
   const secret = "a secret of this deployment, long enough";
-  const userId = "0191f0a0-0000-7000-8000-000000000001";
   const { status, stdout } = polis(["caller-token", "--user", userId.toUpperCase(), "--role", "clerk", "--ttl", "15m"], {
     POLIS_SECRET: secret,
   });

@@ -47,9 +47,16 @@ function explain(error: unknown): { message: string; exitCode: number } {
   if (error instanceof UsageError) return { message: `polis: ${error.message}\n\n${error.usage ?? overview()}`, exitCode: 2 };
   if (error instanceof SettingsError) return { message: `polis: ${error.message}`, exitCode: 2 };
   if (error instanceof Error && (["Error", "FolderTaken"].includes(error.name) || isRefusal(error)))
-    return { message: `polis: ${error.message}${error.cause instanceof Error ? `\n  because: ${error.cause.message}` : ""}`, exitCode: 1 };
+    return {
+      message: `polis: ${error.message}${error.cause instanceof Error ? `\n  because: ${reasonOf(error.cause)}` : ""}`,
+      exitCode: 1,
+    };
   return { message: inspect(error), exitCode: 1 };
 }
+
+/** A host with several addresses fails once for each, and the error of them all says nothing. */
+const reasonOf = (error: Error): string =>
+  error instanceof AggregateError && error.message === "" ? error.errors.map(({ message }) => message).join("; ") : error.message;
 
 /** Codes such as EADDRINUSE, and PostgreSQL's 3D000. */
 const isRefusal = (error: Error): boolean => "code" in error && /^(E[A-Z]+|[0-9A-Z]{5})$/.test(String(error.code));

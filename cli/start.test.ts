@@ -75,14 +75,30 @@ it("ends quietly when it is told to while it starts", async () => {
   expect(lines.filter(({ level, msg }) => level !== "info" || msg === "ready")).toEqual([]);
 });
 
-it("tells that its port is taken, and how to choose another", async () => {
+it.each([
+  ["--port", "PORT", ["--port"]],
+  ["--grpc-port", "GRPC_PORT", ["--port", "0", "--grpc-port"]],
+])("tells that the port of %s is taken, and how to choose another", async (flag, variable, args) => {
   const taken = createServer().listen(0, "127.0.0.1");
   await once(taken, "listening");
   const { port } = taken.address() as AddressInfo;
-  const { ended, errors } = polis(["start", "--port", String(port)]);
+  const { ended, errors } = polis(["start", ...args, String(port)]);
   expect(await ended).toBe(1);
-  expect(errors()).toContain(`port ${port} of 127.0.0.1 is taken; choose another by --port`);
+  expect(errors()).toContain(`polis: port ${port} of 127.0.0.1 is taken; choose another by ${flag} or ${variable}\n`);
   taken.close();
+});
+
+// An address for documentation alone (RFC 5737), and a name whose label is too long for anybody's to be asked for it.
+const longLabel = "a".repeat(64);
+it.each([
+  ["HTTP", "192.0.2.1", "192.0.2.1 is no address of this machine", []],
+  ["gRPC", "192.0.2.1", "192.0.2.1 is no address of this machine", ["--grpc-port", "0"]],
+  ["HTTP", longLabel, `the host ${longLabel} isn't known`, []],
+  ["gRPC", longLabel, `the host ${longLabel} isn't known`, ["--grpc-port", "0"]],
+])("tells that %s can't listen on the host %s, and how to choose another", async (_, host, why, args) => {
+  const { ended, errors } = polis(["start", "--port", "0", "--host", host, ...args]);
+  expect(await ended).toBe(1);
+  expect(errors()).toContain(`polis: ${why}; choose another by --host or HOST\n`);
 });
 
 it("tells a second Polis on its data folder that it is the second", async () => {
@@ -126,7 +142,10 @@ it("lists the groups of the log, and drops one once nobody runs it", async () =>
   expect(run("list", "--json").stdout).toMatch(/^\{"group":"orders\.on-payment-settled","members":0,"lag":"\d+"\}$/m);
   expect(run("drop", group)).toMatchObject({ status: 0, stdout: `${group} dropped\n` });
   expect(run("list").stdout).not.toContain(group);
-  expect(run("drop", group)).toMatchObject({ status: 1, stderr: `polis: there is no group ${group}\n` });
+  expect(run("drop", group)).toMatchObject({
+    status: 1,
+    stderr: `polis: there is no group '${group}'; there are payments.on-order-created\n`,
+  });
 }, 60_000);
 
 it("ends when its launcher is killed", async () => {

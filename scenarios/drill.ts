@@ -1,7 +1,7 @@
 // `npm run drill -- [name…] [--rounds N] [--seed S] [--list]`: Polis under load and faults, and what was lost or doubled by it.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { parseCommandLine, runScript, UsageError } from "../cli/command.ts";
 import { apart, away } from "./drills/apart.ts";
 import type { Drill, Stage } from "./drills/drill.ts";
 import { kill, postgres } from "./drills/one-process.ts";
@@ -29,35 +29,52 @@ type Tally = {
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
-const { values, positionals } = parseArgs({
-  args: process.argv.slice(2),
-  allowPositionals: true,
-  options: { rounds: { type: "string", default: "10" }, seed: { type: "string" }, list: { type: "boolean", default: false } },
-});
-const rounds = Number(values.rounds);
-const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
-const unknown = positionals.filter((name) => !drills.some((drill) => drill.name === name));
-if (values.list) {
-  for (const { name, text } of drills) say(`${name.padEnd(10)}${text}`);
-} else if (unknown.length > 0 || !Number.isSafeInteger(rounds) || rounds < 1 || !Number.isSafeInteger(seed)) {
-  process.stderr.write(`drill [name…] [--rounds N] [--seed S] [--list]; there are ${drills.map(({ name }) => name).join(", ")}\n`);
-  process.exitCode = 2;
-} else {
+const usage = `npm run drill -- [name…] [--rounds N] [--seed S] [--list]
+
+Breaks Polis under load, one drill after the other, and compares what is left with what its customers remember; all
+unless named. The exit code tells whether something was lost or doubled.
+
+  --rounds N        rounds of each drill, 10 unless said
+  --seed S          what chooses the faults; a new one unless said
+
+${drills.map(({ name, text }) => `  ${name.padEnd(18)}${text}`).join("\n")}`;
+
+type Plan = { readonly rounds: number; readonly seed: number };
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseCommandLine({
+    args: process.argv.slice(2),
+    allowPositionals: true,
+    options: {
+      rounds: { type: "string", default: "10" },
+      seed: { type: "string", default: String(Math.floor(Math.random() * 2 ** 31)) },
+      list: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help || values.list) {
+    say(usage);
+    return 0;
+  }
+  for (const name of positionals) if (!drills.some((drill) => drill.name === name)) throw new UsageError(`there is no drill '${name}'`);
+  const [rounds, seed] = [Number(values.rounds), Number(values.seed)];
+  if (!Number.isSafeInteger(rounds) || rounds < 1) throw new UsageError("--rounds must be a number, 1 at the least");
+  if (!Number.isSafeInteger(seed)) throw new UsageError("--seed must be a number");
   const chosen = drills.filter(({ name, onlyByName }) => (positionals.length === 0 ? onlyByName !== true : positionals.includes(name)));
   const tallies: Tally[] = [];
-  for (const drill of chosen) tallies.push(await run(drill));
-  report(tallies);
+  for (const drill of chosen) tallies.push(await run(drill, { rounds, seed }));
+  return report(tallies, seed);
 }
 
 /** Stops at the first round that finds something: its place stays as it is, to be looked at. */
-async function run(drill: Drill): Promise<Tally> {
+async function run(drill: Drill, { rounds, seed }: Plan): Promise<Tally> {
   const tally = { name: drill.name, rounds: 0, requests: 0, repeats: 0, orders: 0, topUps: 0, lost: 0, doubled: 0, wrong: 0, backMsMax: 0 };
   say(`${drill.name}: ${rounds} rounds, seed ${seed}`);
   while (tally.rounds < rounds) {
     const stage = await drill.openStage();
     let bad = false;
     try {
-      do bad = !(await oneRound(stage, tally));
+      do bad = !(await oneRound(stage, tally, { rounds, seed }));
       while (!bad && tally.rounds < rounds && tally.rounds % ROUNDS_A_STAGE !== 0);
     } catch (error) {
       bad = true;
@@ -84,7 +101,7 @@ async function run(drill: Drill): Promise<Tally> {
 const cause = (error: unknown): string => (error instanceof Error && error.cause !== undefined ? `\n  because: ${error.cause}` : "");
 
 /** True where nothing was found. A round's choices come from the seed and its number; the machine's timing doesn't. */
-async function oneRound(stage: Stage, tally: Tally): Promise<boolean> {
+async function oneRound(stage: Stage, tally: Tally, { rounds, seed }: Plan): Promise<boolean> {
   tally.rounds++;
   const startedMs = performance.now();
   const { broken, backMs, findings } = await stage.round(randomOf(seed + tally.rounds));
@@ -101,7 +118,8 @@ async function oneRound(stage: Stage, tally: Tally): Promise<boolean> {
   return findings.lost.length + findings.doubled.length + findings.wrong.length === 0;
 }
 
-function report(tallies: readonly Tally[]): void {
+/** Returns the exit code. */
+function report(tallies: readonly Tally[], seed: number): number {
   const heads = ["drill", "rounds", "requests", "repeats", "orders", "top-ups", "back at most", "lost", "doubled", "wrong"];
   const lines = tallies.map((tally) =>
     [
@@ -122,5 +140,7 @@ function report(tallies: readonly Tally[]): void {
   for (const line of [heads, ...lines]) say(line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
   const bad = tallies.some(({ lost, doubled, wrong }) => lost + doubled + wrong > 0);
   say(bad ? `\nFAILED, seed ${seed}` : "\nnothing lost, nothing doubled");
-  if (bad) process.exitCode = 1;
+  return bad ? 1 : 0;
 }
+
+process.exitCode = await runScript(usage, main);

@@ -1,12 +1,12 @@
 import { hkdfSync } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decodeProtectedHeader, SignJWT } from "jose";
 import { afterEach, describe, expect, it } from "vitest";
 import { nobody, serviceCaller, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
-import { deploymentSecret } from "#platform/access/secret.ts";
+import { deploymentSecret, existingSecret } from "#platform/access/secret.ts";
 
 const SECRET = "a secret of at least thirty-two characters";
 const OTHER = "another secret of more than thirty-two characters";
@@ -128,6 +128,13 @@ describe("the deployment's secret", () => {
     expect(await deploymentSecret({ fromSetting: SECRET, folder: await folder() })).toBe(SECRET);
     await expect(deploymentSecret({ fromSetting: "short" })).rejects.toThrow("POLIS_SECRET");
     await expect(deploymentSecret({})).rejects.toThrow("POLIS_SECRET");
+  });
+
+  it("is looked for in vain where the folder is a file, which is told", async () => {
+    const file = join(await folder(), "file");
+    await writeFile(file, "");
+    expect(await existingSecret({ folder: file })).toBeUndefined();
+    await expect(deploymentSecret({ folder: file })).rejects.toThrow(`${file} can't be the data folder`);
   });
 
   it("is made once, readable by its owner alone, however many start at once", async () => {

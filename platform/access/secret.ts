@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { link, mkdir, open, readFile, rm } from "node:fs/promises";
+import { link, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { SECRET_LENGTH_MIN } from "#platform/access/caller-token.ts";
+import { makeDataFolder } from "#platform/postgres/data-folder.ts";
 
 /**
  * The secret that all processes of a deployment share: POLIS_SECRET, or, where everything runs from one data folder, what
@@ -32,14 +33,15 @@ async function read(path: string): Promise<string | undefined> {
   try {
     return (await readFile(path, "utf8")).trim();
   } catch (error) {
-    if (isCode(error, "ENOENT")) return undefined;
+    // ENOTDIR: what is to be the folder is a file.
+    if (isCode(error, "ENOENT") || isCode(error, "ENOTDIR")) return undefined;
     throw error;
   }
 }
 
 /** Written whole beside its place and then linked there, which only one of two starters can do; both read the same one. */
 async function make(folder: string, path: string): Promise<string> {
-  await mkdir(folder, { recursive: true });
+  await makeDataFolder(folder);
   const own = `${path}.${process.pid}.${randomBytes(4).toString("hex")}`;
   const file = await open(own, "wx", 0o600);
   try {

@@ -1,5 +1,11 @@
-import { addresses, choice, folder, host, port, secretText, text, url } from "./setting-types.ts";
-import { type Setting, type SettingsOf, setting } from "./settings.ts";
+import { addresses, choice, folder, host, port, ratio, secretText, text, url } from "./setting-types.ts";
+import { type SettingsOf, setting } from "./settings.ts";
+
+/** Where a service answers gRPC unless said: on a host of its name, as orchestrators have it. */
+const PEER_PORT = 50_051;
+
+/** The setting by which a service has a database of its own. */
+export const ownDatabaseSetting = (service: string): string => `POSTGRES_URL_${service.toUpperCase()}`;
 
 /** The settings of a process that may host, or call, these services: what each variable means stands in its text. */
 export const platformSettings = (services: readonly string[]) => ({
@@ -9,6 +15,7 @@ export const platformSettings = (services: readonly string[]) => ({
     flag: "grpc-port",
     type: port,
     default: undefined,
+    apartFrom: "PORT",
     text: "port of gRPC; without it, no gRPC is served",
   }),
   host: setting({ name: "HOST", flag: "host", type: host, default: "127.0.0.1", text: "address that HTTP and gRPC listen on" }),
@@ -40,7 +47,7 @@ export const platformSettings = (services: readonly string[]) => ({
   }),
   postgresUrlOf: ofEach(services, (service) =>
     setting({
-      name: `POSTGRES_URL_${service.toUpperCase()}`,
+      name: ownDatabaseSetting(service),
       type: url("postgres", "postgresql"),
       default: undefined,
       text: `database of ${service} alone`,
@@ -50,8 +57,8 @@ export const platformSettings = (services: readonly string[]) => ({
     setting({
       name: `${service.toUpperCase()}_URL`,
       type: addresses,
-      default: undefined,
-      text: `where ${service} answers gRPC when this process doesn't host it; ${service}:50051 unless set`,
+      default: [`${service}:${PEER_PORT}`],
+      text: `where ${service} answers gRPC when this process doesn't host it`,
     }),
   ),
   logLevel: setting({
@@ -66,7 +73,7 @@ export const platformSettings = (services: readonly string[]) => ({
     default: "auto",
     text: "auto: for a reader on a terminal, JSON elsewhere",
   }),
-  // OpenTelemetry reads these itself; they stand here to be seen.
+  // OpenTelemetry reads these itself; they stand here to be seen, and to be refused where it would go on with something else.
   otel: {
     endpoint: setting({
       name: "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -88,12 +95,24 @@ export const platformSettings = (services: readonly string[]) => ({
       default: undefined,
       text: "more attributes of this process in traces",
     }),
-    sampler: setting({ name: "OTEL_TRACES_SAMPLER", type: text, default: undefined, text: "which traces are kept" }),
+    sampler: setting({
+      name: "OTEL_TRACES_SAMPLER",
+      type: choice(
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+      ),
+      default: "parentbased_always_on",
+      text: "which traces are kept",
+    }),
     samplerArgument: setting({
       name: "OTEL_TRACES_SAMPLER_ARG",
-      type: text,
+      type: ratio,
       default: undefined,
-      text: "the sampler's argument, such as 0.1",
+      text: "which part of all traces a sampler keeps that goes by their ids",
     }),
   },
 });
@@ -103,5 +122,5 @@ export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
 /** Variables that begin so are ours: one that no setting has is reported. */
 export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_"];
 
-const ofEach = <T>(services: readonly string[], make: (service: string) => Setting<T, undefined>): Record<string, Setting<T, undefined>> =>
+const ofEach = <S>(services: readonly string[], make: (service: string) => S): Record<string, S> =>
   Object.fromEntries(services.map((service) => [service, make(service)]));

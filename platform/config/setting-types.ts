@@ -19,6 +19,13 @@ export const port: SettingType<number> = {
 
 export const text: SettingType<string> = { must: "a text", parse: (value) => value, show: String };
 
+/** A part of a whole. */
+export const ratio: SettingType<number> = {
+  must: "a number from 0 to 1",
+  parse: (value) => (value.trim() !== "" && Number(value) >= 0 && Number(value) <= 1 ? Number(value) : undefined),
+  show: String,
+};
+
 /** A host name or an address to listen on. */
 export const host: SettingType<string> = {
   must: "a host name or an IP address, without a port",

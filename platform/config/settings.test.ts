@@ -65,6 +65,20 @@ describe("settings", () => {
   it("refuse a direct database beside none", () =>
     expect(faultsOf({ POSTGRES_DIRECT_URL: "postgres://h/d" })).toEqual(["POSTGRES_DIRECT_URL needs POSTGRES_URL, which is not set"]));
 
+  it("refuse one port for both HTTP and gRPC, unless it is any free one", () => {
+    expect(faultsOf({ GRPC_PORT: "8085" }, { port: "8085" })).toEqual(["GRPC_PORT is 8085, and so is --port: each needs one of its own"]);
+    expect(faultsOf({}, { "grpc-port": "8080" })).toEqual(["--grpc-port is 8080, and so is PORT: each needs one of its own"]);
+    expect(faultsOf({ PORT: "0", GRPC_PORT: "0" })).toEqual([]);
+  });
+
+  it("refuse a sampler of traces that OpenTelemetry would take for another, and an argument that it would take for everything", () => {
+    const [sampler, argument, ...more] = faultsOf({ OTEL_TRACES_SAMPLER: "bogus", OTEL_TRACES_SAMPLER_ARG: "10%" });
+    expect(sampler).toMatch(/^OTEL_TRACES_SAMPLER must be one of always_on, /);
+    expect(argument).toMatch(/^OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1/);
+    expect(more).toEqual([]);
+    expect(faultsOf({ OTEL_TRACES_SAMPLER: "parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG: "0.1" })).toEqual([]);
+  });
+
   it("are listed with their values and where these come from, secrets masked", () => {
     const env = { POLIS_SECRET: "s".repeat(40), POSTGRES_URL: "postgres://me:pa:ss@h:5432/polis?sslmode=require", GRPC_PORT: "x" };
     const lines = new Map(describeSettings(env, table, { port: "81" }).map((line) => [line.name, line]));

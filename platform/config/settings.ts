@@ -13,6 +13,8 @@ export type Setting<T, D extends T | undefined = T | undefined> = {
   readonly flag?: string;
   /** A setting without which this one makes no sense. */
   readonly needs?: string;
+  /** A setting whose value this one can't have as well: two that listen on a host need a port each. 0, any free one, they can. */
+  readonly apartFrom?: string;
 };
 
 // biome-ignore lint/suspicious/noExplicitAny: a setting of any type
@@ -62,9 +64,20 @@ export function readSettings<T extends SettingsTable>(env: Environment, table: T
       isSetting(entry) ? read(entry) : Object.fromEntries(Object.entries(entry).map(([name, nested]) => [name, read(nested)])),
     ]),
   );
+  faults.push(...sharedValues(env, allSettings(table), flags));
   if (faults.length > 0) throw new SettingsError(faults);
   return values as SettingsOf<T>;
 }
+
+/** A fault for each setting that has the value of another from which it must keep apart. */
+const sharedValues = (env: Environment, settings: readonly AnySetting[], flags: Environment): string[] =>
+  settings.flatMap((declared) => {
+    const other = settings.find(({ name }) => name === declared.apartFrom);
+    const value = valueNow(env, declared, flags);
+    if (other === undefined || value === undefined || value === 0 || value !== valueNow(env, other, flags)) return [];
+    const [label, otherLabel] = [declared, other].map((one) => source(env, one, flags)?.label ?? one.name);
+    return [`${label} is ${declared.type.show(value)}, and so is ${otherLabel}: each needs one of its own`];
+  });
 
 /** A setting as `polis config` shows it: secrets masked, `-` where there is nothing. */
 export type SettingLine = {
@@ -79,7 +92,7 @@ export type SettingLine = {
 export function describeSettings(env: Environment, table: SettingsTable, flags: Environment = {}): SettingLine[] {
   return allSettings(table).map((declared) => {
     const given = source(env, declared, flags);
-    const value = given === undefined ? declared.default : declared.type.parse(given.text);
+    const value = valueNow(env, declared, flags);
     const unreadable = given !== undefined && value === undefined;
     return {
       name: declared.name,
@@ -137,6 +150,12 @@ function source(env: Environment, declared: AnySetting, flags: Environment): Giv
   if (flagged !== undefined) return { text: flagged, label: `--${declared.flag}`, from: "flag" };
   const said = env[declared.name];
   return said === undefined || said === "" ? undefined : { text: said, label: declared.name, from: "environment" };
+}
+
+/** Undefined where there is none, or its text can't be read. */
+function valueNow(env: Environment, declared: AnySetting, flags: Environment): unknown {
+  const given = source(env, declared, flags);
+  return given === undefined ? declared.default : declared.type.parse(given.text);
 }
 
 const isSetting = (entry: SettingsTable[string]): entry is AnySetting => typeof entry.name === "string";

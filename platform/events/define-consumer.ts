@@ -32,3 +32,7 @@ export function consumer(...handlers: readonly EventHandler[]): Consumer {
 /** `orders.on-payment-settled` for the consumer `onPaymentSettled` of orders: what positions, inbox and dead letters are kept under. */
 export const groupName = (service: string, consumerName: string): string =>
   `${service}.${consumerName.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** Somebody named a group that isn't there. */
+export const noSuchGroup = (group: string, groups: readonly string[]): Error =>
+  new Error(`there is no group '${group}'; there are ${groups.length === 0 ? "none" : groups.toSorted().join(", ")}`);

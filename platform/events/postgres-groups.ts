@@ -1,4 +1,5 @@
-import type { Database } from "#platform/postgres/database.ts";
+import { noSuchGroup } from "#platform/events/define-consumer.ts";
+import type { Database, Transaction } from "#platform/postgres/database.ts";
 
 /*
  * The groups of the log as somebody sees them who runs none. A group that is no longer run, such as that of a consumer which got
@@ -34,9 +35,14 @@ export async function dropGroup(database: Database, group: string): Promise<void
       values: [group],
     });
     const found = rows[0];
-    if (found === undefined) throw new Error(`there is no group ${group}`);
+    if (found === undefined) throw noSuchGroup(group, await namesOf(tx));
     if (found.members > 0) throw new Error(`group ${group} is being run; stop it first`);
     for (const table of ["leases", "positions"]) await tx.query({ text: `DELETE FROM ${table} WHERE group_id = $1`, values: [found.id] });
     await tx.query({ text: "DELETE FROM groups WHERE id = $1", values: [found.id] });
   });
+}
+
+async function namesOf(tx: Transaction): Promise<string[]> {
+  const { rows } = await tx.query<{ name: string }>({ text: "SELECT name FROM groups" });
+  return rows.map(({ name }) => name);
 }

@@ -125,9 +125,10 @@ test("restore refuses a folder that isn't empty", async () => {
   await expect(restore({ source: join(root, "cold"), folder })).rejects.toThrow("isn't empty");
 });
 
-test("restore refuses what is incomplete, damaged, or of another version, and leaves the folder empty", async () => {
+test("restore refuses what is incomplete, damaged, or of another version, and leaves the folder as it was", async () => {
   const source = join(root, "cold");
   const into = join(root, "into");
+  mkdirSync(into);
   await expect(restore({ source: folder, folder: into })).rejects.toThrow("no complete backup");
   const manifest = readFileSync(join(source, "backup.json"), "utf8");
   writeFileSync(join(source, "backup.json"), manifest.replace(/"postgresVersion": "18/, '"postgresVersion": "17'));
@@ -141,6 +142,8 @@ test("restore refuses what is incomplete, damaged, or of another version, and le
   rmSync(join(source, "postgres", "PG_VERSION"));
   await expect(restore({ source, folder: into })).rejects.toThrow("postgres/PG_VERSION is missing");
   expect(readdirSync(into)).toEqual([]);
+  await expect(restore({ source, folder: join(root, "new", "deep") })).rejects.toThrow("postgres/PG_VERSION is missing");
+  expect(existsSync(join(root, "new"))).toBe(false);
   writeFileSync(join(source, "postgres", "PG_VERSION"), version);
   await restore({ source, folder: into });
 });

@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, rmdir } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { Client } from "pg";
 import { embeddedVersion } from "#platform/postgres/binaries.ts";
-import { makeDataFolder } from "#platform/postgres/cluster.ts";
+import { assertCluster } from "#platform/postgres/cluster.ts";
 import { type CopiedFile, copyFile, copyFiles, syncFolder, syncFolders, writeDurably } from "#platform/postgres/copy-files.ts";
+import { makeDataFolder } from "#platform/postgres/data-folder.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, FolderTaken, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
@@ -79,7 +80,7 @@ type Reached = { readonly postgres: Pick<EmbeddedPostgres, "connection" | "dataF
 
 /** The server that a Polis runs, or else one that runs for the backup alone. */
 async function reach(folder: string, log: Log): Promise<Reached> {
-  if (!existsSync(join(folder, POSTGRES))) throw new Error(`${folder} holds no database`);
+  assertCluster(folder);
   try {
     const postgres = await startEmbeddedPostgres({ folder, log });
     return { postgres, leave: () => postgres.stop() };
@@ -177,14 +178,26 @@ async function copyWal(data: string, target: string, first: string, last: string
 const slashed = (path: string): string => path.split(sep).join("/");
 
 /**
- * Makes a data folder from a backup; the next start on it recovers. `folder` is made, or is empty.
+ * Makes a data folder from a backup; the next start on it recovers. `folder` is made, or is empty, and so it is left where this
+ * fails.
  * @throws when it isn't empty, or the backup is incomplete, damaged, or of another major version of PostgreSQL.
  */
 export async function restore(options: { readonly source: string; readonly folder: string }): Promise<BackupManifest> {
   const { source, folder } = options;
   const manifest = await readManifest(source);
-  await makeDataFolder(folder);
+  const made = await makeDataFolder(resolve(folder));
   if ((await readdir(folder)).length > 0) throw new Error(`${folder} isn't empty`);
+  try {
+    await fill(folder, source, manifest);
+  } catch (error) {
+    if (made !== undefined) await removeEmpty(folder, made);
+    throw error;
+  }
+  return manifest;
+}
+
+/** Checks what it copies beside its place, and puts it there when all of it is good. */
+async function fill(folder: string, source: string, manifest: BackupManifest): Promise<void> {
   const making = join(folder, `restoring-${randomBytes(4).toString("hex")}`);
   try {
     await mkdir(join(making, POSTGRES), { recursive: true, mode: 0o700 });
@@ -210,7 +223,16 @@ export async function restore(options: { readonly source: string; readonly folde
   } finally {
     await rm(making, { recursive: true, force: true });
   }
-  return manifest;
+}
+
+/** Removes the folder `inner`, and those above it up to `outer`, as far as they are empty: what somebody else put there stays. */
+async function removeEmpty(inner: string, outer: string): Promise<void> {
+  let folder = resolve(inner);
+  do {
+    if ((await readdir(folder)).length > 0) return;
+    await rmdir(folder);
+    folder = dirname(folder);
+  } while (folder !== dirname(resolve(outer)));
 }
 
 async function readManifest(source: string): Promise<BackupManifest> {

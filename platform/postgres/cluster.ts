@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { type Binaries, findBinaries } from "#platform/postgres/binaries.ts";
+import { makeDataFolder } from "#platform/postgres/data-folder.ts";
 import { canReach, giveTo, type ServerUser, serverUser } from "#platform/postgres/server-user.ts";
 
 /** Where everything of an embedded server lies. */
@@ -50,9 +51,9 @@ export async function openCluster(givenFolder: string): Promise<Cluster> {
   return cluster;
 }
 
-/** Makes Polis's data folder if it isn't there: private, but such that the user to whom root lends the server can walk through. */
-export async function makeDataFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: serverUser() === undefined ? 0o700 : 0o711 });
+/** For who only looks, or acts on what is there. @throws where no cluster was ever made in the folder. */
+export function assertCluster(folder: string): void {
+  if (!existsSync(join(folder, "postgres"))) throw new Error(`${folder} holds no database`);
 }
 
 /** The folder that holds the cluster: the data folder, or one that the server's user can reach, with a link to it. */

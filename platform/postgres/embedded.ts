@@ -1,6 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client, type ClientConfig } from "pg";
-import { type Cluster, clusterConnection, logTail, openCluster, spawnServer, stopServer } from "#platform/postgres/cluster.ts";
+import {
+  assertCluster,
+  type Cluster,
+  clusterConnection,
+  logTail,
+  openCluster,
+  spawnServer,
+  stopServer,
+} from "#platform/postgres/cluster.ts";
 import { sqlState } from "#platform/postgres/errors.ts";
 import { serverSettings } from "#platform/postgres/server-settings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -99,9 +107,10 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 
 /**
  * The server of a data folder that another process runs, for a look or a backup beside it. It is neither started nor watched.
- * @throws what `isConnectionLost` knows, at the first connection, when it doesn't run.
+ * @throws when the folder holds no database, and what `isConnectionLost` knows, at the first connection, when it doesn't run.
  */
 export async function attachEmbeddedPostgres(folder: string): Promise<Pick<EmbeddedPostgres, "connection" | "dataFolder">> {
+  assertCluster(folder);
   const cluster = await openCluster(folder);
   const superuser = await clusterConnection(cluster);
   return { dataFolder: cluster.data, connection: (database) => ({ ...superuser, database }) };

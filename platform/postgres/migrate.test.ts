@@ -101,6 +101,15 @@ test("code one release older runs on a newer database, an older one refuses", as
   await expect(run(connection, old, "0.1.9")).rejects.toThrow("only 0.2.0 or later runs on it");
 });
 
+test("a file of a release after the running one is named, before anything is done", async () => {
+  const connection = await testDatabaseConnection();
+  const newer = folderOf({ "0001-t.sql": CREATE, "0002-n.sql": ADD.replace("0.1.0", "0.3.0") });
+  await expect(run(connection, newer, "0.2.0")).rejects.toThrow(
+    "0002-n.sql of orders says that release 0.3.0 brings it, and this is Polis 0.2.0",
+  );
+  expect(await valuesOf(connection, "SELECT to_regclass('t')")).toEqual([null]);
+});
+
 test("a migration may say that only newer code runs after it", async () => {
   const connection = await testDatabaseConnection();
   await run(connection, folderOf({ "0001-t.sql": "-- release: 0.3.0\n-- oldest-code: 0.3.0\nSELECT 1;\n" }), "0.3.0");

@@ -51,11 +51,12 @@ COMMENT ON COLUMN polis_migrations.oldest_code IS 'Code of an older release refu
 
 /**
  * Brings a database to where `sets` want it: forward only, each migration once, however many start at the same time.
- * @throws Error when an applied file was changed or is gone, when one was added before an applied one, or when the database
- * wants newer code than `release`.
+ * @throws Error when an applied file was changed or is gone, when one was added before an applied one, when one is of a release
+ * after `release`, or when the database wants newer code than that.
  */
 export async function migrate({ connection, sets, release, log }: MigrateOptions): Promise<void> {
   const migrations = await readMigrations(sets);
+  refuseNewer(migrations, release);
   const [client, guard] = [await open(connection), await open(connection)];
   try {
     const { rows } = await client.query<{ there: boolean }>("SELECT to_regclass('polis_migrations') IS NOT NULL AS there");
@@ -75,6 +76,15 @@ export async function migrate({ connection, sets, release, log }: MigrateOptions
   } finally {
     await Promise.all([client.end(), guard.end()]);
   }
+}
+
+/** A slip in a header: the database would then shut out the very code that brought the file. */
+function refuseNewer(migrations: readonly Migration[], release: string): void {
+  for (const { set, name, release: theirs } of migrations)
+    if (compareReleases(theirs, release) > 0)
+      throw new Error(
+        `migration ${name} of ${set} says that release ${theirs} brings it, and this is Polis ${release}: one of the two is wrong`,
+      );
 }
 
 async function open(connection: ClientConfig): Promise<Client> {

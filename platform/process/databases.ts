@@ -1,4 +1,4 @@
-import { Client, type ClientConfig } from "pg";
+import { Client } from "pg";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { ConnectionLimit, PROCESS_CONNECTIONS_MAX } from "#platform/postgres/connection-limit.ts";
 import { ensureDatabase } from "#platform/postgres/create-database.ts";
@@ -6,6 +6,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { type MigrationSet, migrate } from "#platform/postgres/migrate.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
+import { type DatabaseServer, outside, ownServer } from "#platform/process/database-server.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -24,8 +25,6 @@ export type Databases = {
 /** The database of a service, in a server that may hold others' as well. */
 export const databaseName = (service: string): string => `polis_${service}`;
 
-type Server = { readonly connection: (database: string) => ClientConfig; readonly description: string; readonly stop: () => Promise<void> };
-
 export async function openDatabases(options: {
   readonly settings: PlatformSettings;
   readonly release: string;
@@ -35,24 +34,21 @@ export async function openDatabases(options: {
   readonly onLost: (error: Error) => void;
 }): Promise<Databases> {
   const { settings, release, log, metrics } = options;
-  const server = settings.postgresUrl === undefined ? await embedded(settings, log, options.onLost) : outside(settings.postgresUrl);
-  const direct = settings.postgresDirectUrl === undefined ? server : outside(settings.postgresDirectUrl);
+  const server =
+    settings.postgresUrl === undefined ? await embedded(settings, log, options.onLost) : outside("POSTGRES_URL", settings.postgresUrl);
+  const direct = settings.postgresDirectUrl === undefined ? server : outside("POSTGRES_DIRECT_URL", settings.postgresDirectUrl);
   const limit = new ConnectionLimit(PROCESS_CONNECTIONS_MAX);
   return {
     description: server.description,
     async open(service, sets) {
       const name = databaseName(service);
-      const own = settings.postgresUrlOf[service];
-      if (own === undefined) await ensureDatabase(direct.connection("postgres"), name);
+      const own = ownServer(settings, service);
+      if (own === undefined) await direct.reach(() => ensureDatabase(direct.connection("postgres"), name));
       // Migrations keep their locks in a session, so they go around a pooler.
-      await migrate({ connection: own === undefined ? direct.connection(name) : { connectionString: own }, sets, release, log });
-      return openDatabase({
-        connection: own === undefined ? server.connection(name) : { connectionString: own },
-        name,
-        limit,
-        log,
-        metrics,
-      });
+      const around = own ?? direct;
+      await around.reach(() => migrate({ connection: around.connection(name), sets, release, log }));
+      const through = own ?? server;
+      return through.reach(() => openDatabase({ connection: through.connection(name), name, limit, log, metrics }));
     },
     async connectDirectly() {
       const client = new Client(direct.connection("postgres"));
@@ -63,18 +59,7 @@ export async function openDatabases(options: {
   };
 }
 
-async function embedded(settings: PlatformSettings, log: Log, onLost: (error: Error) => void): Promise<Server> {
+async function embedded(settings: PlatformSettings, log: Log, onLost: (error: Error) => void): Promise<DatabaseServer> {
   const { connection, stop } = await startEmbeddedPostgres({ folder: settings.dataFolder, log, onLost });
-  return { connection, stop, description: `embedded in ${settings.dataFolder}` };
-}
-
-/** A server by its URL, whose database is another one in each connection. */
-export function outside(text: string): Server {
-  const url = new URL(text);
-  const connection = (database: string): ClientConfig => {
-    const own = new URL(url);
-    own.pathname = `/${database}`;
-    return { connectionString: own.href };
-  };
-  return { connection, description: `${url.hostname || "localhost"}:${url.port || 5432}`, stop: async () => {} };
+  return { connection, stop, reach: (work) => work(), description: `embedded in ${settings.dataFolder}` };
 }

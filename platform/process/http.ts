@@ -1,6 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { Database } from "#platform/postgres/database.ts";
+import { listenAt } from "#platform/process/listen.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
 import { createRestServer } from "#platform/rest/server.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
@@ -35,10 +36,8 @@ export async function startHttp(options: {
     tracer,
     health: { live: () => true, ready: async () => readiness(closing, databases) },
   });
-  const url = await server.listen(settings.port, settings.host).catch((cause: unknown) => {
-    if ((cause as { code?: unknown }).code !== "EADDRINUSE") throw cause;
-    throw new Error(`port ${settings.port} of ${settings.host} is taken; choose another by --port or PORT`, { cause });
-  });
+  const { host, port } = settings;
+  const url = await listenAt({ host, port, portSettings: "--port or PORT" }, () => server.listen(port, host));
   return {
     url,
     close: () => {

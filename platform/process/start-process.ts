@@ -14,9 +14,10 @@ import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
+import { listenAt } from "#platform/process/listen.ts";
 import { startPruning } from "#platform/process/prune.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
-import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
+import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
@@ -69,10 +70,11 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => tracer.shutdown());
   const databases = await openDatabases({ settings, release, log, metrics, onLost: options.onLost });
   parts.defer(() => databases.stop());
-  const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
-  parts.defer(() => wakeups.close());
+  // Before the wake-ups, which go on without a session: where PostgreSQL isn't reached, the start fails and says so once.
   const logDatabase = await databases.open("events", eventMigrations);
   parts.defer(() => logDatabase.close());
+  const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
+  parts.defer(() => wakeups.close());
   const eventLog = openPostgresLog({ database: logDatabase, logger: log, metrics, timings, wakeups });
   parts.defer(() => eventLog.close());
 
@@ -87,7 +89,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     let transport = transports.get(service.typeName);
     if (transport === undefined) {
       const name = serviceName(service);
-      const remote = grpcTransport({ addresses: settings.addressesOf[name] ?? [`${name}:50051`], tokens });
+      const addresses = settings.addressesOf[name];
+      if (addresses === undefined) throw new Error(`no setting says where ${name} answers`);
+      const remote = grpcTransport({ addresses, tokens });
       remotes.push(remote);
       transport = remote;
       transports.set(service.typeName, transport);
@@ -112,10 +116,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
   parts.defer(() => pruning.stop());
 
-  const grpc =
-    settings.grpcPort === undefined
-      ? undefined
-      : await startGrpcServer({ endpoints: hosted.map(({ endpoint }) => endpoint), tokens, host: settings.host, port: settings.grpcPort });
+  const grpc = await startGrpc(hosted, tokens, settings);
   if (grpc !== undefined) parts.defer(() => grpc.close());
   const http = await startHttp({
     edge: options.edge,
@@ -139,6 +140,16 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     clientFor: (caller) => (service) => createClient(service, transportFor(service), { caller }),
     stop: () => running.disposeAsync(),
   };
+}
+
+async function startGrpc(
+  hosted: readonly HostedService[],
+  tokens: CallerTokens,
+  { host, grpcPort: port }: PlatformSettings,
+): Promise<GrpcServer | undefined> {
+  if (port === undefined) return undefined;
+  const endpoints = hosted.map(({ endpoint }) => endpoint);
+  return listenAt({ host, port, portSettings: "--grpc-port or GRPC_PORT" }, () => startGrpcServer({ endpoints, tokens, host, port }));
 }
 
 /** Every event that these services publish or consume, once. */

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ClientConfig, Pool } from "pg";
 import { deploymentSecret } from "#platform/access/secret.ts";
+import { openCluster } from "#platform/postgres/cluster.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { databaseName } from "#platform/process/databases.ts";
 import { createLog } from "#platform/telemetry/create-log.ts";
@@ -29,6 +30,7 @@ const folderOf = (): Promise<string> => mkdtemp(join(tmpdir(), "polis-drill-"));
 /** One Polis, with the embedded PostgreSQL that it starts itself. */
 export async function embeddedSite(): Promise<Site> {
   const folder = await folderOf();
+  await openCluster(folder);
   const { connection, dataFolder } = await attachEmbeddedPostgres(folder);
   const children: PolisChild[] = [];
   const sql = sqlOver(connection);
