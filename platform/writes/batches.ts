@@ -104,7 +104,7 @@ export class Batches {
       if (!wroteNothing(error) || (guarded.length === 0 && !isGivenUpWaiting(error))) return fail(works, error);
       if (guarded.length === 0) return this.#part(works);
       // A consumer's guards may have stopped it as well as a row. It keeps no rows: what is held may be its fence.
-      for (const work of guarded) this.#carryOutApart({ works: [work], untilMs: 0 });
+      for (const work of guarded) this.#carryOutApart({ works: [work], patienceMs: APART_MIN_MS, untilMs: 0 });
       return this.#share(works.filter(({ guards }) => guards === undefined));
     }
     this.#tell(works, result);
@@ -121,7 +121,7 @@ export class Batches {
     }
     const untilMs = performance.now() + this.#settings.heldMaxMs;
     const groups = held.length > 0 ? held : works.map((work) => [work]);
-    for (const group of groups) this.#carryOutApart({ works: group, untilMs });
+    for (const group of groups) this.#carryOutApart({ works: group, patienceMs: APART_MIN_MS, untilMs });
     const apart = new Set(groups.flat());
     const others = await this.#share(works.filter((work) => !apart.has(work)));
     return new Set([...apart, ...others]);
@@ -136,13 +136,14 @@ export class Batches {
   async #carryOutAllApart(): Promise<void> {
     this.#isApartBusy = true;
     for (let next = this.#apart.shift(); next !== undefined; next = this.#apart.shift()) {
-      const { untilMs } = next;
+      const { patienceMs, untilMs } = next;
       const works = next.works.filter(isWanted);
       try {
-        if (works.length > 0) this.#tell(works, await this.#transact(works, APART_MS));
+        if (works.length > 0) this.#tell(works, await this.#transact(works, patienceMs));
       } catch (error) {
         if (isGivenUpWaiting(error) && performance.now() < untilMs) {
-          this.#apart.push({ works, untilMs });
+          // Longer, for the server serves those who wait for a row in their order.
+          this.#apart.push({ works, patienceMs: Math.min(patienceMs * 2, APART_MAX_MS), untilMs });
           this.#release(next.works.filter((work) => !works.includes(work)));
           continue;
         }
@@ -195,11 +196,13 @@ const wroteNothing = (error: unknown): boolean => isGivenUpWaiting(error) || !(i
 const SHARED_MS = 500;
 /** Another member may hold a consumer's fence, somebody may drop its dead letters: commands don't wait for that. */
 const BESIDE_CONSUMERS_MS = 50;
-const APART_MS = 150;
+const APART_MIN_MS = 150;
+const APART_MAX_MS = 1_200;
 
 /** Work that others don't wait for. */
 type Apart = {
   readonly works: readonly Work[];
+  readonly patienceMs: number;
   /** By performance.now: before, it is tried again where it didn't get its locks. */
   readonly untilMs: number;
 };
