@@ -24,7 +24,7 @@ describe("a commit waits for the disk", async () => {
   }
   const sqlOf = (client: Client) =>
     ({
-      systemId: "this server",
+      serverId: "this server",
       query: async ({ text, values }: { text: string; values?: unknown[] }) => {
         const { rows, rowCount } = await client.query(text, values);
         return { rows, rowCount: rowCount ?? 0 };

@@ -10,8 +10,8 @@ export type Topic = { readonly name: string; readonly partitions: number; readon
  * of one topic with the same key lie in the same partition, in the order in which they were published.
  */
 export type EventLog = {
-  /** The PostgreSQL server in which the log lies, where it does: what shares its write-ahead log may commit without waiting for the disk. */
-  readonly systemId: string | undefined;
+  /** The running PostgreSQL server in which the log lies, where it does: what shares its write-ahead log may commit without waiting for the disk. */
+  readonly serverId: string | undefined;
   /** Makes topics that aren't there, and sets their retention. Throws where one is there with another number of partitions. */
   ensureTopics(topics: readonly Topic[]): Promise<void>;
   /**

@@ -49,7 +49,7 @@ export function openPostgresLog({ database, logger, metrics, timings, wakeups }:
   };
 
   return {
-    systemId: database.systemId,
+    serverId: database.serverId,
 
     ensureTopics: (topics) => ensureTopics(database, topics),
 

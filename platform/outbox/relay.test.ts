@@ -103,7 +103,6 @@ describe("the relay of an outbox", async () => {
     const inHand = Promise.withResolvers<void>();
     const frozenLog: EventLog = {
       ...log,
-      systemId: log.systemId,
       publish: async (records, options) => {
         frozen = thaw.promise;
         inHand.resolve();
@@ -133,11 +132,29 @@ describe("the relay of an outbox", async () => {
     await until(async () => expect(await left()).toBe(0));
   });
 
+  test.each([
+    ["waits for the disk of a log on another server", "another server", true],
+    ["doesn't wait for the disk of a log on the outbox's own server", database.serverId, false],
+  ])("%s", async (_, serverId, waits) => {
+    const asked: unknown[] = [];
+    const watched: EventLog = {
+      ...log,
+      serverId,
+      publish: async (records, options) => {
+        asked.push(options?.durable);
+        await log.publish(records, options);
+      },
+    };
+    await put(orderCreated(uuidv7(), "a"));
+    start({ log: watched });
+    await until(async () => expect(await left()).toBe(0));
+    expect(asked).toEqual([waits]);
+  });
+
   test("publishes again what the server may have lost in a crash after the append", async () => {
     let crashes = 1;
     const crashing: EventLog = {
       ...log,
-      systemId: log.systemId,
       publish: async (records, options) => {
         await log.publish(records, options);
         if (crashes-- <= 0) return;
@@ -158,7 +175,6 @@ describe("the relay of an outbox", async () => {
     let refused = "";
     const picky: EventLog = {
       ...log,
-      systemId: log.systemId,
       publish: async (records, options) => {
         const bad = records.find((record) => record.eventId === refused);
         if (bad !== undefined) throw new RecordRefusedError(bad, "it is not wanted");
@@ -249,7 +265,6 @@ describe("the relay of an outbox", async () => {
     };
     const refusing: EventLog = {
       ...log,
-      systemId: log.systemId,
       publish: ([record]) => Promise.reject(new RecordRefusedError(record as EventRecord, "it is not wanted")),
     };
     await put(orderCreated(uuidv7(), "a"));
@@ -273,7 +288,6 @@ describe("the relay of an outbox", async () => {
     let stopped: Promise<void> | undefined;
     const stopping: EventLog = {
       ...log,
-      systemId: log.systemId,
       publish(records, options) {
         stopped = relay.stop();
         return log.publish(records, options);
@@ -321,7 +335,6 @@ describe("the relay of an outbox", async () => {
     let refused = 0;
     const picky: EventLog = {
       ...log,
-      systemId: log.systemId,
       publish: async (records, options) => {
         const first = records.find((record) => record.eventId === bad.eventId);
         if (first !== undefined) {
@@ -346,7 +359,6 @@ describe("the relay of an outbox", async () => {
     let away = true;
     const leaving: EventLog = {
       ...log,
-      systemId: log.systemId,
       publish: async (records, options) => {
         if (away) throw new Error("Connection terminated unexpectedly");
         await log.publish(records, options);

@@ -224,7 +224,7 @@ async function publishOrPark(
   records: readonly EventRecord[],
   parkedKeys: ReadonlySet<string>,
 ): Promise<Parked[]> {
-  const durable = log.systemId !== database.systemId;
+  const durable = log.serverId !== database.serverId;
   const causes = new Map<EventRecord, string | undefined>();
   for (const record of records) if (parkedKeys.has(keyOf(record))) causes.set(record, undefined);
   for (;;) {

@@ -106,6 +106,16 @@ test("a backup can be made while no Polis runs", async () => {
   expect(existsSync(join(folder, "postgres", "postmaster.pid"))).toBe(false);
 });
 
+test("a restored server that runs beside its original is told apart from it", async () => {
+  const copy = join(root, "copy");
+  await restore({ source: join(root, "cold"), folder: copy });
+  const servers = [await start(folder), await start(copy)];
+  const databases = await Promise.all(servers.map((server) => open(server, "a")));
+  expect(new Set(databases.map(({ serverId }) => serverId)).size).toBe(2);
+  for (const database of databases) await database.close();
+  for (const server of servers) await server.stop();
+});
+
 test("a backup never takes the place of another, and leaves nothing behind when it fails", async () => {
   await expect(backup({ folder, target: join(root, "cold"), log: testLog })).rejects.toThrow("is there already");
   await expect(backup({ folder: join(root, "nothing"), target: join(root, "of-nothing"), log: testLog })).rejects.toThrow(

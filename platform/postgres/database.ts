@@ -34,8 +34,8 @@ export type TransactionOptions = { readonly durable?: boolean; readonly lockPati
 /** One database with its pool of connections. */
 export type Database = Sql & {
   readonly name: string;
-  /** The server's system identifier: two databases with the same one share a write-ahead log. */
-  readonly systemId: string;
+  /** The running server, as it was when the database was opened: two databases with the same one share a write-ahead log. */
+  readonly serverId: string;
   /**
    * Sends statements in one round trip, which the server makes one transaction of: for statements none of which waits for
    * another's answer. They are not tried again.

@@ -98,7 +98,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   }
 
   try {
-    return { name, systemId: await systemIdOf(query, name), query, queryAll, transaction, close: () => pool.close() };
+    return { name, serverId: await serverIdOf(query, name), query, queryAll, transaction, close: () => pool.close() };
   } catch (error) {
     await pool.close();
     throw error;
@@ -109,10 +109,16 @@ type Attempt<T> =
   | { readonly kind: "committed"; readonly value: T }
   | { readonly kind: "failed"; readonly error: unknown; readonly mayRetry: boolean };
 
-/** A server that doesn't tell (a hosted one may not) shares its log with nobody, as far as we know. */
-async function systemIdOf(query: Database["query"], name: string): Promise<string> {
+/**
+ * The system identifier alone isn't enough: a promoted standby and a restored copy have that of their original. When a server
+ * started sets it apart from its copies. One that starts again between two openings is taken for two, which costs waiting for
+ * the disk and loses nothing. A server that doesn't tell (a hosted one may not) shares its log with nobody, as far as we know.
+ */
+async function serverIdOf(query: Database["query"], name: string): Promise<string> {
   try {
-    const { rows } = await query<{ id: string }>({ text: "SELECT system_identifier::text AS id FROM pg_control_system()" });
+    const { rows } = await query<{ id: string }>({
+      text: "SELECT system_identifier || ' ' || extract(epoch FROM pg_postmaster_start_time()) AS id FROM pg_control_system()",
+    });
     return rows[0]?.id ?? `unknown ${name}`;
   } catch (error) {
     if (sqlState(error) === "42501") return `unknown ${name}`;
