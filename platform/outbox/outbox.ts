@@ -3,7 +3,6 @@ import { assertPublishable } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch, encodeRecordBatch } from "#platform/events/record-batch.ts";
 import type { Database, Rows, Sql, Statement, Transaction } from "#platform/postgres/database.ts";
-import { storableText } from "#platform/postgres/storable-text.ts";
 
 /*
  * Statements of the outbox, a service's events on their way to the log (migrations/0001-outbox.sql).
@@ -105,58 +104,6 @@ export const deleteRows = (ids: readonly bigint[], token: string): Statement => 
          DELETE FROM outbox WHERE id = ANY($1::bigint[]) AND EXISTS (SELECT FROM lease)`,
   values: [ids, token],
 });
-
-/** A record that was refused, with its cause, or one that waits behind it. */
-export type Parked = { readonly record: EventRecord; readonly cause: string | undefined };
-
-const CAUSE_LENGTH_MAX = 2_000;
-
-export const parkRecords = (parked: readonly Parked[]): Statement[] =>
-  parked.map(({ record, cause }) => ({
-    name: "outbox park",
-    text: "INSERT INTO outbox_parked (topic, key, event_id, cause, record) VALUES ($1, $2, $3, $4, $5)",
-    values: [
-      record.topic,
-      record.key,
-      record.eventId,
-      cause === undefined ? null : storableText(cause, CAUSE_LENGTH_MAX),
-      encodeRecordBatch([record]),
-    ],
-  }));
-
-export type ParkedRow = { readonly id: bigint; readonly record: EventRecord };
-
-const PARKED_A_STEP = 256;
-
-/** What is parked and asked for once more, the first of it in order. */
-export async function readAskedFor(sql: Sql): Promise<ParkedRow[]> {
-  const { rows } = await sql.query<{ id: bigint; record: Buffer }>({
-    name: "outbox asked for",
-    text: `SELECT id, record FROM outbox_parked WHERE retry ORDER BY id LIMIT ${PARKED_A_STEP}`,
-  });
-  return rows.map(({ id, record }) => ({ id, record: decodeRecordBatch(record)[0] as EventRecord }));
-}
-
-/** The topics and keys of everything that is parked. */
-export async function readParkedKeys(sql: Sql): Promise<Pick<EventRecord, "topic" | "key">[]> {
-  return (await sql.query<Pick<EventRecord, "topic" | "key">>({ text: "SELECT DISTINCT topic, key FROM outbox_parked" })).rows;
-}
-
-/** Leaves a key parked until somebody asks again. */
-export const keepParked = ({ topic, key }: EventRecord): Statement => ({
-  text: "UPDATE outbox_parked SET retry = false WHERE topic = $1 AND key = $2 AND retry",
-  values: [topic, key],
-});
-
-export const deleteParked = (ids: readonly bigint[]): Statement => ({
-  text: "DELETE FROM outbox_parked WHERE id = ANY($1::bigint[])",
-  values: [ids],
-});
-
-/** Tells the relay to publish what is parked once more, once the log takes it. */
-export async function retryParked(database: Database): Promise<void> {
-  await database.query({ text: "UPDATE outbox_parked SET retry = true" });
-}
 
 /** How many events wait, and for how long the oldest has, in seconds. */
 export async function outboxDepth(sql: Sql): Promise<{ events: number; ageSeconds: number }> {

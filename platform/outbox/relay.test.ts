@@ -1,4 +1,3 @@
-import type { QueryResultRow } from "pg";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { type EventLog, RecordRefusedError } from "#platform/events/event-log.ts";
@@ -8,9 +7,10 @@ import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { logMigrations, orderCreated, serviceMigrations, testEventLog, testTimings } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { LeaseLostError, outboxInsert, parkRecords, retryParked, takeLease, takeNextRows } from "#platform/outbox/outbox.ts";
+import { LeaseLostError, outboxInsert, takeLease, takeNextRows } from "#platform/outbox/outbox.ts";
+import { listParked, parkRecords, retryParked } from "#platform/outbox/parked.ts";
 import { type Relay, startRelay } from "#platform/outbox/relay.ts";
-import type { Database, Statement } from "#platform/postgres/database.ts";
+import type { Database } from "#platform/postgres/database.ts";
 import { testDatabase, testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -49,6 +49,19 @@ describe("the relay of an outbox", async () => {
       byKey.set(key, [...(byKey.get(key) ?? []), eventId]);
     return byKey;
   }
+  const park = (...records: EventRecord[]): Promise<void> =>
+    database.transaction((tx) => tx.commit(parkRecords(records.map((record) => ({ record, cause: "it is not wanted" })))));
+  /** The log, but for what `refuse` gives a reason against. */
+  const refusing = (refuse: (record: EventRecord) => Promise<string | undefined>): EventLog => ({
+    ...log,
+    publish: async (records, options) => {
+      for (const record of records) {
+        const reason = await refuse(record);
+        if (reason !== undefined) throw new RecordRefusedError(record, reason);
+      }
+      await log.publish(records, options);
+    },
+  });
   const left = async (table = "outbox"): Promise<number> =>
     (await database.query<{ left: number }>({ text: `SELECT count(*)::int AS left FROM ${table}` })).rows[0]?.left ?? -1;
 
@@ -173,14 +186,7 @@ describe("the relay of an outbox", async () => {
 
   test("parks what the log refuses with what follows on its key, goes on with the rest, and publishes it when asked", async () => {
     let refused = "";
-    const picky: EventLog = {
-      ...log,
-      publish: async (records, options) => {
-        const bad = records.find((record) => record.eventId === refused);
-        if (bad !== undefined) throw new RecordRefusedError(bad, "it is not wanted");
-        await log.publish(records, options);
-      },
-    };
+    const picky = refusing(async ({ eventId }) => (eventId === refused ? "it is not wanted" : undefined));
     const [a, b] = [uuidv7(), uuidv7()];
     const [a1, a2, a3, b1, b2] = [
       orderCreated(a, "1"),
@@ -263,12 +269,8 @@ describe("the relay of an outbox", async () => {
           options,
         ),
     };
-    const refusing: EventLog = {
-      ...log,
-      publish: ([record]) => Promise.reject(new RecordRefusedError(record as EventRecord, "it is not wanted")),
-    };
     await put(orderCreated(uuidv7(), "a"));
-    start({ log: refusing, database: watched });
+    start({ log: refusing(async () => "it is not wanted"), database: watched });
     await until(async () => expect([await left(), await left("outbox_parked")]).toEqual([0, 1]));
     expect(seen).toEqual(["on"]);
   });
@@ -310,13 +312,14 @@ describe("the relay of an outbox", async () => {
     let read = 0;
     const watched: Database = {
       ...database,
-      query: async <R extends QueryResultRow>(statement: Statement) => {
-        const result = await database.query<R>(statement);
-        if (statement.text.includes("outbox_parked")) {
+      queryAll: async (statements) => {
+        const answers = await database.queryAll(statements);
+        for (const [i, { text }] of statements.entries()) {
+          if (!/FROM outbox_parked/.test(text)) continue;
           looks += 1;
-          read += result.rows.filter((row) => "record" in row).length;
+          read += answers[i]?.rows.length ?? 0;
         }
-        return result;
+        return answers;
       },
     };
     start({ database: watched });
@@ -331,19 +334,13 @@ describe("the relay of an outbox", async () => {
   test("publishes more than a step of what was parked, and what is refused again stays until the next asking", async () => {
     const [bad, good] = [orderCreated(uuidv7(), "bad"), orderCreated(uuidv7(), "good")];
     const many = Array.from({ length: 300 }, (_, n) => orderCreated(good.key, String(n)));
-    await database.transaction((tx) => tx.commit(parkRecords([bad, ...many].map((record) => ({ record, cause: "it is not wanted" })))));
+    await park(bad, ...many);
     let refused = 0;
-    const picky: EventLog = {
-      ...log,
-      publish: async (records, options) => {
-        const first = records.find((record) => record.eventId === bad.eventId);
-        if (first !== undefined) {
-          refused += 1;
-          throw new RecordRefusedError(first, "it is not wanted");
-        }
-        await log.publish(records, options);
-      },
-    };
+    const picky = refusing(async ({ eventId }) => {
+      if (eventId !== bad.eventId) return undefined;
+      refused += 1;
+      return "it is not wanted";
+    });
     await retryParked(database);
     start({ log: picky });
     await until(async () => expect((await logged()).get(good.key)).toEqual(many.map((record) => record.eventId)));
@@ -352,6 +349,106 @@ describe("the relay of an outbox", async () => {
     expect(refused).toBe(1);
     await put(good);
     await until(async () => expect((await logged()).get(good.key)?.at(-1)).toBe(good.eventId));
+  });
+
+  test("an asking covers what comes behind its key until the relay looks, however much that is", async () => {
+    const first = orderCreated(uuidv7(), "first");
+    const behind = Array.from({ length: 300 }, (_, n) => orderCreated(first.key, String(n)));
+    await park(first);
+    expect(await retryParked(database)).toBe(1);
+    await park(...behind);
+    const relay = start();
+    await until(async () => expect(await left("outbox_parked")).toBe(0));
+    const last = orderCreated(first.key, "last");
+    await put(last);
+    relay.wake();
+    await until(async () => expect((await logged()).get(first.key)).toEqual([first, ...behind, last].map(({ eventId }) => eventId)));
+  });
+
+  test("an asking for one key leaves the others parked", async () => {
+    const [a, b] = [orderCreated(uuidv7(), "a"), orderCreated(uuidv7(), "b")];
+    await park(a, b);
+    expect(await retryParked(database, { key: b.key })).toBe(1);
+    start();
+    await until(async () => expect([...(await logged()).keys()]).toEqual([b.key]));
+    await until(async () => expect((await listParked(database, { limit: 9 })).map(({ eventId }) => eventId)).toEqual([a.eventId]));
+  });
+
+  test("publishes nothing of a key past what is refused again, and tells why that was", async () => {
+    const bad = orderCreated(uuidv7(), "bad");
+    const behind = orderCreated(bad.key, "behind");
+    await park(bad);
+    await database.transaction((tx) => tx.commit(parkRecords([{ record: behind, cause: undefined }])));
+    await retryParked(database);
+    start({ log: refusing(async ({ eventId }) => (eventId === bad.eventId ? "it is still not wanted" : undefined)) });
+    await until(async () =>
+      expect(await listParked(database, { limit: 9 })).toMatchObject([
+        { eventId: bad.eventId, state: "refused", cause: expect.stringContaining("it is still not wanted") },
+        { eventId: behind.eventId, state: "waiting", cause: undefined },
+      ]),
+    );
+    expect((await logged()).size).toBe(0);
+  });
+
+  test("tries once more what somebody asks for while it is being refused", async () => {
+    const event = orderCreated(uuidv7(), "a");
+    await park(event);
+    await retryParked(database);
+    let refusals = 1;
+    const log = refusing(async () => {
+      if (refusals-- <= 0) return undefined;
+      await retryParked(database);
+      return "it is not wanted";
+    });
+    start({ log });
+    await until(async () => expect(await left("outbox_parked")).toBe(0));
+    expect((await logged()).get(event.key)).toEqual([event.eventId]);
+  });
+
+  test("shows how many are parked, and publishes a key again once its rows were removed by hand", async () => {
+    const metrics = new Metrics();
+    const shown = async (): Promise<unknown> => /polis_outbox_parked\{service="test"\} (\d+)/.exec(await metrics.text())?.[1];
+    const a = orderCreated(uuidv7(), "a");
+    await park(a);
+    start({ metrics });
+    await put(orderCreated(a.key, "b"));
+    await until(async () => expect(await shown()).toBe("2"));
+    await database.query({ text: "DELETE FROM outbox_parked" });
+    await until(async () => expect(await shown()).toBe("0"));
+    const c = orderCreated(a.key, "c");
+    await put(c);
+    await until(async () => expect((await logged()).get(a.key)).toEqual([c.eventId]));
+  });
+
+  /** As if the relay had been frozen until another took over and died. */
+  const takeOver = () => database.query({ text: "UPDATE outbox_lease SET token = gen_random_uuid(), lease_until = clock_timestamp()" });
+
+  test("parks nothing under a lease that was lost meanwhile", async () => {
+    let tries = 0;
+    const log = refusing(async () => {
+      tries += 1;
+      if (tries === 1) await takeOver();
+      return "it is not wanted";
+    });
+    await put(orderCreated(uuidv7(), "a"));
+    start({ log });
+    // Twice, had it been parked the first time too.
+    await until(async () => expect([tries, await left(), await left("outbox_parked")]).toEqual([2, 0, 1]));
+  });
+
+  test("removes nothing of what is parked under a lease that was lost meanwhile", async () => {
+    let tries = 0;
+    const log = refusing(async () => {
+      tries += 1;
+      if (tries === 1) await takeOver();
+      return undefined;
+    });
+    const event = orderCreated(uuidv7(), "a");
+    await park(event);
+    await retryParked(database);
+    start({ log });
+    await until(async () => expect([tries, await left("outbox_parked")]).toEqual([2, 0]));
+    expect((await logged()).get(event.key)).toEqual([event.eventId, event.eventId]);
   });
 
   test("waits while the log is away, shows it, and goes on by itself", async () => {

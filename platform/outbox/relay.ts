@@ -4,22 +4,17 @@ import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import {
-  deleteParked,
   deleteRows,
-  keepParked,
   LeaseLostError,
   lockLease,
   type OutboxRow,
   outboxDepth,
-  type Parked,
-  parkRecords,
-  readAskedFor,
-  readParkedKeys,
   releaseLease,
   renewLease,
   takeLease,
   takeNextRows,
 } from "#platform/outbox/outbox.ts";
+import { deleteParked, keepParked, type Parked, parkedByKey, parkRecords, readAskedFor } from "#platform/outbox/parked.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -60,12 +55,16 @@ export function startRelay(options: RelayOptions): Relay {
   const gauges = {
     events: options.metrics.gauge("polis_outbox_events", "Events that wait in a service's outbox", ["service"]),
     age: options.metrics.gauge("polis_outbox_age_seconds", "Age of the oldest event in a service's outbox", ["service"]),
+    parked: options.metrics.gauge("polis_outbox_parked", "Events that the log refused, and those that wait behind them", ["service"]),
   };
   wakeups?.on(`outbox ${service}`, bell.ring);
 
-  const measure = ({ events, ageSeconds }: { events: number; ageSeconds: number }): void => {
-    gauges.events.set({ service }, events);
-    gauges.age.set({ service }, ageSeconds);
+  const measure: Measure = {
+    depth({ events, ageSeconds }) {
+      gauges.events.set({ service }, events);
+      gauges.age.set({ service }, ageSeconds);
+    },
+    parked: (events) => gauges.parked.set({ service }, events),
   };
 
   const run = async (): Promise<void> => {
@@ -81,13 +80,12 @@ export function startRelay(options: RelayOptions): Relay {
       }
       leads = true;
       try {
-        await relayRounds(options, { lease, bell, stopping: stopping.signal, gauges: measure });
+        await relayRounds(options, { lease, bell, stopping: stopping.signal, measure });
       } catch (error) {
         logger.warn({ err: error }, "the outbox's lease was lost");
       } finally {
         leads = false;
-        gauges.events.remove({ service });
-        gauges.age.remove({ service });
+        for (const gauge of Object.values(gauges)) gauge.remove({ service });
         await lease.release();
       }
     }
@@ -151,14 +149,19 @@ type Work = {
   readonly lease: Lease;
   readonly bell: ReturnType<typeof makeBell>;
   readonly stopping: AbortSignal;
-  readonly gauges: (depth: { events: number; ageSeconds: number }) => void;
+  readonly measure: Measure;
+};
+
+type Measure = {
+  depth(depth: { readonly events: number; readonly ageSeconds: number }): void;
+  parked(events: number): void;
 };
 
 /**
  * Rounds until the relay is stopped or its lease lost; what else goes wrong is tried again after a pause that grows. What a round
  * published is deleted with the reading of the next.
  */
-async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauges }: Work): Promise<void> {
+async function relayRounds(options: RelayOptions, { lease, bell, stopping, measure }: Work): Promise<void> {
   const { database, timings, logger } = options;
   let parkedKeys: Set<string> | undefined;
   let published: readonly bigint[] = [];
@@ -171,14 +174,15 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauge
     try {
       if (performance.now() - lookedAt >= timings.outboxPollMs) {
         lookedAt = performance.now();
-        gauges(await outboxDepth(database));
-        if (parkedKeys?.size !== 0 && (await retryParkedRows(options, lease))) {
-          parkedKeys = undefined;
+        measure.depth(await outboxDepth(database));
+        if (parkedKeys?.size !== 0) {
           // There may be more.
-          lookedAt = Number.NEGATIVE_INFINITY;
+          if (await retryParkedRows(options, lease)) lookedAt = Number.NEGATIVE_INFINITY;
+          // Read again in any case: somebody may have removed rows by hand.
+          parkedKeys = undefined;
         }
       }
-      parkedKeys ??= new Set((await readParkedKeys(database)).map(keyOf));
+      parkedKeys ??= await readParkedKeys(database, measure);
       const rows = await takeNextRows(database, done, lease.token);
       if (stopping.aborted) return;
       if (rows.length === 0) await bell.wait(timings.outboxPollMs);
@@ -196,6 +200,13 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, gauge
 }
 
 const keyOf = ({ topic, key }: Pick<EventRecord, "topic" | "key">): string => `${topic} ${key}`;
+
+/** The topics and keys of everything that is parked. */
+async function readParkedKeys(database: Database, measure: Measure): Promise<Set<string>> {
+  const parked = await parkedByKey(database);
+  measure.parked(parked.reduce((sum, { events }) => sum + events, 0));
+  return new Set(parked.map(keyOf));
+}
 
 /** Publishes rows; returns those that are still to be deleted. */
 async function relayRound(
@@ -245,21 +256,22 @@ async function publishOrPark(
   return records.filter((record) => causes.has(record)).map((record) => ({ record, cause: causes.get(record) }));
 }
 
-/** Publishes parked events that somebody has asked for, some at a time, key by key in order; false where nobody has. */
+/** Publishes parked events whose keys somebody has asked for, some at a time, each key in order; false where nobody has. */
 async function retryParkedRows({ database, log, logger }: RelayOptions, lease: Lease): Promise<boolean> {
   const asked = await readAskedFor(database);
   const stuck = new Set<string>();
-  for (const { id, record } of asked) {
+  for (const row of asked) {
+    const { record } = row;
     if (stuck.has(keyOf(record))) continue;
     lease.assertHeld();
-    let done = deleteParked([id]);
+    let done = deleteParked(row);
     try {
       await log.publish([record]);
     } catch (error) {
       if (!(error instanceof RecordRefusedError)) throw error;
       logger.error({ err: error, eventId: record.eventId }, "the log refused a parked event again");
       stuck.add(keyOf(record));
-      done = keepParked(record);
+      done = keepParked(row, error.message);
     }
     await database.transaction(async (tx) => {
       await lockLease(tx, lease.token);
