@@ -1,15 +1,12 @@
 import { groupName, noSuchGroup } from "#platform/events/define-consumer.ts";
 import { type DeadLetter, dropDeadLetters, listDeadLetters, replayDeadLetters, showDeadLetter } from "#platform/inbox/dead-letters.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { sqlState } from "#platform/postgres/errors.ts";
-import { reachDatabase } from "#platform/process/reach-database.ts";
 import { chooseServices } from "./choose-services.ts";
 import { defineCommand, UsageError } from "./command.ts";
+import { limitOf } from "./limit.ts";
+import { printParked } from "./print-parked.ts";
 import { dataOption, openSettings } from "./process-settings.ts";
 import { systems } from "./systems.ts";
-
-const NO_SUCH_DATABASE = "3D000";
-const LIMIT_MAX = 10_000;
 
 export const deadLetters = defineCommand({
   usage: [
@@ -38,25 +35,10 @@ Works beside running processes; an embedded database that isn't running is start
     if (more.length > 0) throw new UsageError(`'${more.join(" ")}' is not expected here`);
     const act = actionOf(action, { group, eventId, key, limit: limitOf(limit), json });
     const asked = servicesOf(group);
-    const { settings, log } = await openSettings(flags);
-    let isSilent = true;
-    for (const { name, consumers } of asked) {
-      const reached = await reachDatabase(name, { settings, log }).catch((error: unknown) => {
-        if (sqlState(error) === NO_SUCH_DATABASE) return undefined;
-        throw error;
-      });
-      if (reached === undefined) continue;
+    await printParked(asked, await openSettings(flags), (database, { consumers }) => {
       const schemas = Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema));
-      try {
-        for (const line of await act(reached.database, schemas)) {
-          console.log(line);
-          isSilent = false;
-        }
-      } finally {
-        await reached.close();
-      }
-    }
-    if (isSilent) console.error("nothing is parked");
+      return act(database, schemas);
+    });
   },
 });
 
@@ -100,12 +82,6 @@ function actionOf(action: string | undefined, asked: Asked): (database: Database
 
 function lineOf({ group, key, eventId, type, state, tries, parkedAt, cause }: DeadLetter): string {
   return [parkedAt.toISOString(), state.padEnd(8), group, key, eventId, type, `tries ${tries}`, cause ?? ""].join("  ").trimEnd();
-}
-
-function limitOf(text: string): number {
-  const limit = /^\d{1,6}$/.test(text) ? Number(text) : 0;
-  if (limit < 1 || limit > LIMIT_MAX) throw new UsageError(`--limit must be a number from 1 to ${LIMIT_MAX}`);
-  return limit;
 }
 
 /** The services whose databases are to be asked: a group's own, or all that consume anything. */

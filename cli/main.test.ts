@@ -13,6 +13,7 @@ import { config } from "./config.ts";
 import { deadLetters } from "./dead-letters.ts";
 import { groups } from "./groups.ts";
 import { migrate } from "./migrate.ts";
+import { outbox } from "./outbox.ts";
 import { release } from "./release.ts";
 import { restore } from "./restore.ts";
 import { start } from "./start.ts";
@@ -23,6 +24,7 @@ const commands: Readonly<Record<string, Command>> = {
   config,
   "caller-token": callerToken,
   "dead-letters": deadLetters,
+  outbox,
   groups,
   backup,
   restore,
@@ -96,6 +98,10 @@ describe("a command", () => {
     ["dead-letters", ["show", "orders.on-payment-settled"], "needs an EVENT_ID"],
     ["dead-letters", ["drop", "orders.on-payment-settled"], "needs an EVENT_ID or --key"],
     ["dead-letters", ["list", "--limit", "0"], "from 1 to 10000"],
+    ["outbox", [], "say list or retry"],
+    ["outbox", ["retry"], "needs a SERVICE"],
+    ["outbox", ["list", "order"], "there is no service 'order'; there are "],
+    ["outbox", ["list", "--limit", "0"], "from 1 to 10000"],
     ["groups", [], "say list or drop"],
     ["groups", ["list", "orders.on-payment-settled"], "takes no group"],
     ["groups", ["drop"], "needs a GROUP"],

@@ -10,6 +10,7 @@ const commands: Readonly<Record<string, { readonly text: string; readonly load: 
   config: { text: "list every setting with its value", load: async () => (await import("./config.ts")).config },
   "caller-token": { text: "make a token to call gRPC with", load: async () => (await import("./caller-token.ts")).callerToken },
   "dead-letters": { text: "list, show, replay or drop parked events", load: async () => (await import("./dead-letters.ts")).deadLetters },
+  outbox: { text: "list or retry events that the event log refused", load: async () => (await import("./outbox.ts")).outbox },
   groups: { text: "list or drop consumer groups of the event log", load: async () => (await import("./groups.ts")).groups },
   backup: { text: "copy the embedded databases as of one moment", load: async () => (await import("./backup.ts")).backup },
   restore: { text: "make a data folder from a backup", load: async () => (await import("./restore.ts")).restore },

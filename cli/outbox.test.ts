@@ -1,0 +1,54 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { orderCreated, serviceMigrations } from "#platform/events/test-support.ts";
+import { uuidv7 } from "#platform/ids.ts";
+import { parkRecords, readAskedFor } from "#platform/outbox/parked.ts";
+import { openDatabase } from "#platform/postgres/open-database.ts";
+import { testDatabaseConnection, testLog } from "#platform/postgres/testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+
+it("polis outbox lists what a service's outbox holds back and why, and asks for a key of it", async () => {
+  const connection = await testDatabaseConnection(serviceMigrations);
+  const { user, password, database: name, host, port } = connection;
+  const url = new URL(`postgres://${user}:${encodeURIComponent(String(password))}@localhost:${port}/${name}`);
+  url.searchParams.set("host", String(host));
+  const polis = (...args: string[]) => {
+    const { PATH = "" } = process.env;
+    const env = { PATH, POSTGRES_URL_ORDERS: url.href, NODE_COMPILE_CACHE: join(import.meta.dirname, "..", "node_modules/.cache/compile") };
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "main.ts"), "outbox", ...args], {
+      encoding: "utf8",
+      env,
+    });
+    return { status, stderr, lines: stdout.split("\n").slice(0, -1) };
+  };
+  expect(polis("list", "orders")).toEqual({ status: 0, stderr: "nothing is parked\n", lines: [] });
+
+  const [a, b] = [uuidv7(), uuidv7()].sort() as [string, string];
+  const [refused, behind, other] = [orderCreated(a, "1"), orderCreated(a, "2"), orderCreated(b, "3")];
+  const database = await openDatabase({ connection, name: "test", log: testLog, metrics: new Metrics() });
+  await database.transaction((tx) =>
+    tx.commit(
+      parkRecords([
+        { record: refused, cause: "there is no topic" },
+        { record: other, cause: "it is too large" },
+        { record: behind, cause: undefined },
+      ]),
+    ),
+  );
+  const listed = ({ key, eventId, type }: typeof refused) => `  orders  orders.events  ${key}  ${eventId}  ${type}`;
+  expect(polis("list", "orders").lines).toEqual([
+    expect.stringMatching(new RegExp(`^\\S+Z  refused ${listed(refused)}  there is no topic$`)),
+    expect.stringMatching(new RegExp(`^\\S+Z  waiting ${listed(behind)}$`)),
+    expect.stringMatching(new RegExp(`^\\S+Z  refused ${listed(other)}  it is too large$`)),
+  ]);
+  expect(polis("list", "orders", "--limit", "1", "--key", b, "--json").lines.map((line) => JSON.parse(line))).toEqual([
+    expect.objectContaining({ service: "orders", eventId: other.eventId, state: "refused", cause: "it is too large" }),
+  ]);
+
+  expect(polis("retry", "orders", "--key", a).lines).toEqual(["2 to be tried again"]);
+  expect((await readAskedFor(database)).map(({ record }) => record.eventId)).toEqual([refused.eventId, behind.eventId]);
+  expect(polis("list", "orders", "--key", a).lines).toEqual([expect.stringContaining("  asked "), expect.stringContaining("  asked ")]);
+  expect(polis("retry", "orders").lines).toEqual(["3 to be tried again"]);
+  await database.close();
+});
