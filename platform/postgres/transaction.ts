@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { type Client, DatabaseError, type QueryResultRow } from "pg";
 import type { Rows, Statement, Transaction, TransactionOptions } from "#platform/postgres/database.ts";
-import { isConnectionLost } from "#platform/postgres/errors.ts";
+import { endsSession, isConnectionLost } from "#platform/postgres/errors.ts";
 import { type Answer, type Sendable, sendTogether } from "#platform/postgres/round-trip.ts";
 import type { MakeSendable } from "#platform/postgres/statements.ts";
 
@@ -107,10 +107,12 @@ export class OpenTransaction implements Transaction {
       return;
     }
     const { error } = commit;
+    // An end of the session says nothing of what came before it: a pooler tells of it in the server's stead, and knows no more.
+    const isSaid = error instanceof DatabaseError && !endsSession(error);
     // What the server says of a statement before COMMIT tells that it skipped COMMIT; ROLLBACK is still to come.
-    if (error instanceof DatabaseError && failedAt < last.length) throw error;
+    if (isSaid && failedAt < last.length) throw error;
     this.#state = "over";
-    if (error instanceof DatabaseError && !isConnectionLost(error)) throw error;
+    if (isSaid && !isConnectionLost(error)) throw error;
     await this.#resolveLost({ mark, cause: error });
     this.#state = "committed";
   }
