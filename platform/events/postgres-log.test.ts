@@ -89,6 +89,35 @@ describe("the log in PostgreSQL", async () => {
     );
   });
 
+  test("takes the locks of an append in the order of partitions, whatever the order of its records", async () => {
+    const { rows } = await database.query<{ id: number }>({ text: "SELECT id FROM partitions ORDER BY id" });
+    const [first, ...others] = rows.map(({ id }) => id);
+    // So that it lies last in the table: whoever locked rows as he finds them would have the others by then.
+    await database.query({ text: "UPDATE partitions SET next_offset = next_offset WHERE id = $1", values: [first] });
+    let appended: Promise<void> = Promise.resolve();
+    await database.transaction(async (tx) => {
+      await tx.query({ text: "SELECT FROM partitions WHERE id = $1 FOR UPDATE", values: [first] });
+      appended = log.publish([...keys].reverse().map((key) => event(key, key)));
+      await until(async () => {
+        const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        expect((await database.query({ text: waiting })).rowCount).toBe(1);
+      });
+      const free = await database.query<{ id: number }>({ text: "SELECT id FROM partitions ORDER BY id FOR UPDATE SKIP LOCKED" });
+      expect(free.rows.map(({ id }) => id)).toEqual(others);
+    });
+    await appended;
+    expect(await stored()).toEqual(keys.map((key) => [key]));
+  });
+
+  test("says so when it was made anew and something wasn't kept, and then goes on", async () => {
+    await log.publish([event("k", "before")]);
+    await database.query({ text: "TRUNCATE topics, partitions, log, positions" });
+    await open().ensureTopics([topic]);
+    await expect(log.publish([event("k", "lost")])).rejects.toThrow("made anew");
+    await log.publish([event("k", "after")]);
+    expect((await stored()).flat()).toEqual(["after"]);
+  });
+
   test("hands a large append over in batches of a bound, each once and in order", async () => {
     const batches: FetchedBatch[] = [];
     const sent = Array.from({ length: 3_000 }, (_, n) => event(keys[0] as string, String(n)));

@@ -4,7 +4,7 @@ import { makePositions } from "#platform/events/postgres-positions.ts";
 import { logMigrations, testTimings } from "#platform/events/test-support.ts";
 import { testDatabase, testLog } from "#platform/postgres/testing.ts";
 
-test("a position that is committed while another member takes the partition over is refused", async () => {
+test("a position never goes backwards, and one that is committed while another member takes the partition over is refused", async () => {
   const database = await testDatabase({ migrations: logMigrations });
   const member = crypto.randomUUID();
   await database.query({ text: "INSERT INTO topics VALUES ('t', 1, 1000)" });
@@ -27,6 +27,8 @@ test("a position that is committed while another member takes the partition over
   const lost = vi.fn();
 
   positions.commit(holding, 4n, lost);
+  await positions.flush();
+  positions.commit(holding, 3n, lost);
   await positions.flush();
   expect(lost).not.toHaveBeenCalled();
 

@@ -184,6 +184,22 @@ describe("the relay of an outbox", async () => {
     await until(async () => expect(await left()).toBe(0));
   });
 
+  test("publishes again what it couldn't delete: the log's server may have lost it by the same crash", async () => {
+    let failures = 1;
+    const failing: Database = {
+      ...database,
+      queryAll: async (statements) => {
+        if (statements[0]?.name === "outbox delete" && failures-- > 0) throw new Error("Connection terminated unexpectedly");
+        return database.queryAll(statements);
+      },
+    };
+    const event = orderCreated(uuidv7(), "a");
+    await put(event);
+    start({ database: failing });
+    await until(async () => expect(await left()).toBe(0));
+    expect((await logged()).get(event.key)).toEqual([event.eventId, event.eventId]);
+  });
+
   test("parks what the log refuses with what follows on its key, goes on with the rest, and publishes it when asked", async () => {
     let refused = "";
     const picky = refusing(async ({ eventId }) => (eventId === refused ? "it is not wanted" : undefined));
