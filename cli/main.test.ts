@@ -136,6 +136,8 @@ describe("a command that needs what is there already", () => {
     ["dead-letters", "show", "orders.on-payment-settled", "an-id"],
     ["dead-letters", "replay", "orders.on-payment-settled"],
     ["dead-letters", "drop", "orders.on-payment-settled", "an-id"],
+    ["outbox", "list"],
+    ["outbox", "retry", "orders"],
     ["groups", "list"],
     ["groups", "drop", "orders.on-payment-settled"],
     ["backup", join(folder, "copy")],
@@ -172,6 +174,7 @@ describe("what isn't there to act on", () => {
   it.each([
     ["groups list", "there are no groups"],
     ["dead-letters list", "nothing is parked"],
+    ["outbox list", "nothing is parked"],
   ])("is no fault where everything is asked for: %s", (command, what) =>
     expect(polis(command.split(" "))).toEqual({ status: 0, stdout: "", stderr: `${what}\n` }),
   );
