@@ -1,12 +1,13 @@
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, lstatSync, readFileSync, readlinkSync, realpathSync, statSync } from "node:fs";
-import { chmod, chown, cp, mkdir, open, readFile, rename, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import { chmod, chown, cp, mkdir, open, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { type Binaries, findBinaries } from "#platform/postgres/binaries.ts";
 import { makeDataFolder } from "#platform/postgres/data-folder.ts";
+import { isRunning } from "#platform/postgres/is-running.ts";
 import { canReach, giveTo, type ServerUser, serverUser } from "#platform/postgres/server-user.ts";
 
 /** Where everything of an embedded server lies. */
@@ -176,7 +177,7 @@ export async function clusterConnection(cluster: Cluster): Promise<{ host: strin
 /** Starts the server as a process of its own, beyond the terminal's signals; it outlives this one. Resolves with its exit. */
 export async function spawnServer(cluster: Cluster, settings: Record<string, string>): Promise<{ readonly exit: Promise<number | null> }> {
   await giveTo(cluster.data, cluster.user);
-  await removeStaleLock(cluster);
+  await disownStaleLock(cluster);
   if ((statSync(cluster.log, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES_MAX) await rename(cluster.log, `${cluster.log}.1`);
   const { port } = await clusterConnection(cluster);
   const all = {
@@ -216,16 +217,22 @@ export async function spawnServer(cluster: Cluster, settings: Record<string, str
 
 const spawnOptions = ({ user }: Cluster) => ({ ...user, cwd: "/", env: { PATH: process.env.PATH ?? "", LC_ALL: "C", TZ: "UTC" } });
 
+/** More than any process may have: what the server takes for nobody. */
+const NO_PID = String(2 ** 31 - 1);
+
 /**
- * A container starts its processes under the same numbers each time, so the number in a lock file that a killed server left may
- * be that of another process, and the server would refuse to start. What isn't called postgres isn't one.
+ * The server refuses to start where the process lives that a lock file names, and takes for it whatever is listed under its number:
+ * one that has ended and that its new parent hasn't asked for, or, for a container starts its processes under the same numbers each
+ * time, another one altogether. The file itself stays: by the rest of it the server knows
+ * whether backends of its forerunner still have its memory.
  */
-async function removeStaleLock({ data }: Cluster): Promise<void> {
+async function disownStaleLock({ data }: Cluster): Promise<void> {
   if (process.platform !== "linux") return;
   const lock = join(data, "postmaster.pid");
   try {
-    const pid = Number.parseInt(readFileSync(lock, "utf8"), 10);
-    if (existsSync(`/proc/${pid}`) && !readFileSync(`/proc/${pid}/comm`, "utf8").startsWith("postgres")) await unlink(lock);
+    const text = readFileSync(lock, "utf8");
+    const pid = Number.parseInt(text, 10);
+    if (!isServer(pid)) await writeFile(lock, text.replace(/^\d+/, NO_PID));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
   }
@@ -244,7 +251,7 @@ const STOPS = [
 export async function stopServer(cluster: Cluster): Promise<void> {
   let failure: unknown;
   for (const [mode, seconds] of STOPS) {
-    if (!existsSync(join(cluster.data, "postmaster.pid"))) return;
+    if (!(await isServerAlive(cluster))) return;
     try {
       return await run(cluster, cluster.binaries.pgCtl, ["stop", "-D", cluster.data, "-m", mode, "-w", "-t", String(seconds)]);
     } catch (error) {
@@ -258,13 +265,17 @@ export async function stopServer(cluster: Cluster): Promise<void> {
 
 async function isServerAlive(cluster: Cluster): Promise<boolean> {
   const lock = await readFile(join(cluster.data, "postmaster.pid"), "utf8").catch(() => "");
-  const pid = Number.parseInt(lock, 10);
-  if (!(pid > 0)) return false;
+  return isServer(Number.parseInt(lock, 10));
+}
+
+/** What isn't called postgres isn't one. */
+function isServer(pid: number): boolean {
+  if (!(pid > 0) || !isRunning(pid)) return false;
+  if (process.platform !== "linux") return true;
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return readFileSync(`/proc/${pid}/comm`, "utf8").startsWith("postgres");
+  } catch {
+    return false;
   }
 }
 

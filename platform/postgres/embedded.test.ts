@@ -1,10 +1,22 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmodSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { chown, cp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Client } from "pg";
-import { afterAll, afterEach, expect, test, vi } from "vitest";
+import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
 import { findBinaries, prepareBinaries } from "#platform/postgres/binaries.ts";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
 import { type EmbeddedPostgres, FolderTaken, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
@@ -152,18 +164,43 @@ test("a server that is killed is started again, and databases work on", async ()
   await database.close();
 });
 
-test("a lock file that names a process that isn't a server doesn't hinder the start", async () => {
-  const postgres = await start(shared);
-  const lock = join(postgres.dataFolder, "postmaster.pid");
-  const text = readFileSync(lock, "utf8");
-  await postgres.stop();
-  const user = serverUser();
-  const sleeper = spawn("sleep", ["60"], { ...user });
-  writeFileSync(lock, text.replace(/^\d+/, String(sleeper.pid)));
-  if (user !== undefined) await chown(lock, user.uid, user.gid);
-  const again = await start(shared);
-  expect(await ask(again, "SELECT 1 AS v")).toBe(1);
-  sleeper.kill();
+describe.runIf(process.platform === "linux")("a lock file doesn't hinder the start", () => {
+  /** A process whose child has ended and is not asked for; gives the child's number. */
+  async function parentOfAZombie(program: string): Promise<{ readonly pid: number; end(): void }> {
+    const parent = spawn("sh", ["-c", `${program} & echo $!; exec sleep 60`], { ...serverUser(), stdio: ["ignore", "pipe", "ignore"] });
+    const [line] = (await once(parent.stdout, "data")) as [Buffer];
+    const pid = Number(String(line));
+    await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/stat`, "utf8")).toContain(") Z "), WAIT);
+    return { pid, end: () => void parent.kill() };
+  }
+
+  async function startBeside(pid: number): Promise<void> {
+    const postgres = await start(shared);
+    const lock = join(postgres.dataFolder, "postmaster.pid");
+    const text = readFileSync(lock, "utf8");
+    await postgres.stop();
+    const user = serverUser();
+    writeFileSync(lock, text.replace(/^\d+/, String(pid)));
+    if (user !== undefined) await chown(lock, user.uid, user.gid);
+    const again = await start(shared);
+    expect(await ask(again, "SELECT 1 AS v")).toBe(1);
+    await again.stop();
+  }
+
+  test("where it names a process that isn't a server", async () => {
+    const sleeper = spawn("sleep", ["60"], { ...serverUser() });
+    await startBeside(sleeper.pid as number);
+    expect(sleeper.exitCode ?? sleeper.signalCode).toBeNull();
+    sleeper.kill();
+  });
+
+  test("where it names a server that has ended, and whose parent doesn't ask for it", async () => {
+    const program = join(root, "postgres");
+    symlinkSync("/bin/true", program);
+    const { pid, end } = await parentOfAZombie(program);
+    await startBeside(pid);
+    end();
+  });
 });
 
 test("a Polis whose server was taken over by another is told", async () => {

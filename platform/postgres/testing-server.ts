@@ -6,6 +6,7 @@ import type { ClientConfig } from "pg";
 import { pino } from "pino";
 import type { TestProject } from "vitest/node";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
+import { isRunning } from "#platform/postgres/is-running.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 declare module "vitest" {
@@ -35,7 +36,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 async function sweep(log: Log): Promise<void> {
   for (const name of await readdir(tmpdir())) {
     const pid = Number(FOLDER.exec(name)?.[1]);
-    if (Number.isNaN(pid) || isAlive(pid)) continue;
+    if (Number.isNaN(pid) || isRunning(pid)) continue;
     const folder = join(tmpdir(), name);
     try {
       if (existsSync(join(folder, "postgres", "postmaster.pid")))
@@ -45,14 +46,5 @@ async function sweep(log: Log): Promise<void> {
       // Another run sweeps as well, or it is another user's.
       log.debug({ err: error, folder }, "a killed run's server is left as it is");
     }
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }

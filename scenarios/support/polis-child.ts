@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { isRunning } from "#platform/postgres/is-running.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 const LINES_KEPT = 300;
@@ -64,7 +65,7 @@ export function startPolisChild(args: readonly string[], environment: Readonly<R
 export async function postmasterPid(dataFolder: string): Promise<number | undefined> {
   const text = await readFile(join(dataFolder, "postmaster.pid"), "utf8").catch(() => "");
   const pid = Number.parseInt(text, 10);
-  return Number.isNaN(pid) ? undefined : pid;
+  return Number.isNaN(pid) || !isRunning(pid) ? undefined : pid;
 }
 
 /** Ends a PostgreSQL as a crash would: what was handed to the kernel is kept, what stood in its memory is not. */
