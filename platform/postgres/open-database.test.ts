@@ -3,7 +3,7 @@ import type { ClientConfig } from "pg";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
 import { ConnectionLimit } from "#platform/postgres/connection-limit.ts";
-import type { Database, Transaction } from "#platform/postgres/database.ts";
+import type { Database, Sql, Transaction } from "#platform/postgres/database.ts";
 import { isConnectionLost, isDataError, isGivenUpWaiting, isUniqueViolation, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { testDatabase, testDatabaseConnection, testLog, testServer } from "#platform/postgres/testing.ts";
@@ -188,6 +188,16 @@ describe("a transaction", () => {
       return done;
     });
     expect(order).toEqual([0, 1, 2, 3]);
+  });
+
+  test("waits no longer for a lock than it is told to, and leaves its session as patient as it was", async () => {
+    const one = await single();
+    const patience = async (of: Sql) => (await of.query<{ lock_timeout: string }>({ text: "SHOW lock_timeout" })).rows[0]?.lock_timeout;
+    const usual = await patience(one);
+    expect(await one.transaction(patience, { lockPatienceMs: 40 })).toBe("40ms");
+    expect(await patience(one)).toBe(usual);
+    expect(await one.transaction(patience)).toBe(usual);
+    await one.close();
   });
 
   test("is run again after a deadlock, until both are done", async () => {

@@ -5,8 +5,9 @@ import { isConnectionLost, isGivenUpWaiting, OutcomeUnknown } from "#platform/po
 import type { CallError } from "#platform/rpc/call-error.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, runBatch } from "#platform/writes/batch.ts";
-import { heldByOthers } from "#platform/writes/held-rows.ts";
-import { type Work, WorkQueue } from "#platform/writes/work-queue.ts";
+import { HeldRows } from "#platform/writes/held-rows.ts";
+import { refName } from "#platform/writes/table.ts";
+import { isWanted, lockedRefs, type Work, WorkQueue } from "#platform/writes/work-queue.ts";
 
 export type BatchesOptions = {
   readonly service: string;
@@ -34,6 +35,7 @@ export class Batches {
   readonly #queue = new WorkQueue();
   readonly #sizes;
   readonly #durations;
+  readonly #heldRows;
   readonly #apart: Apart[] = [];
   #isApartBusy = false;
   #inFlight = 0;
@@ -43,7 +45,15 @@ export class Batches {
     this.#options = options;
     this.#settings = settings;
     this.#publishes = new Set(options.publishes);
-    const { service, metrics } = options;
+    const { service, metrics, database } = options;
+    this.#heldRows = new HeldRows({
+      database,
+      queue: this.#queue,
+      heldMaxMs: settings.heldMaxMs,
+      returned: () => {
+        if (this.#queue.hasReady) this.#schedule();
+      },
+    });
     this.#sizes = metrics
       .histogram("polis_batch_items", "Commands and events carried out in one transaction", ["service"], [1, 4, 16, 64, 256, 1024])
       .labels({ service });
@@ -97,12 +107,13 @@ export class Batches {
   async #share(works: readonly Work[]): Promise<ReadonlySet<Work>> {
     if (works.length === 0) return NONE;
     const guarded = works.filter(({ guards }) => guards !== undefined);
+    const isShort = guarded.length > 0 || this.#heldRows.areSome;
     let result: BatchResult;
     try {
-      result = await this.#transact(works, guarded.length > 0 ? BESIDE_CONSUMERS_MS : SHARED_MS);
+      result = await this.#transact(works, isShort ? SHARED_SHORT_MS : SHARED_MS);
     } catch (error) {
       if (!wroteNothing(error) || (guarded.length === 0 && !isGivenUpWaiting(error))) return fail(works, error);
-      if (guarded.length === 0) return this.#part(works);
+      if (guarded.length === 0) return this.#part(works, error);
       // A consumer's guards may have stopped it as well as a row. It keeps no rows: what is held may be its fence.
       for (const work of guarded) this.#carryOutApart({ works: [work], patienceMs: APART_MIN_MS, untilMs: 0 });
       return this.#share(works.filter(({ guards }) => guards === undefined));
@@ -111,20 +122,20 @@ export class Batches {
     return NONE;
   }
 
-  /** Commands that were kept waiting: those whose rows somebody holds go apart, by the row, and where that is nobody now, each by itself. */
-  async #part(works: readonly Work[]): Promise<ReadonlySet<Work>> {
-    let held: readonly (readonly Work[])[];
+  /** Commands that were kept waiting by a row that one of them names, or some of them. */
+  async #part(works: readonly Work[], error: unknown): Promise<ReadonlySet<Work>> {
+    let rest = works;
     try {
-      held = await heldByOthers(this.#options.database, works);
-    } catch (error) {
-      return fail(works, error);
+      rest = await this.#heldRows.takeFrom(works, error);
+    } catch (cause) {
+      // Else what is at fault is one of them, or a table that somebody has locked.
+      if (isConnectionLost(cause) && !isGivenUpWaiting(cause)) return fail(works, cause);
     }
+    if (rest.length < works.length) return this.#share(rest);
+    // No row is held: a key may be about to be inserted, a table may be locked.
     const untilMs = performance.now() + this.#settings.heldMaxMs;
-    const groups = held.length > 0 ? held : works.map((work) => [work]);
-    for (const group of groups) this.#carryOutApart({ works: group, patienceMs: APART_MIN_MS, untilMs });
-    const apart = new Set(groups.flat());
-    const others = await this.#share(works.filter((work) => !apart.has(work)));
-    return new Set([...apart, ...others]);
+    for (const group of byFirstRow(works)) this.#carryOutApart({ works: group, patienceMs: APART_MIN_MS, untilMs });
+    return new Set(works);
   }
 
   #carryOutApart(apart: Apart): void {
@@ -136,14 +147,15 @@ export class Batches {
   async #carryOutAllApart(): Promise<void> {
     this.#isApartBusy = true;
     for (let next = this.#apart.shift(); next !== undefined; next = this.#apart.shift()) {
-      const { patienceMs, untilMs } = next;
+      const { patienceMs, untilMs, error: before } = next;
       const works = next.works.filter(isWanted);
       try {
+        if (before !== undefined && performance.now() >= untilMs) throw before;
         if (works.length > 0) this.#tell(works, await this.#transact(works, patienceMs));
       } catch (error) {
         if (isGivenUpWaiting(error) && performance.now() < untilMs) {
           // Longer, for the server serves those who wait for a row in their order.
-          this.#apart.push({ works, patienceMs: Math.min(patienceMs * 2, APART_MAX_MS), untilMs });
+          this.#apart.push({ works, patienceMs: Math.min(patienceMs * 2, APART_MAX_MS), untilMs, error });
           this.#release(next.works.filter((work) => !works.includes(work)));
           continue;
         }
@@ -183,19 +195,16 @@ export class Batches {
   }
 }
 
-function isWanted({ givenUp, failed }: Work): boolean {
-  const reason = givenUp();
-  if (reason !== undefined) failed(reason);
-  return reason === undefined;
-}
-
 /** Surely nothing was written, and the database isn't away: whoever isn't to blame shouldn't suffer. */
 const wroteNothing = (error: unknown): boolean => isGivenUpWaiting(error) || !(isConnectionLost(error) || error instanceof OutcomeUnknown);
 
 /** How long a transaction waits for a lock, in milliseconds: between commands of processes, who have theirs for some ten of them. */
 const SHARED_MS = 500;
-/** Another member may hold a consumer's fence, somebody may drop its dead letters: commands don't wait for that. */
-const BESIDE_CONSUMERS_MS = 50;
+/**
+ * Beside consumers, for another member may hold a fence, and somebody may drop dead letters; and while somebody holds rows, of which
+ * the next command may name another.
+ */
+const SHARED_SHORT_MS = 50;
 const APART_MIN_MS = 150;
 const APART_MAX_MS = 1_200;
 
@@ -205,6 +214,8 @@ type Apart = {
   readonly patienceMs: number;
   /** By performance.now: before, it is tried again where it didn't get its locks. */
   readonly untilMs: number;
+  /** What it failed with the last time. */
+  readonly error?: unknown;
 };
 
 const NONE: ReadonlySet<Work> = new Set();
@@ -219,6 +230,15 @@ function guardsOf(works: readonly Work[]): Guards {
     first: works.flatMap(({ guards }) => guards?.first ?? []),
     last: (outcomes) => shares(works, outcomes).flatMap(([{ guards }, own]) => guards?.last(own) ?? []),
   };
+}
+
+/** By the first row that each names; who names none is by itself. */
+function byFirstRow(works: readonly Work[]): readonly (readonly Work[])[] {
+  const groups = Map.groupBy(works, (work) => {
+    const [first] = lockedRefs(work);
+    return first === undefined ? work : `${first.table.name} ${refName(first)}`;
+  });
+  return [...groups.values()];
 }
 
 /** To each work the outcomes of its own items. */

@@ -1,45 +1,134 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Database } from "#platform/postgres/database.ts";
 import { Picture } from "#platform/writes/picture.ts";
 import { type Ref, refName, type Table } from "#platform/writes/table.ts";
 import { rowsOf, type SelectLock, selectStatement } from "#platform/writes/table-statements.ts";
-import type { Work } from "#platform/writes/work-queue.ts";
+import { isWanted, lockedRefs, type Work, type WorkQueue } from "#platform/writes/work-queue.ts";
+
+const LOOK_EVERY_MS = 25;
+/** For the tables themselves, which somebody may have locked: the rows that were looked at aren't kept for longer either. */
+const LOOK_PATIENCE_MS = 50;
+
+type Held = { readonly ref: Ref<object>; works: readonly Work[]; readonly error: unknown };
 
 /**
- * The works among these that name a row which somebody outside holds just now (another process, a person's SQL), together
- * with all others that name it. Only asks, and waits for nobody.
+ * Rows that somebody outside holds (another process that is frozen, a person's SQL), with the commands that wait for them. No
+ * transaction waits: all these rows are looked at together every now and then, and whose row is free goes back into the queue.
+ * Until then the queue gives out nothing that names one.
  */
-export async function heldByOthers(database: Database, works: readonly Work[]): Promise<readonly (readonly Work[])[]> {
-  const tables = refsByTable(works);
-  const there = new Picture();
-  const free = new Picture();
-  const look = ([table, refs]: TableRefs, lock: SelectLock) => selectStatement(table, refs, lock);
-  const answers = await database.queryAll(tables.flatMap((of) => [look(of, "none"), look(of, "skip")]));
-  for (const [i, [table]] of tables.entries()) {
-    there.load(table, rowsOf(table, answers[2 * i] as never));
-    free.load(table, rowsOf(table, answers[2 * i + 1] as never));
+export class HeldRows {
+  readonly #database: Database;
+  readonly #queue: WorkQueue;
+  readonly #heldMaxMs: number;
+  /** Told when work went back into the queue. */
+  readonly #returned: () => void;
+  readonly #rows = new Map<string, Held>();
+  /** By performance.now, until when a command waits; also where it is held up more than once. */
+  readonly #untilMs = new WeakMap<Work, number>();
+  #isLooking = false;
+
+  constructor(options: {
+    readonly database: Database;
+    readonly queue: WorkQueue;
+    readonly heldMaxMs: number;
+    readonly returned: () => void;
+  }) {
+    this.#database = options.database;
+    this.#queue = options.queue;
+    this.#heldMaxMs = options.heldMaxMs;
+    this.#returned = options.returned;
   }
-  const isHeld = (ref: Ref<object>): boolean => there.row(ref) !== undefined && free.row(ref) === undefined;
-  const groups = new Map<string, Work[]>();
-  for (const work of works) {
-    const held = lockedRefs(work).find(isHeld);
-    if (held === undefined) continue;
-    const name = `${held.table.name} ${refName(held)}`;
-    const group = groups.get(name);
-    if (group === undefined) groups.set(name, [work]);
-    else group.push(work);
+
+  get areSome(): boolean {
+    return this.#rows.size > 0;
   }
-  return [...groups.values()];
+
+  /**
+   * Takes over those of the works that name a row which somebody holds just now, and returns the rest. `error` is what their
+   * batch failed with, and what they fail with in the end. Throws what the database does where it can't be asked.
+   */
+  async takeFrom(works: readonly Work[], error: unknown): Promise<readonly Work[]> {
+    const held = new Set(await this.#heldAmong(works.flatMap(lockedRefs)));
+    const rest: Work[] = [];
+    for (const work of works) {
+      const ref = lockedRefs(work).find((named) => held.has(nameOf(named)));
+      if (ref === undefined) rest.push(work);
+      else this.#keep(ref, work, error);
+    }
+    if (!this.#isLooking && this.areSome) void this.#lookUntilFree();
+    return rest;
+  }
+
+  #keep(ref: Ref<object>, work: Work, error: unknown): void {
+    if (!this.#untilMs.has(work)) this.#untilMs.set(work, performance.now() + this.#heldMaxMs);
+    const held = this.#rows.get(nameOf(ref));
+    if (held !== undefined) held.works = [...held.works, work];
+    else {
+      this.#queue.hold(ref);
+      this.#rows.set(nameOf(ref), { ref, works: [work], error });
+    }
+  }
+
+  async #lookUntilFree(): Promise<void> {
+    this.#isLooking = true;
+    while (this.areSome) {
+      await sleep(LOOK_EVERY_MS);
+      let stillHeld: ReadonlySet<string>;
+      try {
+        stillHeld = new Set(await this.#heldAmong([...this.#rows.values()].map(({ ref }) => ref)));
+      } catch (error) {
+        for (const held of [...this.#rows.values()]) this.#giveUp(held, error);
+        continue;
+      }
+      for (const [name, held] of [...this.#rows]) {
+        held.works = held.works.filter(isWanted);
+        if (!stillHeld.has(name)) this.#giveBack(held);
+        else this.#dropLate(held);
+      }
+    }
+    this.#isLooking = false;
+  }
+
+  #dropLate(held: Held): void {
+    const nowMs = performance.now();
+    const isLate = (work: Work): boolean => (this.#untilMs.get(work) ?? 0) <= nowMs;
+    for (const work of held.works.filter(isLate)) work.failed(held.error);
+    held.works = held.works.filter((work) => !isLate(work));
+    // Others may wait in the queue for the row, whose time hasn't come.
+    if (held.works.length === 0) this.#giveBack(held);
+  }
+
+  #giveBack({ ref, works }: Held): void {
+    this.#rows.delete(nameOf(ref));
+    this.#queue.free(ref, works);
+    this.#returned();
+  }
+
+  #giveUp(held: Held, error: unknown): void {
+    for (const { failed } of held.works) failed(error);
+    held.works = [];
+    this.#giveBack(held);
+  }
+
+  /** The names of those of these rows that are there and that somebody holds. */
+  async #heldAmong(refs: readonly Ref<object>[]): Promise<string[]> {
+    const tables = new Map<Table<object>, Map<string, Ref<object>>>();
+    for (const ref of refs) tables.set(ref.table, (tables.get(ref.table) ?? new Map()).set(refName(ref), ref));
+    const there = new Picture();
+    const free = new Picture();
+    await this.#database.transaction(
+      async (tx) => {
+        const look = async (picture: Picture, table: Table<object>, lock: SelectLock): Promise<void> => {
+          const named = [...(tables.get(table)?.values() ?? [])];
+          picture.load(table, rowsOf(table, await tx.query(selectStatement(table, named, lock))));
+        };
+        const looks = [...tables.keys()].flatMap((table) => [look(there, table, "none"), look(free, table, "skip")]);
+        for (const result of await Promise.allSettled(looks)) if (result.status === "rejected") throw result.reason;
+      },
+      { lockPatienceMs: LOOK_PATIENCE_MS },
+    );
+    return refs.filter((ref) => there.row(ref) !== undefined && free.row(ref) === undefined).map(nameOf);
+  }
 }
 
-type TableRefs = readonly [Table<object>, readonly Ref<object>[]];
-
-const lockedRefs = ({ items }: Work): Ref<object>[] => items.flatMap(({ named }) => named.refs.filter(({ table }) => !table.immutable));
-
-function refsByTable(works: readonly Work[]): readonly TableRefs[] {
-  const tables = new Map<Table<object>, Map<string, Ref<object>>>();
-  for (const ref of works.flatMap(lockedRefs)) {
-    const refs = tables.get(ref.table) ?? new Map<string, Ref<object>>();
-    tables.set(ref.table, refs.set(refName(ref), ref));
-  }
-  return [...tables].map(([table, refs]) => [table, [...refs.values()]]);
-}
+const nameOf = (ref: Ref<object>): string => `${ref.table.name} ${refName(ref)}`;

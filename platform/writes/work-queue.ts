@@ -15,11 +15,22 @@ export type Work = {
   readonly failed: (error: unknown) => void;
 };
 
+/** Whether it is still to be carried out; who isn't any more is told why. */
+export function isWanted({ givenUp, failed }: Work): boolean {
+  const reason = givenUp();
+  if (reason !== undefined) failed(reason);
+  return reason === undefined;
+}
+
+/** What is locked of it. Rows that never change are everybody's. */
+export const lockedRefs = ({ items }: Work): Ref<object>[] =>
+  items.flatMap(({ named }) => named.refs.filter(({ table }) => !table.immutable));
+
 /** A row that some work names: who has it, and who waits for it in the order of arrival. */
 class Row {
   readonly names: Map<string, Row>;
   readonly name: string;
-  /** Works of the batch in flight that has it. */
+  /** Works of the batch in flight that has it, and whoever holds it. */
   inFlight = 0;
   /** The work that named it last, by number. */
   namedBy = -1;
@@ -41,6 +52,11 @@ class Row {
 
   push(waiting: Waiting): void {
     this.#waiting.push(waiting);
+  }
+
+  putFirst(waiting: readonly Waiting[]): void {
+    this.#waiting = [...waiting, ...this.#waiting.slice(this.#first)];
+    this.#first = 0;
   }
 
   shift(): void {
@@ -82,13 +98,8 @@ export class WorkQueue {
   }
 
   push(work: Work): void {
-    const number = this.#arrived++;
-    const rows = this.#rowsOf(work, number);
-    const waiting: Waiting = { work, number, rows, blockedBy: 0, isQueued: false };
-    for (const row of rows) {
-      if (!row.isFree) waiting.blockedBy += 1;
-      row.push(waiting);
-    }
+    const waiting = this.#waitingOf(work);
+    for (const row of waiting.rows) this.#waitFor(row, waiting);
     if (waiting.blockedBy === 0) this.#enqueue(waiting);
   }
 
@@ -119,13 +130,45 @@ export class WorkQueue {
 
   release(taken: readonly Work[]): void {
     for (const work of taken) {
-      for (const row of this.#inFlight.get(work) ?? []) {
-        row.inFlight -= 1;
-        if (row.isFree) row.names.delete(row.name);
-        else if (row.inFlight === 0) this.#unblock(row.first);
-      }
+      for (const row of this.#inFlight.get(work) ?? []) this.#leave(row);
       this.#inFlight.delete(work);
     }
+  }
+
+  /** Gives out nothing that names this row until it is freed. */
+  hold(ref: Ref<object>): void {
+    const row = this.#row(ref);
+    row.inFlight += 1;
+    if (row.inFlight === 1 && row.first !== undefined) row.first.blockedBy += 1;
+  }
+
+  /** Frees a row that was held, and takes back work that names it, ahead of what came for it since. */
+  free(ref: Ref<object>, works: readonly Work[]): void {
+    const held = this.#row(ref);
+    const back = works.map((work) => this.#waitingOf(work));
+    for (const waiting of back) {
+      for (const row of waiting.rows) if (row !== held) this.#waitFor(row, waiting);
+      // By the row itself, or by the one before it.
+      waiting.blockedBy += 1;
+    }
+    held.putFirst(back);
+    this.#leave(held);
+  }
+
+  #waitingOf(work: Work): Waiting {
+    const number = this.#arrived++;
+    return { work, number, rows: this.#rowsOf(work, number), blockedBy: 0, isQueued: false };
+  }
+
+  #waitFor(row: Row, waiting: Waiting): void {
+    if (!row.isFree) waiting.blockedBy += 1;
+    row.push(waiting);
+  }
+
+  #leave(row: Row): void {
+    row.inFlight -= 1;
+    if (row.isFree) row.names.delete(row.name);
+    else if (row.inFlight === 0) this.#unblock(row.first);
   }
 
   #firstReady(): Waiting | undefined {
@@ -149,17 +192,14 @@ export class WorkQueue {
     this.#ready.push(waiting);
   }
 
-  /** Each row once. Rows that never change are everybody's. */
-  #rowsOf({ items }: Work, number: number): readonly Row[] {
+  /** Each row once. */
+  #rowsOf(work: Work, number: number): readonly Row[] {
     const rows: Row[] = [];
-    for (const { named } of items) {
-      for (const ref of named.refs) {
-        if (ref.table.immutable) continue;
-        const row = this.#row(ref);
-        if (row.namedBy === number) continue;
-        row.namedBy = number;
-        rows.push(row);
-      }
+    for (const ref of lockedRefs(work)) {
+      const row = this.#row(ref);
+      if (row.namedBy === number) continue;
+      row.namedBy = number;
+      rows.push(row);
     }
     return rows;
   }
