@@ -100,7 +100,8 @@ export class HeldRows {
 
   #giveBack({ ref, works }: Held): void {
     this.#rows.delete(nameOf(ref));
-    this.#queue.free(ref, works);
+    this.#queue.free(ref);
+    for (const work of works) this.#queue.push(work);
     this.#returned();
   }
 

@@ -60,6 +60,51 @@ test("all work is taken, in its order for each row, and no two batches in flight
   );
 });
 
+test("what comes back, and rows that are held for a while, keep nothing waiting for ever, and no two batches share a row", () => {
+  const names = fc.uniqueArray(fc.constantFrom("a", "b", "c", "d", "e"), { minLength: 1, maxLength: 3 });
+  const works = fc.array(names, { minLength: 1, maxLength: 30 });
+  const steps = fc.infiniteStream(fc.nat(9));
+  fc.assert(
+    fc.property(works, steps, (wanted, chooseNext) => {
+      const queue = new WorkQueue();
+      for (const [i, named] of wanted.entries()) queue.push(work(i, named, 1));
+      const done = new Set<number>();
+      const inFlight: Named[][] = [];
+      const held = new Map<string, Named[]>();
+      let parted = 0;
+      const letGo = (row: string): void => {
+        queue.free(pots.row(row) as unknown as Ref<object>);
+        for (const back of held.get(row) ?? []) queue.push(back);
+        held.delete(row);
+      };
+      while (done.size < wanted.length) {
+        const choice = chooseNext.next().value ?? 0;
+        const batch = choice < 5 ? (queue.take(4) as Named[]) : [];
+        const oldest = inFlight[0];
+        if (batch.length > 0) {
+          const others = inFlight.flat().flatMap(({ rows }) => rows);
+          for (const { rows } of batch) for (const row of rows) expect([...others, ...held.keys()]).not.toContain(row);
+          inFlight.push(batch);
+        } else if (choice < 8 && oldest !== undefined) {
+          inFlight.shift();
+          const [first] = oldest[0]?.rows ?? [];
+          const isHeld = first !== undefined && choice > 5 && parted++ < 40;
+          const waiting = isHeld ? oldest.filter(({ rows }) => rows.includes(first)) : [];
+          // Sometimes it is held once its batch has ended, and sometimes free again before.
+          if (choice === 6) queue.release(oldest);
+          if (isHeld) queue.hold(pots.row(first) as unknown as Ref<object>);
+          if (isHeld) held.set(first, waiting);
+          if (isHeld && choice === 7) letGo(first);
+          if (choice !== 6) queue.release(oldest);
+          for (const { number } of oldest) if (!waiting.some((one) => one.number === number)) done.add(number);
+        } else if (held.size > 0) letGo([...held.keys()][0] as string);
+        else if (inFlight.length === 0) expect(queue.hasReady).toBe(true);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
 test("what came first goes first, also where it had to wait", () => {
   const queue = new WorkQueue();
   queue.push(work(0, ["a"], 1));

@@ -32,8 +32,8 @@ class Row {
   readonly name: string;
   /** Works of the batch in flight that has it, and whoever holds it. */
   inFlight = 0;
-  /** The work that named it last, by number. */
-  namedBy = -1;
+  /** Of the last time that work was put in which names it. */
+  mark = -1;
   #waiting: Waiting[] = [];
   #first = 0;
 
@@ -50,13 +50,12 @@ class Row {
     return this.#waiting[this.#first];
   }
 
-  push(waiting: Waiting): void {
-    this.#waiting.push(waiting);
-  }
-
-  putFirst(waiting: readonly Waiting[]): void {
-    this.#waiting = [...waiting, ...this.#waiting.slice(this.#first)];
-    this.#first = 0;
+  /** In its place by arrival: so no two wait for each other, whatever rows they share. */
+  add(waiting: Waiting): void {
+    let at = this.#waiting.length;
+    while (at > this.#first && (this.#waiting[at - 1]?.number ?? 0) > waiting.number) at -= 1;
+    if (at === this.#waiting.length) this.#waiting.push(waiting);
+    else this.#waiting.splice(at, 0, waiting);
   }
 
   shift(): void {
@@ -90,15 +89,21 @@ export class WorkQueue {
   readonly #inFlight = new Map<Work, readonly Row[]>();
   /** By arrival, what is blocked by nothing; and what was blocked since it was put here, which is passed over. */
   readonly #ready = new TinyQueue<Waiting>([], (a, b) => a.number - b.number);
+  /** When work arrived first: what comes back has its old place. */
+  readonly #numbers = new WeakMap<Work, number>();
   #arrived = 0;
+  #mark = 0;
 
   /** Whether there is something to take. */
   get hasReady(): boolean {
     return this.#firstReady() !== undefined;
   }
 
+  /** Puts work in, or back in. */
   push(work: Work): void {
-    const waiting = this.#waitingOf(work);
+    const number = this.#numbers.get(work) ?? this.#arrived++;
+    this.#numbers.set(work, number);
+    const waiting: Waiting = { work, number, rows: this.#rowsOf(work), blockedBy: 0, isQueued: false };
     for (const row of waiting.rows) this.#waitFor(row, waiting);
     if (waiting.blockedBy === 0) this.#enqueue(waiting);
   }
@@ -142,27 +147,16 @@ export class WorkQueue {
     if (row.inFlight === 1 && row.first !== undefined) row.first.blockedBy += 1;
   }
 
-  /** Frees a row that was held, and takes back work that names it, ahead of what came for it since. */
-  free(ref: Ref<object>, works: readonly Work[]): void {
-    const held = this.#row(ref);
-    const back = works.map((work) => this.#waitingOf(work));
-    for (const waiting of back) {
-      for (const row of waiting.rows) if (row !== held) this.#waitFor(row, waiting);
-      // By the row itself, or by the one before it.
-      waiting.blockedBy += 1;
-    }
-    held.putFirst(back);
-    this.#leave(held);
-  }
-
-  #waitingOf(work: Work): Waiting {
-    const number = this.#arrived++;
-    return { work, number, rows: this.#rowsOf(work, number), blockedBy: 0, isQueued: false };
+  free(ref: Ref<object>): void {
+    this.#leave(this.#row(ref));
   }
 
   #waitFor(row: Row, waiting: Waiting): void {
-    if (!row.isFree) waiting.blockedBy += 1;
-    row.push(waiting);
+    const before = row.first;
+    row.add(waiting);
+    if (row.inFlight > 0 || row.first !== waiting) waiting.blockedBy += 1;
+    // It has come back to a place ahead of one that was blocked by nothing here.
+    else if (before !== undefined) before.blockedBy += 1;
   }
 
   #leave(row: Row): void {
@@ -193,12 +187,13 @@ export class WorkQueue {
   }
 
   /** Each row once. */
-  #rowsOf(work: Work, number: number): readonly Row[] {
+  #rowsOf(work: Work): readonly Row[] {
+    const mark = this.#mark++;
     const rows: Row[] = [];
     for (const ref of lockedRefs(work)) {
       const row = this.#row(ref);
-      if (row.namedBy === number) continue;
-      row.namedBy = number;
+      if (row.mark === mark) continue;
+      row.mark = mark;
       rows.push(row);
     }
     return rows;
