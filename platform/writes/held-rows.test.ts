@@ -30,6 +30,19 @@ async function hold(statement: Statement): Promise<() => Promise<void>> {
   };
 }
 
+/** The database, and how many transactions were begun in it. */
+function countTransactions(): { readonly counting: Database; transactions(): number } {
+  let begun = 0;
+  const counting: Database = {
+    ...database,
+    transaction(run, options) {
+      begun += 1;
+      return database.transaction(run, options);
+    },
+  };
+  return { counting, transactions: () => begun };
+}
+
 const heldRows = { text: "SELECT 1 FROM pots WHERE name LIKE 'held%' FOR UPDATE" };
 
 const putEvent: ApplyItem = {
@@ -124,6 +137,23 @@ test("a row that is held for too long fails those alone who want it, and is free
   expect(await outcomeOf(writer, { pot: "held", amount: 1n })).toBe("6");
 });
 
+test("a table that is locked meanwhile fails nobody who waits for one of its rows", async () => {
+  const { counting, transactions } = countTransactions();
+  const writer = writerOn(counting);
+  const letGo = await hold(heldRows);
+  const waiting = watch(outcomeOf(writer, { pot: "held", amount: 1n }));
+  // It waits apart by then: others go on.
+  expect(await outcomeOf(writer, { pot: "free", amount: 1n })).toBe("6");
+  const locking = hold({ text: "LOCK TABLE pots IN ACCESS EXCLUSIVE MODE" });
+  await letGo();
+  const letGoTable = await locking;
+  const before = transactions();
+  await vi.waitFor(() => expect(transactions()).toBeGreaterThan(before + 3), { timeout: 4_000 });
+  expect(waiting.result).toBeUndefined();
+  await letGoTable();
+  expect(await waiting.wanted).toBe("6");
+});
+
 test("who is past its deadline waits for no row any more", async () => {
   const writer = writerOn(database);
   const letGo = await hold(heldRows);
@@ -145,19 +175,12 @@ test("commands for a key that somebody is about to insert keep nobody else waiti
 });
 
 test("a table that somebody has locked keeps its commands waiting until it is let go", async () => {
-  let transactions = 0;
-  const counting: Database = {
-    ...database,
-    transaction(run, options) {
-      transactions += 1;
-      return database.transaction(run, options);
-    },
-  };
+  const { counting, transactions } = countTransactions();
   const writer = writerOn(counting);
   const letGo = await hold({ text: "LOCK TABLE pots IN SHARE MODE" });
   const waiting = ["free", "held", "free"].map((pot) => watch(outcomeOf(writer, { pot, amount: 1n })));
   // Together, a look at who has the rows, and each row apart.
-  await vi.waitFor(() => expect(transactions).toBeGreaterThan(4), { timeout: 4_000 });
+  await vi.waitFor(() => expect(transactions()).toBeGreaterThan(4), { timeout: 4_000 });
   expect(waiting.map(({ result }) => result)).toEqual([undefined, undefined, undefined]);
   await letGo();
   expect(await Promise.all(waiting.map(({ wanted }) => wanted))).toEqual(["6", "6", "7"]);

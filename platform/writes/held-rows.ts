@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Database } from "#platform/postgres/database.ts";
+import { isGivenUpWaiting } from "#platform/postgres/errors.ts";
 import { Picture } from "#platform/writes/picture.ts";
 import { type Ref, refName, type Table } from "#platform/writes/table.ts";
 import { rowsOf, type SelectLock, selectStatement } from "#platform/writes/table-statements.ts";
@@ -9,7 +10,7 @@ const LOOK_EVERY_MS = 25;
 /** For the tables themselves, which somebody may have locked: the rows that were looked at aren't kept for longer either. */
 const LOOK_PATIENCE_MS = 50;
 
-type Held = { readonly ref: Ref<object>; works: readonly Work[]; readonly error: unknown };
+type Held = { readonly ref: Ref<object>; works: Work[]; readonly error: unknown };
 
 /**
  * Rows that somebody outside holds (another process that is frozen, a person's SQL), with the commands that wait for them. No
@@ -62,7 +63,7 @@ export class HeldRows {
   #keep(ref: Ref<object>, work: Work, error: unknown): void {
     if (!this.#untilMs.has(work)) this.#untilMs.set(work, performance.now() + this.#heldMaxMs);
     const held = this.#rows.get(nameOf(ref));
-    if (held !== undefined) held.works = [...held.works, work];
+    if (held !== undefined) held.works.push(work);
     else {
       this.#queue.hold(ref);
       this.#rows.set(nameOf(ref), { ref, works: [work], error });
@@ -73,17 +74,18 @@ export class HeldRows {
     this.#isLooking = true;
     while (this.areSome) {
       await sleep(LOOK_EVERY_MS);
-      let stillHeld: ReadonlySet<string>;
-      try {
-        stillHeld = new Set(await this.#heldAmong([...this.#rows.values()].map(({ ref }) => ref)));
-      } catch (error) {
-        for (const held of [...this.#rows.values()]) this.#giveUp(held, error);
-        continue;
-      }
-      for (const [name, held] of [...this.#rows]) {
+      const lookedAt = [...this.#rows.values()];
+      const names = await this.#heldAmong(lookedAt.map(({ ref }) => ref)).catch((error: unknown) => {
+        // A table is locked: nothing can be said of its rows now.
+        if (isGivenUpWaiting(error)) return lookedAt.map(({ ref }) => nameOf(ref));
+        for (const held of lookedAt) for (const { failed } of held.works.splice(0)) failed(error);
+        return [];
+      });
+      const stillHeld = new Set(names);
+      for (const held of lookedAt) {
         held.works = held.works.filter(isWanted);
-        if (!stillHeld.has(name)) this.#giveBack(held);
-        else this.#dropLate(held);
+        if (stillHeld.has(nameOf(held.ref))) this.#dropLate(held);
+        else this.#giveBack(held);
       }
     }
     this.#isLooking = false;
@@ -103,12 +105,6 @@ export class HeldRows {
     this.#queue.free(ref);
     for (const work of works) this.#queue.push(work);
     this.#returned();
-  }
-
-  #giveUp(held: Held, error: unknown): void {
-    for (const { failed } of held.works) failed(error);
-    held.works = [];
-    this.#giveBack(held);
   }
 
   /** The names of those of these rows that are there and that somebody holds. */
