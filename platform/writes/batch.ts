@@ -149,7 +149,7 @@ async function load(tx: Transaction, items: readonly BatchItem[], guards: readon
 }
 
 /** Awaits all even if one fails: nothing may still be on its way when the transaction, or its savepoint, ends. Throws the first failure. */
-async function allEnded(running: readonly Promise<unknown>[]): Promise<void> {
+export async function allEnded(running: readonly Promise<unknown>[]): Promise<void> {
   for (const result of await Promise.allSettled(running)) if (result.status === "rejected") throw result.reason;
 }
 

@@ -6,7 +6,7 @@ import type { CallError } from "#platform/rpc/call-error.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, runBatch } from "#platform/writes/batch.ts";
 import { HeldRows } from "#platform/writes/held-rows.ts";
-import { refName } from "#platform/writes/table.ts";
+import { fullRefName } from "#platform/writes/table.ts";
 import { isWanted, lockedRefs, type Work, WorkQueue } from "#platform/writes/work-queue.ts";
 
 export type BatchesOptions = {
@@ -50,9 +50,7 @@ export class Batches {
       database,
       queue: this.#queue,
       heldMaxMs: settings.heldMaxMs,
-      returned: () => {
-        if (this.#queue.hasReady) this.#schedule();
-      },
+      returned: () => this.#schedule(),
     });
     this.#sizes = metrics
       .histogram("polis_batch_items", "Commands and events carried out in one transaction", ["service"], [1, 4, 16, 64, 256, 1024])
@@ -75,7 +73,7 @@ export class Batches {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#inFlight >= this.#settings.inFlightMax) return;
+    if (this.#scheduled || this.#inFlight >= this.#settings.inFlightMax || !this.#queue.hasReady) return;
     this.#scheduled = true;
     // After what has arrived in this turn of the event loop: all of it shares the batch.
     setImmediate(() => {
@@ -88,7 +86,7 @@ export class Batches {
     const taken = this.#queue.take(this.#settings.batchMax);
     if (taken.length === 0) return;
     this.#inFlight += 1;
-    if (this.#queue.hasReady) this.#schedule();
+    this.#schedule();
     // Dropped before its batch, never after: what is in a batch is carried out and answered.
     const kept = await this.#share(taken.filter(isWanted));
     this.#inFlight -= 1;
@@ -97,7 +95,7 @@ export class Batches {
 
   #release(works: readonly Work[]): void {
     this.#queue.release(works);
-    if (this.#queue.hasReady) this.#schedule();
+    this.#schedule();
   }
 
   /**
@@ -156,7 +154,8 @@ export class Batches {
         if (isGivenUpWaiting(error) && performance.now() < untilMs) {
           // Longer, for the server serves those who wait for a row in their order.
           this.#apart.push({ works, patienceMs: Math.min(patienceMs * 2, APART_MAX_MS), untilMs, error });
-          this.#release(next.works.filter((work) => !works.includes(work)));
+          const goOn = new Set(works);
+          this.#release(next.works.filter((work) => !goOn.has(work)));
           continue;
         }
         fail(works, error);
@@ -236,7 +235,7 @@ function guardsOf(works: readonly Work[]): Guards {
 function byFirstRow(works: readonly Work[]): readonly (readonly Work[])[] {
   const groups = Map.groupBy(works, (work) => {
     const [first] = lockedRefs(work);
-    return first === undefined ? work : `${first.table.name} ${refName(first)}`;
+    return first === undefined ? work : fullRefName(first);
   });
   return [...groups.values()];
 }

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Database } from "#platform/postgres/database.ts";
 import { isGivenUpWaiting } from "#platform/postgres/errors.ts";
+import { allEnded } from "#platform/writes/batch.ts";
 import { Picture } from "#platform/writes/picture.ts";
-import { type Ref, refName, type Table } from "#platform/writes/table.ts";
+import { fullRefName, type Ref, refName, type Table } from "#platform/writes/table.ts";
 import { rowsOf, type SelectLock, selectStatement } from "#platform/writes/table-statements.ts";
 import { isWanted, lockedRefs, type Work, type WorkQueue } from "#platform/writes/work-queue.ts";
 
@@ -52,7 +53,7 @@ export class HeldRows {
     const held = new Set(await this.#heldAmong(works.flatMap(lockedRefs)));
     const rest: Work[] = [];
     for (const work of works) {
-      const ref = lockedRefs(work).find((named) => held.has(nameOf(named)));
+      const ref = lockedRefs(work).find((named) => held.has(fullRefName(named)));
       if (ref === undefined) rest.push(work);
       else this.#keep(ref, work, error);
     }
@@ -62,11 +63,11 @@ export class HeldRows {
 
   #keep(ref: Ref<object>, work: Work, error: unknown): void {
     if (!this.#untilMs.has(work)) this.#untilMs.set(work, performance.now() + this.#heldMaxMs);
-    const held = this.#rows.get(nameOf(ref));
+    const held = this.#rows.get(fullRefName(ref));
     if (held !== undefined) held.works.push(work);
     else {
       this.#queue.hold(ref);
-      this.#rows.set(nameOf(ref), { ref, works: [work], error });
+      this.#rows.set(fullRefName(ref), { ref, works: [work], error });
     }
   }
 
@@ -77,14 +78,14 @@ export class HeldRows {
       const lookedAt = [...this.#rows.values()];
       const names = await this.#heldAmong(lookedAt.map(({ ref }) => ref)).catch((error: unknown) => {
         // A table is locked: nothing can be said of its rows now.
-        if (isGivenUpWaiting(error)) return lookedAt.map(({ ref }) => nameOf(ref));
+        if (isGivenUpWaiting(error)) return lookedAt.map(({ ref }) => fullRefName(ref));
         for (const held of lookedAt) for (const { failed } of held.works.splice(0)) failed(error);
         return [];
       });
       const stillHeld = new Set(names);
       for (const held of lookedAt) {
         held.works = held.works.filter(isWanted);
-        if (stillHeld.has(nameOf(held.ref))) this.#dropLate(held);
+        if (stillHeld.has(fullRefName(held.ref))) this.#dropLate(held);
         else this.#giveBack(held);
       }
     }
@@ -101,7 +102,7 @@ export class HeldRows {
   }
 
   #giveBack({ ref, works }: Held): void {
-    this.#rows.delete(nameOf(ref));
+    this.#rows.delete(fullRefName(ref));
     this.#queue.free(ref);
     for (const work of works) this.#queue.push(work);
     this.#returned();
@@ -120,12 +121,10 @@ export class HeldRows {
           picture.load(table, rowsOf(table, await tx.query(selectStatement(table, named, lock))));
         };
         const looks = [...tables.keys()].flatMap((table) => [look(there, table, "none"), look(free, table, "skip")]);
-        for (const result of await Promise.allSettled(looks)) if (result.status === "rejected") throw result.reason;
+        await allEnded(looks);
       },
       { lockPatienceMs: LOOK_PATIENCE_MS },
     );
-    return refs.filter((ref) => there.row(ref) !== undefined && free.row(ref) === undefined).map(nameOf);
+    return refs.filter((ref) => there.row(ref) !== undefined && free.row(ref) === undefined).map(fullRefName);
   }
 }
-
-const nameOf = (ref: Ref<object>): string => `${ref.table.name} ${refName(ref)}`;

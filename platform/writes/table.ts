@@ -22,6 +22,9 @@ export class Ref<R extends object> {
 /** What a ref is told apart by from others of its table. No text of PostgreSQL holds the separator. */
 export const refName = ({ by, value }: Ref<object>): string => (by === KEY ? value : `${by}${SEPARATOR}${value}`);
 
+/** The same among the refs of all tables. */
+export const fullRefName = (ref: Ref<object>): string => `${ref.table.name} ${refName(ref)}`;
+
 /** A unique index: a row can be named by its fields, none of which may be null then. */
 export type Unique<R extends object> = {
   readonly fields: readonly (keyof R & string)[];

@@ -23,8 +23,11 @@ export function isWanted({ givenUp, failed }: Work): boolean {
 }
 
 /** What is locked of it. Rows that never change are everybody's. */
-export const lockedRefs = ({ items }: Work): Ref<object>[] =>
-  items.flatMap(({ named }) => named.refs.filter(({ table }) => !table.immutable));
+export function lockedRefs({ items }: Work): readonly Ref<object>[] {
+  const refs: Ref<object>[] = [];
+  for (const { named } of items) for (const ref of named.refs) if (!ref.table.immutable) refs.push(ref);
+  return refs;
+}
 
 /** A row that some work names: who has it, and who waits for it in the order of arrival. */
 class Row {
