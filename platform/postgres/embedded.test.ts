@@ -15,6 +15,7 @@ import {
 import { chown, cp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import type { Readable, Writable } from "node:stream";
 import { Client } from "pg";
 import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
 import { findBinaries, prepareBinaries } from "#platform/postgres/binaries.ts";
@@ -167,9 +168,15 @@ test("a server that is killed is started again, and databases work on", async ()
 describe.runIf(process.platform === "linux")("a lock file doesn't hinder the start", () => {
   /** A process whose child has ended and is not asked for; gives the child's number. */
   async function parentOfAZombie(program: string): Promise<{ readonly pid: number; end(): void }> {
-    const parent = spawn("sh", ["-c", `${program} & echo $!; exec sleep 60`], { ...serverUser(), stdio: ["ignore", "pipe", "ignore"] });
-    const [line] = (await once(parent.stdout, "data")) as [Buffer];
+    const parent = spawn("sh", ["-c", `${program} <&3 & echo $!; exec sleep 60`], {
+      ...serverUser(),
+      stdio: ["ignore", "pipe", "ignore", "pipe"],
+    });
+    const [line] = (await once(parent.stdout as Readable, "data")) as [Buffer];
     const pid = Number(String(line));
+    // A shell would ask for its child, and sleep doesn't: the child ends once that is its parent.
+    await vi.waitFor(() => expect(readFileSync(`/proc/${parent.pid}/comm`, "utf8")).toBe("sleep\n"), WAIT);
+    (parent.stdio[3] as Writable).end();
     await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/stat`, "utf8")).toContain(") Z "), WAIT);
     return { pid, end: () => void parent.kill() };
   }
@@ -196,7 +203,7 @@ describe.runIf(process.platform === "linux")("a lock file doesn't hinder the sta
 
   test("where it names a server that has ended, and whose parent doesn't ask for it", async () => {
     const program = join(root, "postgres");
-    symlinkSync("/bin/true", program);
+    symlinkSync("/bin/cat", program);
     const { pid, end } = await parentOfAZombie(program);
     await startBeside(pid);
     end();
