@@ -40,6 +40,7 @@ export type ConsumerGroup = {
 /** A partition in this process's hands, with what it knows of its parked events. */
 export type PartitionWork = {
   readonly assignment: Assignment;
+  /** Known once `exclusive` runs something. */
   readonly fence: Fence;
   /** Keys that have parked events; at least those, since others may remove some, and nobody else adds any. */
   readonly parked: Set<string>;
@@ -71,24 +72,26 @@ export function makeEntry(fetched: EventRecord, handler: EventHandler): Entry {
 
 /** Takes up a partition: shuts out whoever held it before, then learns what is parked. */
 export function makePartitionWork({ id, database }: ConsumerGroup, assignment: Assignment): PartitionWork {
-  const { topic, partition, generation } = assignment;
-  const fence = { groupId: id, topic, partition, generation };
+  const { topic, partition } = assignment;
+  let fence: Fence | undefined;
   const parked = new Set<string>();
-  let opened = false;
   let last: Promise<unknown> = Promise.resolve();
   return {
     assignment,
-    fence,
+    get fence() {
+      if (fence === undefined) throw new Error(`nobody has shut out the former holder of ${topic}/${partition}`);
+      return fence;
+    },
     parked,
     aside: undefined,
     exclusive(run) {
       const result = last
         .catch(() => undefined)
         .then(async () => {
-          if (!opened) {
-            await raiseFence(database, fence);
-            for (const key of await parkedKeys(database, fence)) parked.add(key);
-            opened = true;
+          if (fence === undefined) {
+            const raised = await raiseFence(database, { groupId: id, topic, partition }, assignment.confirm);
+            for (const key of await parkedKeys(database, raised)) parked.add(key);
+            fence = raised;
           }
           return run();
         });

@@ -65,15 +65,15 @@ describe("a step of draining what is parked", async () => {
 
   beforeEach(async () => {
     await database.query({ text: "TRUNCATE effects, inbox, fences, dead_letters" });
-    const assignment = { group: group.name, topic: "t", partition: 0, generation: 1n, signal: new AbortController().signal };
-    work = makePartitionWork(group, assignment);
+    const { signal } = new AbortController();
+    work = makePartitionWork(group, { group: group.name, topic: "t", partition: 0, confirm: async () => {}, signal });
     away.clear();
   });
 
   async function park(state: ParkedState, records: readonly EventRecord[]): Promise<void> {
     await database.query(
       parkEvents(
-        work.fence,
+        { groupId: group.id, topic: "t", partition: 0 },
         records.map((record) => ({ record, state, tries: 0, afterMs: 0, cause: undefined })),
       ),
     );

@@ -43,8 +43,8 @@ export type Assignment = {
   readonly group: string;
   readonly topic: string;
   readonly partition: number;
-  /** Higher with each member that holds the partition: what shuts out one that was frozen. */
-  readonly generation: bigint;
+  /** Resolves where the log takes this member for the partition's holder after the call; throws FencedError where another is. */
+  readonly confirm: () => Promise<void>;
   readonly signal: AbortSignal;
 };
 

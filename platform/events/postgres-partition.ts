@@ -56,8 +56,9 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
   const { logger, timings } = around;
   const bell = makeBell();
   const ending = new AbortController();
-  const { topic, partition, generation } = holding;
-  const assignment: Assignment = { group: options.group, topic, partition, generation, signal: ending.signal };
+  const { topic, partition } = holding;
+  const confirm = (): Promise<void> => confirmLease(around.database, holding);
+  const assignment: Assignment = { group: options.group, topic, partition, confirm, signal: ending.signal };
   const maxRecords = options.maxRecords ?? DEFAULT_RECORDS_A_BATCH;
   const offers = new Offers();
   let position = holding.position;
@@ -105,6 +106,15 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
     isEnding: () => ending.signal.aborted,
     ended: run(),
   };
+}
+
+/** Throws FencedError where the lease is another's by now. */
+async function confirmLease(database: Database, { groupId, partitionId, member, generation, topic, partition }: Holding): Promise<void> {
+  const { rowCount } = await database.query({
+    text: "SELECT FROM leases WHERE group_id = $1 AND partition_id = $2 AND member = $3 AND generation = $4",
+    values: [groupId, partitionId, member, generation],
+  });
+  if (rowCount !== 1) throw new FencedError(`the lease on ${topic}/${partition} is another's`);
 }
 
 /** The records from `position` on, as long as the lease is held: joined to it, so that a crash of the server ends it. */

@@ -1,6 +1,6 @@
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch, encodeRecordBatch } from "#platform/events/record-batch.ts";
-import type { Fence } from "#platform/inbox/fence.ts";
+import type { FencedPlace } from "#platform/inbox/fence.ts";
 import { inboxId } from "#platform/inbox/inbox.ts";
 import type { Sql, Statement } from "#platform/postgres/database.ts";
 
@@ -22,7 +22,7 @@ export type Parking = {
 };
 
 /** Parks events in this order; one that is parked already stays as it is. */
-export const parkEvents = ({ groupId, topic, partition }: Fence, parked: readonly Parking[]): Statement => ({
+export const parkEvents = ({ groupId, topic, partition }: FencedPlace, parked: readonly Parking[]): Statement => ({
   name: "park",
   text: `INSERT INTO dead_letters (group_id, topic, partition, key, event_id, state, tries, next_try_at, cause, record)
          SELECT $1, $2, $3, u.key, u.event_id, u.state, u.tries, clock_timestamp() + u.after_ms * interval '1 ms', u.cause, u.record
@@ -64,7 +64,7 @@ export const lockParkedRows = (ids: readonly bigint[]): Statement => ({
 });
 
 /** The keys of the partition that have rows. */
-export async function parkedKeys(sql: Sql, { groupId, topic, partition }: Fence): Promise<Set<string>> {
+export async function parkedKeys(sql: Sql, { groupId, topic, partition }: FencedPlace): Promise<Set<string>> {
   const { rows } = await sql.query<{ key: string }>({
     text: "SELECT DISTINCT key FROM dead_letters WHERE group_id = $1 AND topic = $2 AND partition = $3",
     values: [groupId, topic, partition],
@@ -73,7 +73,7 @@ export async function parkedKeys(sql: Sql, { groupId, topic, partition }: Fence)
 }
 
 /** Those of `keys` that have rows. */
-export async function keysWithRows(sql: Sql, { groupId, topic, partition }: Fence, keys: readonly string[]): Promise<Set<string>> {
+export async function keysWithRows(sql: Sql, { groupId, topic, partition }: FencedPlace, keys: readonly string[]): Promise<Set<string>> {
   const { rows } = await sql.query<{ key: string }>({
     name: "parked keys",
     text: `SELECT k.key FROM unnest($4::text[]) AS k (key) WHERE EXISTS (
@@ -87,7 +87,7 @@ export async function keysWithRows(sql: Sql, { groupId, topic, partition }: Fenc
  * Has what is first of its key tried at once if it waited behind something: sent with whatever may have taken away what was
  * before it, or have parked it behind nothing. So only `retrying` has to be looked for.
  */
-export const promoteFirst = ({ groupId, topic, partition }: Omit<Fence, "generation">, keys: readonly string[]): Statement => ({
+export const promoteFirst = ({ groupId, topic, partition }: FencedPlace, keys: readonly string[]): Statement => ({
   name: "promote parked",
   text: `UPDATE dead_letters d SET state = 'retrying', next_try_at = clock_timestamp()
          FROM unnest($4::text[]) AS k (key), LATERAL (
@@ -110,7 +110,7 @@ export type ParkedHead = { readonly id: bigint; readonly key: string; readonly t
 const HEADS_A_STEP = 256;
 
 /** First rows whose time has come, the longest due first; and whether there are others that are to be tried. */
-export async function dueHeads(sql: Sql, { groupId, topic, partition }: Fence): Promise<{ due: ParkedHead[]; retrying: boolean }> {
+export async function dueHeads(sql: Sql, { groupId, topic, partition }: FencedPlace): Promise<{ due: ParkedHead[]; retrying: boolean }> {
   const { rows } = await sql.query<Omit<ParkedHead, "record"> & { record: Buffer | null }>({
     name: "due heads",
     text: `SELECT id, key, tries, CASE WHEN next_try_at <= now() THEN record END AS record FROM dead_letters
@@ -124,7 +124,7 @@ export async function dueHeads(sql: Sql, { groupId, topic, partition }: Fence): 
 }
 
 /** The state of a key's first row; undefined where it has none. */
-export async function headState(sql: Sql, { groupId, topic, partition }: Fence, key: string): Promise<ParkedState | undefined> {
+export async function headState(sql: Sql, { groupId, topic, partition }: FencedPlace, key: string): Promise<ParkedState | undefined> {
   const { rows } = await sql.query<{ state: ParkedState }>({
     text: "SELECT state FROM dead_letters WHERE group_id = $1 AND topic = $2 AND partition = $3 AND key = $4 ORDER BY id LIMIT 1",
     values: [groupId, topic, partition, key],
