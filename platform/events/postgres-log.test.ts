@@ -118,46 +118,6 @@ describe("the log in PostgreSQL", async () => {
     expect((await stored()).flat()).toEqual(["after"]);
   });
 
-  test("hands a large append over in batches of a bound, each once and in order", async () => {
-    const batches: FetchedBatch[] = [];
-    const sent = Array.from({ length: 3_000 }, (_, n) => event(keys[0] as string, String(n)));
-    await log.publish(sent);
-    await log.subscribe({ group: "g", topics: ["t"], handle: async (batch) => void batches.push(batch) });
-    await until(() =>
-      expect(batches.flatMap((batch) => batch.records.map((record) => record.eventId))).toEqual(sent.map((record) => record.eventId)),
-    );
-    for (const batch of batches) expect(batch.records.length).toBeLessThanOrEqual(1024);
-  });
-
-  test("brings a batch again until it is handled, and goes on from there after a restart", async () => {
-    const seen: string[] = [];
-    let failing = 3;
-    const handle = async ({ records }: FetchedBatch): Promise<void> => {
-      seen.push(...records.map((record) => record.eventId));
-      if (failing-- > 0) throw new Error("not now");
-    };
-    await log.publish([event("k", "a")]);
-    await log.subscribe({ group: "g", topics: ["t"], handle });
-    await until(() => expect(seen).toEqual(["a", "a", "a", "a"]));
-    await log.close();
-    const next = open();
-    await next.subscribe({ group: "g", topics: ["t"], handle });
-    await next.publish([event("k", "b")]);
-    await until(() => expect(seen).toEqual(["a", "a", "a", "a", "b"]));
-    await until(async () => expect((await next.lag()).map((lag) => Number(lag.events))).toEqual([0, 0, 0, 0]));
-  });
-
-  test("hears of what another process appended", async () => {
-    const seen: string[] = [];
-    await log.subscribe({
-      group: "g",
-      topics: ["t"],
-      handle: async ({ records }) => void seen.push(...records.map((record) => record.eventId)),
-    });
-    await open().publish([event("k", "a")]);
-    await until(() => expect(seen).toEqual(["a"]));
-  });
-
   /** A view of the database that counts what is read of the log. */
   const counting = (): { on: Database; fetches: () => number } => {
     let fetches = 0;
@@ -371,16 +331,5 @@ describe("the log in PostgreSQL", async () => {
     await until(async () => {
       await dropGroup(database, "g");
     });
-  });
-
-  test("knows what each group has still before it", async () => {
-    await log.publish([event("k", "a"), event("k", "b")]);
-    const hold = Promise.withResolvers<void>();
-    await log.subscribe({ group: "g", topics: ["t"], handle: () => hold.promise });
-    expect((await log.lag()).filter((lag) => lag.events > 0n)).toEqual([
-      { group: "g", topic: "t", partition: partitionOf("k", 4), events: 2n },
-    ]);
-    hold.resolve();
-    await until(async () => expect((await log.lag()).every((lag) => lag.events === 0n)).toBe(true));
   });
 });

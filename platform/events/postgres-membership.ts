@@ -1,4 +1,5 @@
 import type { SubscribeOptions, Subscription } from "#platform/events/event-log.ts";
+import { lagGauge } from "#platform/events/lag-gauge.ts";
 import type { Appended } from "#platform/events/offers.ts";
 import { murmur2 } from "#platform/events/partition.ts";
 import {
@@ -239,9 +240,6 @@ export class Membership {
       }
   }
 }
-
-const lagGauge = (metrics: Metrics) =>
-  metrics.gauge("polis_consumer_lag_events", "Events that a group has still before it", ["group", "topic", "partition"]);
 
 const labels = (group: Group, { topic, partition }: Holding) => ({ group: group.options.group, topic, partition: String(partition) });
 

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import type { RunningConsumer } from "#platform/events/consumer.ts";
 import { type Consumer, consumer, on } from "#platform/events/define-consumer.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -11,6 +12,7 @@ import {
   createEffects,
   effects,
   effectsByKey,
+  logEngines,
   logMigrations,
   orderCreated,
   serviceMigrations,
@@ -152,97 +154,101 @@ describe("of two members", async () => {
   });
 });
 
-test("every event has its effect once and in the order of its key, whatever fails, repeats, restarts or is replayed", async () => {
-  const logDatabase = await testDatabase({ migrations: logMigrations, maxConnections: 8 });
-  const database = await testDatabase({ migrations: serviceMigrations, maxConnections: 8 });
-  await createEffects(database);
-  const step = fc.oneof(
-    {
-      weight: 6,
-      arbitrary: fc.record({
-        do: fc.constant("publish" as const),
-        keys: fc.array(fc.nat({ max: 5 }), { minLength: 1, maxLength: 12 }),
-        repeat: fc.boolean(),
-      }),
-    },
-    { weight: 1, arbitrary: fc.record({ do: fc.constant("restart" as const) }) },
-    { weight: 1, arbitrary: fc.record({ do: fc.constant("join" as const) }) },
-    { weight: 1, arbitrary: fc.record({ do: fc.constant("replay" as const) }) },
-  );
-  const scenario = fc.record({
-    steps: fc.array(step, { minLength: 10, maxLength: 40 }),
-    faults: fc.array(fc.nat({ max: 99 }), { minLength: 30, maxLength: 30 }),
-    prepares: fc.boolean(),
-    name: fc.uuid(),
-  });
-  const seed = Number(process.env.TEST_SEED ?? 20261121);
-  await fc.assert(
-    fc.asyncProperty(scenario, async ({ steps, faults, prepares, name }) => {
-      await database.query({ text: "TRUNCATE effects, inbox, fences, dead_letters" });
-      await logDatabase.query({ text: "TRUNCATE topics, partitions, log, groups, positions, members, leases" });
-      let calls = 0;
-      let healed = false;
-      const trouble = (): number => (healed ? 99 : (faults[calls++ % faults.length] ?? 99));
-      const handler: Consumer = consumer(
-        on(OrderCreatedSchema, {
-          ...(prepares
-            ? {
-                prepare: async () => {
-                  const dice = trouble();
-                  if (dice < 10) throw new CallError("UNAVAILABLE", "unavailable", "away");
-                  if (dice < 20) throw new Error("a fault while preparing");
-                },
-              }
-            : {}),
-          write(tx, { orderId, description }, { id }) {
-            if (trouble() < 15) throw new Error("a fault while writing");
-            tx.insert(effects, { id, key: orderId, value: description });
-          },
-        }),
+for (const engine of await logEngines())
+  test.skipIf(engine.isAway)(
+    `the log ${engine.name}: every event has its effect once and in the order of its key, whatever fails, repeats, restarts or is replayed`,
+    { timeout: 240_000 },
+    async () => {
+      const database = await testDatabase({ migrations: serviceMigrations, maxConnections: 8 });
+      await createEffects(database);
+      const step = fc.oneof(
+        {
+          weight: 6,
+          arbitrary: fc.record({
+            do: fc.constant("publish" as const),
+            keys: fc.array(fc.nat({ max: 5 }), { minLength: 1, maxLength: 12 }),
+            repeat: fc.boolean(),
+          }),
+        },
+        { weight: 1, arbitrary: fc.record({ do: fc.constant("restart" as const) }) },
+        { weight: 1, arbitrary: fc.record({ do: fc.constant("join" as const) }) },
+        { weight: 1, arbitrary: fc.record({ do: fc.constant("replay" as const) }) },
       );
-      const publisher = testEventLog(logDatabase);
-      await publisher.ensureTopics(topicsOf([OrderCreatedSchema]));
-      const members: { log: PostgresLog; running: RunningConsumer }[] = [];
-      const join = async (): Promise<void> => {
-        const log = testEventLog(logDatabase);
-        members.push({ log, running: await startTestConsumer({ database, log, consumer: handler }) });
-      };
-      const leave = async (): Promise<void> => {
-        const member = members.shift();
-        await member?.running.stop();
-        await member?.log.close();
-      };
-      const expected = new Map<string, string[]>();
-      const sent: EventRecord[] = [];
-      try {
-        await join();
-        for (const [n, act] of steps.entries()) {
-          if (act.do === "publish") {
-            const fresh = act.keys.map((number, i) => {
-              const key = derivedUuid(name, String(number));
-              const value = `${n}.${i}`;
-              expected.set(key, [...(expected.get(key) ?? []), value]);
-              return orderCreated(key, value);
-            });
-            sent.push(...fresh);
-            await publisher.publish(act.repeat ? [...fresh, sent[n % sent.length] as EventRecord] : fresh);
-          } else if (act.do === "join" && members.length < 3) await join();
-          else if (act.do === "restart") {
-            await leave();
+      const scenario = fc.record({
+        steps: fc.array(step, { minLength: 10, maxLength: 40 }),
+        faults: fc.array(fc.nat({ max: 99 }), { minLength: 30, maxLength: 30 }),
+        prepares: fc.boolean(),
+        name: fc.uuid(),
+      });
+      const seed = Number(process.env.TEST_SEED ?? 20261121);
+      await fc.assert(
+        fc.asyncProperty(scenario, async ({ steps, faults, prepares, name }) => {
+          await database.query({ text: "TRUNCATE effects, inbox, fences, dead_letters" });
+          await engine.reset();
+          let calls = 0;
+          let healed = false;
+          const trouble = (): number => (healed ? 99 : (faults[calls++ % faults.length] ?? 99));
+          const handler: Consumer = consumer(
+            on(OrderCreatedSchema, {
+              ...(prepares
+                ? {
+                    prepare: async () => {
+                      const dice = trouble();
+                      if (dice < 10) throw new CallError("UNAVAILABLE", "unavailable", "away");
+                      if (dice < 20) throw new Error("a fault while preparing");
+                    },
+                  }
+                : {}),
+              write(tx, { orderId, description }, { id }) {
+                if (trouble() < 15) throw new Error("a fault while writing");
+                tx.insert(effects, { id, key: orderId, value: description });
+              },
+            }),
+          );
+          const publisher = engine.open();
+          await publisher.ensureTopics(topicsOf([OrderCreatedSchema]));
+          const members: { log: EventLog; running: RunningConsumer }[] = [];
+          const join = async (): Promise<void> => {
+            const log = engine.open();
+            members.push({ log, running: await startTestConsumer({ database, log, consumer: handler }) });
+          };
+          const leave = async (): Promise<void> => {
+            const member = members.shift();
+            await member?.running.stop();
+            await member?.log.close();
+          };
+          const expected = new Map<string, string[]>();
+          const sent: EventRecord[] = [];
+          try {
             await join();
-          } else await replayDeadLetters(database, { group: "test.on-test" });
-        }
-        healed = true;
-        await until(async () => {
-          await replayDeadLetters(database, { group: "test.on-test" });
-          expect(await effectsByKey(database)).toEqual(expected);
-          expect(await listDeadLetters(database)).toEqual([]);
-        });
-      } finally {
-        while (members.length > 0) await leave();
-        await publisher.close();
-      }
-    }),
-    { numRuns: Number(process.env.TEST_RUNS ?? 8), seed, endOnFailure: true },
+            for (const [n, act] of steps.entries()) {
+              if (act.do === "publish") {
+                const fresh = act.keys.map((number, i) => {
+                  const key = derivedUuid(name, String(number));
+                  const value = `${n}.${i}`;
+                  expected.set(key, [...(expected.get(key) ?? []), value]);
+                  return orderCreated(key, value);
+                });
+                sent.push(...fresh);
+                await publisher.publish(act.repeat ? [...fresh, sent[n % sent.length] as EventRecord] : fresh);
+              } else if (act.do === "join" && members.length < 3) await join();
+              else if (act.do === "restart") {
+                await leave();
+                await join();
+              } else await replayDeadLetters(database, { group: "test.on-test" });
+            }
+            healed = true;
+            await until(async () => {
+              await replayDeadLetters(database, { group: "test.on-test" });
+              expect(await effectsByKey(database)).toEqual(expected);
+              expect(await listDeadLetters(database)).toEqual([]);
+            });
+          } finally {
+            while (members.length > 0) await leave();
+            await publisher.close();
+          }
+        }),
+        { numRuns: Number(process.env.TEST_RUNS ?? 8), seed, endOnFailure: true },
+      );
+    },
   );
-}, 120_000);

@@ -6,12 +6,13 @@ import { type RunningConsumer, startConsumer } from "#platform/events/consumer.t
 import { type Consumer, groupName } from "#platform/events/define-consumer.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { newEvent } from "#platform/events/event-types.ts";
+import { openKafkaLog } from "#platform/events/kafka-log.ts";
 import { openPostgresLog, type PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { testLog } from "#platform/postgres/testing.ts";
+import { testDatabase, testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { passingTracer } from "#platform/telemetry/tracing.ts";
 import { text, uuid } from "#platform/writes/columns.ts";
@@ -41,6 +42,46 @@ export const testTimings: EventTimings = {
 /** One process's view of the log. */
 export const testEventLog = (database: Database, timings: EventTimings = testTimings, metrics: Metrics = new Metrics()): PostgresLog =>
   openPostgresLog({ database, logger: testLog, metrics, timings });
+
+/** An engine of the event log, for tests that hold on each of them. */
+export type LogEngine = {
+  readonly name: string;
+  /** Where the tests can't run: the engine isn't there. In CI it is. */
+  readonly isAway: boolean;
+  /** The log as one process sees it. */
+  open(): EventLog;
+  /** Opens an empty log from now on. */
+  reset(): Promise<void>;
+};
+
+/** PostgreSQL on a database of its own, and Kafka where KAFKA_URL says where (`.ci/engines up kafka`). */
+export async function logEngines(): Promise<readonly LogEngine[]> {
+  const database = await testDatabase({ migrations: logMigrations, maxConnections: 10 });
+  const url = process.env.KAFKA_URL;
+  let prefix = `test.${uuidv7()}.`;
+  return [
+    {
+      name: "in PostgreSQL",
+      isAway: false,
+      open: () => testEventLog(database),
+      reset: async () => void (await database.query({ text: "TRUNCATE topics, partitions, log, groups, positions, members, leases" })),
+    },
+    {
+      name: `in Kafka${url === undefined ? " (skipped without KAFKA_URL)" : ""}`,
+      isAway: url === undefined,
+      open: () =>
+        openKafkaLog({
+          connection: { brokers: [new URL(url as string).host], prefix },
+          logger: testLog,
+          metrics: new Metrics(),
+          timings: testTimings,
+        }),
+      reset: async () => {
+        prefix = `test.${uuidv7()}.`;
+      },
+    },
+  ];
+}
 
 export type Effect = { readonly id: string; readonly key: string; readonly value: string };
 

@@ -1,0 +1,51 @@
+import type { BaseOptions, SASLOptions } from "@platformatic/kafka";
+
+/** How a Kafka cluster is reached, and what is ours in it. */
+export type KafkaConnection = {
+  /** In front of the names of our topics and groups there, so that several deployments can share a cluster; may be empty. */
+  readonly prefix: string;
+  /** `host:port`, some of the cluster's brokers. */
+  readonly brokers: readonly string[];
+  /** Undefined where the connection isn't encrypted. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+  readonly sasl?:
+    | { readonly mechanism: "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512"; readonly username: string; readonly password: string }
+    | undefined;
+};
+
+/**
+ * What all clients of the library are made with: few tries of its own, and short ones. What goes on for longer is the work of
+ * those who call, who know when to give up.
+ */
+export const clientOptions = ({ brokers, tls, sasl }: Omit<KafkaConnection, "prefix">): BaseOptions => ({
+  clientId: "polis",
+  bootstrapBrokers: [...brokers],
+  connectTimeout: 3_000,
+  requestTimeout: 10_000,
+  timeout: 10_000,
+  retries: 2,
+  retryDelay: 100,
+  ...(tls === undefined ? {} : { tls: { ...tls } }),
+  ...(sasl === undefined ? {} : { sasl: { ...sasl } satisfies SASLOptions }),
+});
+
+/** The protocol's name of what went wrong (`TOPIC_ALREADY_EXISTS`), however deep it lies in the error. */
+export function hasProtocolError(error: unknown, name: string): boolean {
+  if (!(error instanceof Error)) return false;
+  if ("apiId" in error && error.apiId === name) return true;
+  const inner = error instanceof AggregateError ? error.errors : [];
+  return [...inner, error.cause].some((each) => hasProtocolError(each, name));
+}
+
+/** Kafka didn't say no: it couldn't be reached, or was busy with itself. Refused credentials are a no. */
+export function isAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error ? error.code : undefined;
+  if (code === "PLT_KFK_AUTHENTICATION") return false;
+  const inner = error instanceof AggregateError ? error.errors : [];
+  if ([...inner, error.cause].some((each) => each instanceof Error && "code" in each && each.code === "PLT_KFK_AUTHENTICATION"))
+    return false;
+  if (code === "PLT_KFK_NETWORK" || code === "PLT_KFK_TIMEOUT") return true;
+  if ("canRetry" in error && error.canRetry === true) return true;
+  return [...inner, error.cause].some(isAway);
+}

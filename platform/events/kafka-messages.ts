@@ -1,0 +1,84 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import type { KafkaRecord, MessageToProduce } from "@platformatic/kafka";
+import { EnvelopeSchema } from "#contracts/polis/options/v1/envelope_pb.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { unframe } from "#platform/schemas/wire-format.ts";
+
+/*
+ * An event as a message of Kafka: the key is the event's key, the value its Protobuf message (behind the registry's header,
+ * where there is one), and what the platform knows of it stands in headers, so that a reader needn't decode what it skips.
+ */
+
+const HEADERS = {
+  eventId: Buffer.from("event-id"),
+  type: Buffer.from("event-type"),
+  occurredAt: Buffer.from("occurred-at"),
+  traceparent: Buffer.from("traceparent"),
+  actor: Buffer.from("actor"),
+  causationId: Buffer.from("causation-id"),
+};
+
+/** The message of a record for a partition of a topic; `header` goes in front of its payload. */
+export function toMessage(
+  record: EventRecord,
+  { topic, partition, header }: { readonly topic: string; readonly partition: number; readonly header: Uint8Array | undefined },
+): MessageToProduce {
+  const headers = new Map([
+    [HEADERS.eventId, Buffer.from(record.eventId)],
+    [HEADERS.type, Buffer.from(record.type)],
+    [HEADERS.occurredAt, Buffer.from(String(record.occurredAtMs))],
+    [HEADERS.traceparent, Buffer.from(record.traceparent)],
+    [HEADERS.actor, Buffer.from(record.actor)],
+    [HEADERS.causationId, Buffer.from(record.causationId)],
+  ]);
+  const value = header === undefined ? asBuffer(record.payload) : Buffer.concat([header, record.payload]);
+  return { topic, partition, key: Buffer.from(record.key), value, headers };
+}
+
+/** About how many bytes a message takes in a batch. */
+export const messageBytes = ({ key, payload, traceparent, actor, causationId, type }: EventRecord): number =>
+  payload.length + key.length * 3 + traceparent.length + actor.length + causationId.length + type.length + 160;
+
+/**
+ * The record of a message. One without our headers, as another publisher writes it, is known by the first fields of its payload,
+ * which all events share; what can't be read keeps its bytes, and the reader judges it. A message without a value is a record
+ * without a payload.
+ */
+export function toRecord(topic: string, partition: number, offset: bigint, message: KafkaRecord): EventRecord {
+  const headers = new Map(message.headers.map(([name, value]) => [name?.toString() ?? "", value?.toString() ?? ""]));
+  const payload = payloadOf(message.value ?? Buffer.alloc(0));
+  const told = headers.has("event-id") && headers.has("event-type") ? undefined : envelope(payload);
+  const occurredAtMs = Number(headers.get("occurred-at") ?? Number.NaN);
+  return {
+    topic,
+    key: message.key?.toString() ?? "",
+    // Without any id it is known by its place, which it keeps when it comes again.
+    eventId: headers.get("event-id") ?? (told?.eventId || `${topic}/${partition}/${offset}`),
+    type: headers.get("event-type") ?? told?.eventType ?? "",
+    occurredAtMs: Number.isSafeInteger(occurredAtMs) ? occurredAtMs : told?.occurredAt === undefined ? 0 : timestampMs(told.occurredAt),
+    traceparent: headers.get("traceparent") ?? "",
+    actor: headers.get("actor") ?? "",
+    causationId: headers.get("causation-id") ?? "",
+    payload,
+  };
+}
+
+function payloadOf(value: Buffer): Buffer {
+  try {
+    return unframe(value).payload;
+  } catch {
+    return value;
+  }
+}
+
+function envelope(payload: Buffer) {
+  try {
+    return fromBinary(EnvelopeSchema, payload);
+  } catch {
+    return undefined;
+  }
+}
+
+const asBuffer = (bytes: Uint8Array): Buffer =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -1,0 +1,79 @@
+import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
+import type { Topic } from "#platform/events/event-log.ts";
+import { clientOptions, hasProtocolError, isAway, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+
+/** The topics that this process needs, in a cluster that may be away when it starts. */
+export type KafkaTopics = {
+  /**
+   * Makes topics that aren't there, and sets their retention. Throws where one is there with another number of partitions, or the
+   * cluster refuses. While it is away this resolves: `partitionsOf` makes up for it.
+   */
+  ensure(topics: readonly Topic[]): Promise<void>;
+  /** The number of partitions of a topic; undefined for one that nobody ensured. Throws while the cluster doesn't have it. */
+  partitionsOf(topic: string): Promise<number | undefined>;
+  /** Somebody has ensured it. */
+  isWanted(topic: string): boolean;
+  /** The number of partitions where it is known at once. */
+  knownPartitionsOf(topic: string): number | undefined;
+  close(): Promise<void>;
+};
+
+export type KafkaTopicsOptions = {
+  readonly connection: KafkaConnection;
+  /** Copies of each partition; the cluster's own default unless given. */
+  readonly replicas: number | undefined;
+  readonly logger: Log;
+};
+
+export function kafkaTopics({ connection, replicas, logger }: KafkaTopicsOptions): KafkaTopics {
+  const admin = new Admin(clientOptions(connection));
+  const wanted = new Map<string, Topic>();
+  const made = new Set<string>();
+
+  const make = async ({ name: plain, partitions, retentionMs }: Topic): Promise<void> => {
+    const name = `${connection.prefix}${plain}`;
+    const retention = { name: "retention.ms", value: String(retentionMs) };
+    try {
+      await admin.createTopics({ topics: [{ topic: name, partitions, replicas: replicas ?? -1 }], configs: [retention] });
+    } catch (error) {
+      if (!hasProtocolError(error, "TOPIC_ALREADY_EXISTS")) throw error;
+    }
+    const found = (await admin.metadata({ topics: [name], forceUpdate: true })).topics.get(name)?.partitionsCount;
+    // More partitions would put a key's later events elsewhere than its earlier ones, and so break their order.
+    if (found !== partitions) throw new Error(`topic ${name} has ${found} partitions in Kafka and ${partitions} in the contract`);
+    await setRetention(admin, name, retention.value);
+    made.add(plain);
+  };
+
+  return {
+    async ensure(topics) {
+      for (const topic of topics) wanted.set(topic.name, topic);
+      for (const topic of topics)
+        try {
+          if (!made.has(topic.name)) await make(topic);
+        } catch (error) {
+          if (!isAway(error)) throw error;
+          logger.warn({ err: error, topic: topic.name }, "Kafka is away; its topics are made when it is back");
+          return;
+        }
+    },
+    async partitionsOf(name) {
+      const topic = wanted.get(name);
+      if (topic !== undefined && !made.has(name)) await make(topic);
+      return topic?.partitions;
+    },
+    isWanted: (name) => wanted.has(name),
+    knownPartitionsOf: (name) => (made.has(name) ? wanted.get(name)?.partitions : undefined),
+    close: () => admin.close(),
+  };
+}
+
+/** Only where it differs: not everybody who may read topics may change them. */
+async function setRetention(admin: Admin, topic: string, value: string): Promise<void> {
+  const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic };
+  const [described] = await admin.describeConfigs({ resources: [{ ...resource, configurationKeys: ["retention.ms"] }] });
+  if (described?.configs.find(({ name }) => name === "retention.ms")?.value === value) return;
+  const set = { name: "retention.ms", configOperation: IncrementalAlterConfigOperationTypes.SET, value };
+  await admin.incrementalAlterConfigs({ resources: [{ ...resource, configs: [set] }] });
+}
