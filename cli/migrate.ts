@@ -1,6 +1,6 @@
 import { openDatabases } from "#platform/process/databases.ts";
+import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
-import { eventMigrations } from "#platform/process/start-process.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { chooseServices } from "./choose-services.ts";
 import { defineCommand, noPositionals } from "./command.ts";

@@ -7,7 +7,7 @@ import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { testLog } from "#platform/postgres/testing.ts";
 import { urlOf } from "./support/postgres-url.ts";
 import { settled } from "./support/settled.ts";
-import { startTestPolis } from "./support/test-polis.ts";
+import { kafkaOfTests, startTestPolis } from "./support/test-polis.ts";
 import { until } from "./support/until.ts";
 
 // A server of its own, to be stopped. Named so that the next run ends what a killed one left.
@@ -21,7 +21,7 @@ afterAll(async () => {
 
 test("with the database away everything is answered as to be tried again, and goes on when it is back", { timeout: 60_000 }, async () => {
   const polis = await startTestPolis(
-    { urls: {}, query: async () => [] },
+    { urls: {}, eventLog: kafkaOfTests(), query: async () => [] },
     { environment: { POSTGRES_URL: urlOf(postgres.connection("postgres")) }, timings: { longestPauseMs: 500 } },
   );
   const rest = polis.rest(randomUUID());

@@ -1,58 +1,44 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { openPostgresLog } from "#platform/events/postgres-log.ts";
+import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
-import { decodeRecordBatch } from "#platform/events/record-batch.ts";
-import { defaultEventTimings } from "#platform/events/timings.ts";
-import { openDatabase } from "#platform/postgres/open-database.ts";
-import { testLog } from "#platform/postgres/testing.ts";
-import { Metrics } from "#platform/telemetry/metrics.ts";
+import { orderPayments } from "../systems/order-payments.ts";
 import { settled } from "./support/settled.ts";
-import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { reachTestLog, startTestPolis, testDatabases } from "./support/test-polis.ts";
 import { until } from "./support/until.ts";
 
 const databases = await testDatabases();
 /** Other members are noticed by their heartbeats, so these are quick. */
 const timings = { heartbeatMs: 100, memberLeaseMs: 1_000 };
 
-/** What the log holds of a topic, in no order. */
-async function logged(topic: string): Promise<EventRecord[]> {
-  const rows = await databases.query<{ records: Buffer }>(
-    "events",
-    "SELECT records FROM log JOIN partitions p ON p.id = partition_id WHERE topic = $1",
-    [topic],
-  );
-  return rows.flatMap(({ records }) => decodeRecordBatch(records));
-}
+const { log, groups } = await reachTestLog(databases, timings);
+await log.ensureTopics(topicsOf(orderPayments.services.flatMap(({ publishes }) => publishes)));
+/** Everything that the log got, in no order. */
+const heard: EventRecord[] = [];
+await log.subscribe({
+  group: "test.hears",
+  topics: ["orders.events", "payments.events"],
+  handle: async ({ records }) => void heard.push(...records),
+});
 
-async function publish(records: readonly EventRecord[]): Promise<void> {
-  const metrics = new Metrics();
-  const database = await openDatabase({ connection: { connectionString: databases.urls.events }, name: "events", log: testLog, metrics });
-  const log = openPostgresLog({ database, logger: testLog, metrics, timings: defaultEventTimings });
-  await log.publish(records);
-  await log.close();
-  await database.close();
-}
+const logged = (topic: string): EventRecord[] => heard.filter((record) => record.topic === topic);
 
-/** Every group has handled all that the log holds. */
+/** Every group has handled all that the log holds, and nothing is on its way there. */
 const caughtUp = () =>
   until("the end of the log", async () => {
-    const behind = await databases.query(
-      "events",
-      "SELECT FROM positions o JOIN partitions p ON p.id = o.partition_id WHERE o.position <> p.next_offset",
-    );
-    const outboxes = await Promise.all(["payments", "orders"].map((service) => databases.query(service, "SELECT FROM outbox")));
-    return behind.length === 0 && outboxes.every((rows) => rows.length === 0);
+    const isRead = async (): Promise<boolean> => (await log.lag()).every(({ events }) => events === 0n);
+    const outboxes = () => Promise.all(["payments", "orders"].map((service) => databases.query(service, "SELECT FROM outbox")));
+    return (await isRead()) && (await outboxes()).every((rows) => rows.length === 0) && (await isRead());
   });
 
 /** Everything that customers and the books could see the difference by. */
 async function effects() {
-  const [accounts, postings, charges, orders, settlements, dead] = await Promise.all([
+  const settlements = logged("payments.events");
+  const [accounts, postings, charges, orders, dead] = await Promise.all([
     databases.query("accounts", "SELECT id, balance FROM accounts ORDER BY id"),
     databases.query("accounts", "SELECT * FROM postings ORDER BY id"),
     databases.query("payments", "SELECT * FROM charges ORDER BY order_id"),
     databases.query("orders", "SELECT * FROM orders ORDER BY id"),
-    logged("payments.events"),
     Promise.all(["payments", "orders"].map((service) => databases.query(service, "SELECT * FROM dead_letters"))),
   ]);
   return { accounts, postings, charges, orders, settlements: settlements.map(({ eventId }) => eventId).sort(), dead: dead.flat() };
@@ -66,8 +52,8 @@ test("OrderCreated that comes five times, at once and again later, is charged on
   const account = (await rest.openAccount()).body;
   const { status, body: order } = await rest.createOrder({ amount: 400 });
   expect(status).toBe(201);
-  const created = await until("the order's event", async () => (await logged("orders.events"))[0]);
-  await publish([created, created, created, created]);
+  const created = await until("the order's event", async () => logged("orders.events")[0]);
+  await log.publish([created, created, created, created]);
   const withPayments = await startTestPolis(databases, {
     services: ["payments", "gateway"],
     environment: {
@@ -83,15 +69,15 @@ test("OrderCreated that comes five times, at once and again later, is charged on
 
   // Money comes in: what was decided stays decided, whoever says it again.
   expect((await withPayments.rest(userId).topUp(account.id, 1_000, "money")).status).toBe(201);
-  await publish([created]);
+  await log.publish([created]);
   await caughtUp();
   expect((await rest.order(order.id)).body.status).toBe("CANCELED");
 
   const paid = (await rest.createOrder({ amount: 400 })).body;
   await settled(rest, paid.id);
-  const again = (await logged("orders.events")).find(({ key }) => key === paid.id);
+  const again = logged("orders.events").find(({ key }) => key === paid.id);
   if (again === undefined) throw new Error("the order's event is not in the log");
-  for (let time = 0; time < 4; time++) await publish([again]);
+  for (let time = 0; time < 4; time++) await log.publish([again]);
   await caughtUp();
   expect(await effects()).toMatchObject({
     accounts: [{ balance: "600" }],
@@ -117,7 +103,8 @@ test("replayed from the start of the log with the inboxes emptied, nothing happe
   expect(seen.charges.length).toBeGreaterThanOrEqual(12);
 
   for (const service of ["payments", "orders"]) await databases.query(service, "DELETE FROM inbox");
-  await databases.query("events", "UPDATE positions SET position = 0");
+  for (const { group } of await groups.list())
+    if (group !== "test.hears") await until(`${group} is dropped`, async () => groups.drop(group).then(() => true));
   const after = await startTestPolis(databases, { timings });
   await caughtUp();
   const [handled] = await databases.query<{ count: string }>(

@@ -1,4 +1,18 @@
-import { addresses, choice, folder, host, port, ratio, secretText, text, url } from "./setting-types.ts";
+import {
+  addresses,
+  choice,
+  file,
+  folder,
+  host,
+  kafkaUrl,
+  namePrefix,
+  port,
+  ratio,
+  secretText,
+  text,
+  url,
+  wholeNumber,
+} from "./setting-types.ts";
 import { type SettingsOf, setting } from "./settings.ts";
 
 /** Where a service answers gRPC unless said: on a host of its name, as orchestrators have it. */
@@ -6,6 +20,94 @@ const PEER_PORT = 50_051;
 
 /** The setting by which a service has a database of its own. */
 export const ownDatabaseSetting = (service: string): string => `POSTGRES_URL_${service.toUpperCase()}`;
+
+/** Kafka, where it is the event log. */
+const kafkaSettings = {
+  url: setting({
+    name: "KAFKA_URL",
+    type: kafkaUrl,
+    default: undefined,
+    text: "Kafka as the event log; without it, tables in PostgreSQL",
+  }),
+  mechanism: setting({
+    name: "KAFKA_SASL_MECHANISM",
+    type: choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    default: "SCRAM-SHA-512",
+    needs: "KAFKA_URL",
+    text: "how the user of KAFKA_URL is authenticated",
+  }),
+  caFile: setting({
+    name: "KAFKA_CA_FILE",
+    type: file,
+    default: undefined,
+    needs: "KAFKA_URL",
+    text: "PEM file of the authorities that sign the brokers' certificates; without it, those that Node knows",
+  }),
+  certFile: setting({
+    name: "KAFKA_CERT_FILE",
+    type: file,
+    default: undefined,
+    needs: "KAFKA_KEY_FILE",
+    text: "PEM file of our own certificate, where brokers ask for one",
+  }),
+  keyFile: setting({
+    name: "KAFKA_KEY_FILE",
+    type: file,
+    default: undefined,
+    needs: "KAFKA_CERT_FILE",
+    text: "PEM file of its key",
+  }),
+  prefix: setting({
+    name: "KAFKA_PREFIX",
+    type: namePrefix,
+    default: undefined,
+    needs: "KAFKA_URL",
+    text: "stands in front of the names of topics and groups, so that deployments can share a cluster",
+  }),
+  replicas: setting({
+    name: "KAFKA_REPLICAS",
+    type: wholeNumber(1, 99),
+    default: undefined,
+    needs: "KAFKA_URL",
+    text: "copies of each partition of topics that are made; without it, as many as the cluster makes by default",
+  }),
+};
+
+/** OpenTelemetry reads these itself; they stand here to be seen, and to be refused where it would go on with something else. */
+const otelSettings = {
+  endpoint: setting({
+    name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    type: url("http", "https"),
+    default: undefined,
+    text: "collector of traces (OTLP over HTTP); without it, none are sent",
+  }),
+  tracesEndpoint: setting({
+    name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    type: url("http", "https"),
+    default: undefined,
+    text: "the same, as the whole URL for traces",
+  }),
+  headers: setting({ name: "OTEL_EXPORTER_OTLP_HEADERS", type: secretText(1), default: undefined, text: "headers for the collector" }),
+  serviceName: setting({ name: "OTEL_SERVICE_NAME", type: text, default: undefined, text: "name of this process in traces" }),
+  resource: setting({
+    name: "OTEL_RESOURCE_ATTRIBUTES",
+    type: text,
+    default: undefined,
+    text: "more attributes of this process in traces",
+  }),
+  sampler: setting({
+    name: "OTEL_TRACES_SAMPLER",
+    type: choice("always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"),
+    default: "parentbased_always_on",
+    text: "which traces are kept",
+  }),
+  samplerArgument: setting({
+    name: "OTEL_TRACES_SAMPLER_ARG",
+    type: ratio,
+    default: undefined,
+    text: "which part of all traces a sampler keeps that goes by their ids",
+  }),
+};
 
 /** The settings of a process that may host, or call, these services: what each variable means stands in its text. */
 export const platformSettings = (services: readonly string[]) => ({
@@ -61,6 +163,7 @@ export const platformSettings = (services: readonly string[]) => ({
       text: `where ${service} answers gRPC when this process doesn't host it`,
     }),
   ),
+  kafka: kafkaSettings,
   logLevel: setting({
     name: "LOG_LEVEL",
     type: choice("trace", "debug", "info", "warn", "error", "fatal", "silent"),
@@ -73,54 +176,13 @@ export const platformSettings = (services: readonly string[]) => ({
     default: "auto",
     text: "auto: for a reader on a terminal, JSON elsewhere",
   }),
-  // OpenTelemetry reads these itself; they stand here to be seen, and to be refused where it would go on with something else.
-  otel: {
-    endpoint: setting({
-      name: "OTEL_EXPORTER_OTLP_ENDPOINT",
-      type: url("http", "https"),
-      default: undefined,
-      text: "collector of traces (OTLP over HTTP); without it, none are sent",
-    }),
-    tracesEndpoint: setting({
-      name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-      type: url("http", "https"),
-      default: undefined,
-      text: "the same, as the whole URL for traces",
-    }),
-    headers: setting({ name: "OTEL_EXPORTER_OTLP_HEADERS", type: secretText(1), default: undefined, text: "headers for the collector" }),
-    serviceName: setting({ name: "OTEL_SERVICE_NAME", type: text, default: undefined, text: "name of this process in traces" }),
-    resource: setting({
-      name: "OTEL_RESOURCE_ATTRIBUTES",
-      type: text,
-      default: undefined,
-      text: "more attributes of this process in traces",
-    }),
-    sampler: setting({
-      name: "OTEL_TRACES_SAMPLER",
-      type: choice(
-        "always_on",
-        "always_off",
-        "traceidratio",
-        "parentbased_always_on",
-        "parentbased_always_off",
-        "parentbased_traceidratio",
-      ),
-      default: "parentbased_always_on",
-      text: "which traces are kept",
-    }),
-    samplerArgument: setting({
-      name: "OTEL_TRACES_SAMPLER_ARG",
-      type: ratio,
-      default: undefined,
-      text: "which part of all traces a sampler keeps that goes by their ids",
-    }),
-  },
+  otel: otelSettings,
 });
 
 export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
 
 /** Variables that begin so are ours: one that no setting has is reported. */
-export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_"];
+export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "KAFKA_"];
 
 const ofEach = <S>(services: readonly string[], make: (service: string) => S): Record<string, S> =>
   Object.fromEntries(services.map((service) => [service, make(service)]));

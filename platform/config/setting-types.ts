@@ -33,11 +33,15 @@ export const host: SettingType<string> = {
   show: String,
 };
 
-export const folder: SettingType<string> = {
-  must: "the path of a folder",
+const path = (must: string): SettingType<string> => ({
+  must,
   parse: (value) => (value.includes("\0") ? undefined : value),
   show: String,
-};
+});
+
+export const folder = path("the path of a folder");
+/** What is in it is read by whoever needs it. */
+export const file = path("the path of a file");
 
 /** A secret of at least `lengthMin` characters, never shown. */
 export const secretText = (lengthMin: number): SettingType<string> => ({
@@ -59,6 +63,51 @@ export const url = (...schemes: readonly string[]): SettingType<string> => ({
   parse: (value) => (URL.canParse(value) && schemes.includes(new URL(value).protocol.slice(0, -1)) ? value : undefined),
   show: maskUrlPassword,
 });
+
+/** A Kafka cluster as its URL says it. */
+export type KafkaUrl = {
+  readonly brokers: readonly string[];
+  /** The connection is encrypted. */
+  readonly tls: boolean;
+  readonly user: { readonly name: string; readonly password: string } | undefined;
+};
+
+/** `kafka://[user:password@]host:port[,host:port…]`, or `kafkas://…` for TLS; user and password percent-encoded where need be. */
+export const kafkaUrl: SettingType<KafkaUrl> = {
+  must: "kafka://host:port, or several with commas between; kafkas:// for TLS, user:password@ in front of the hosts",
+  parse(value) {
+    const found = /^(kafkas?):\/\/(?:([^\s:@/]+):([^\s@/]+)@)?([^\s@/]+)\/?$/.exec(value);
+    const brokers = addresses.parse(found?.[4] ?? "");
+    if (found === null || brokers === undefined) return undefined;
+    const [name, password] = [found[2], found[3]].map((part) => part && decoded(part));
+    const user = name === undefined || password === undefined ? undefined : { name, password };
+    return found[2] !== undefined && user === undefined ? undefined : { brokers, tls: found[1] === "kafkas", user };
+  },
+  show: ({ brokers, tls, user }) =>
+    `kafka${tls ? "s" : ""}://${user === undefined ? "" : `${encodeURIComponent(user.name)}:${MASK}@`}${brokers.join(",")}`,
+};
+
+function decoded(part: string): string | undefined {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A whole number within bounds, both included. */
+export const wholeNumber = (min: number, max: number): SettingType<number> => ({
+  must: `a whole number from ${min} to ${max}`,
+  parse: (value) => (/^\d{1,9}$/.test(value) && Number(value) >= min && Number(value) <= max ? Number(value) : undefined),
+  show: String,
+});
+
+/** Letters, digits, `.`, `_` and `-`, as names in Kafka have them. */
+export const namePrefix: SettingType<string> = {
+  must: "of letters, digits, ., _ and -, at most 100",
+  parse: (value) => (/^[A-Za-z0-9._-]{1,100}$/.test(value) ? value : undefined),
+  show: String,
+};
 
 /** `host:port,host:port`; an IPv6 address stands in brackets. */
 export const addresses: SettingType<readonly string[]> = {

@@ -63,6 +63,23 @@ export type Subscription = {
 
 export type Lag = { readonly group: string; readonly topic: string; readonly partition: number; readonly events: bigint };
 
+/** A group as somebody sees it who doesn't run it. */
+export type GroupStatus = {
+  readonly group: string;
+  /** Events that it has still before it, in all its partitions. */
+  readonly lag: bigint;
+  /** Processes that run it now. */
+  readonly members: number;
+};
+
+/** The groups of the log. */
+export type Groups = {
+  /** All of them, by name. */
+  list(): Promise<GroupStatus[]>;
+  /** Forgets a group for good. Throws while a member of it is alive, and where there is none of the name. */
+  drop(group: string): Promise<void>;
+};
+
 /** The log will never take this record. */
 export class RecordRefusedError extends Error {
   override readonly name = "RecordRefusedError";

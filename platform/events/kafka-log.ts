@@ -1,7 +1,7 @@
-import { Admin, ListOffsetTimestamps } from "@platformatic/kafka";
-import type { EventLog, Lag } from "#platform/events/event-log.ts";
-import { clientOptions, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
+import type { KafkaConnection } from "#platform/events/kafka-client.ts";
 import { KafkaGroup } from "#platform/events/kafka-group.ts";
+import { kafkaLag } from "#platform/events/kafka-groups.ts";
 import { kafkaPublisher } from "#platform/events/kafka-publisher.ts";
 import { kafkaTopics } from "#platform/events/kafka-topics.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
@@ -42,51 +42,10 @@ export function openKafkaLog({ connection, replicas, headerOf, logger, metrics, 
         },
       };
     },
-    lag: () => readLag(connection),
+    lag: () => kafkaLag(connection),
     async close() {
       await Promise.all([...groups.values()].map((group) => group.stop()));
       await Promise.all([publisher.close(), topics.close()]);
     },
   };
 }
-
-/** The lag of every group of ours that has a position in the cluster. */
-async function readLag(connection: KafkaConnection): Promise<Lag[]> {
-  const admin = new Admin(clientOptions(connection));
-  const { prefix } = connection;
-  const plain = (name: string): string => name.slice(prefix.length);
-  try {
-    const groups = [...(await admin.listGroups()).keys()].filter((group) => group.startsWith(prefix));
-    if (groups.length === 0) return [];
-    const positions = (await admin.listConsumerGroupOffsets({ groups })).flatMap(({ groupId: group, topics }) =>
-      topics.flatMap(({ name: topic, partitions }) =>
-        partitions
-          .filter((each) => each.committedOffset >= 0n)
-          .map((each) => ({ group, topic, partition: each.partitionIndex, at: each.committedOffset })),
-      ),
-    );
-    const byTopic = Map.groupBy(positions, ({ topic }) => topic);
-    const ends = await admin.listOffsets({
-      topics: [...byTopic].map(([name, of]) => ({
-        name,
-        partitions: [...new Set(of.map(({ partition }) => partition))].map((partitionIndex) => ({
-          partitionIndex,
-          timestamp: ListOffsetTimestamps.LATEST,
-        })),
-      })),
-    });
-    const endOf = new Map(
-      ends.flatMap(({ name, partitions }) => partitions.map((each) => [`${each.partitionIndex} ${name}`, each.offset] as const)),
-    );
-    return positions
-      .map(({ group, topic, partition, at }) => {
-        const ahead = (endOf.get(`${partition} ${topic}`) ?? at) - at;
-        return { group: plain(group), topic: plain(topic), partition, events: ahead > 0n ? ahead : 0n };
-      })
-      .sort((a, b) => compare(a.group, b.group) || compare(a.topic, b.topic) || a.partition - b.partition);
-  } finally {
-    await admin.close();
-  }
-}
-
-const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));

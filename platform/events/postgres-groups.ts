@@ -1,4 +1,5 @@
 import { noSuchGroup } from "#platform/events/define-consumer.ts";
+import type { GroupStatus, Groups } from "#platform/events/event-log.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 
 /*
@@ -6,18 +7,14 @@ import type { Database, Transaction } from "#platform/postgres/database.ts";
  * another name, holds back pruning for ever.
  */
 
-export type GroupStatus = {
-  readonly group: string;
-  /** Events that it has still before it, in all its partitions. */
-  readonly lag: bigint;
-  /** Processes that run it now. */
-  readonly members: number;
-};
+export const postgresGroups = (database: Database): Groups => ({
+  list: () => listGroups(database),
+  drop: (group) => dropGroup(database, group),
+});
 
 const MEMBERS = "(SELECT count(*)::int FROM members m WHERE g.id = ANY(m.groups) AND m.alive_until > clock_timestamp()) AS members";
 
-/** All groups, by name. */
-export async function listGroups(database: Database): Promise<GroupStatus[]> {
+async function listGroups(database: Database): Promise<GroupStatus[]> {
   const { rows } = await database.query<GroupStatus>({
     text: `SELECT g.name AS "group", ${MEMBERS},
              coalesce((SELECT sum(greatest(p.next_offset - o.position, 0)) FROM positions o JOIN partitions p ON p.id = o.partition_id
@@ -27,8 +24,7 @@ export async function listGroups(database: Database): Promise<GroupStatus[]> {
   return rows;
 }
 
-/** Forgets a group, which then no longer holds back pruning. Throws while a member of it is alive, and where there is none of the name. */
-export async function dropGroup(database: Database, group: string): Promise<void> {
+async function dropGroup(database: Database, group: string): Promise<void> {
   await database.transaction(async (tx) => {
     const { rows } = await tx.query<{ id: number; members: number }>({
       text: `SELECT id, ${MEMBERS} FROM groups g WHERE name = $1 FOR UPDATE`,

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { FencedError, type FetchedBatch, RecordRefusedError } from "#platform/events/event-log.ts";
 import { partitionOf } from "#platform/events/partition.ts";
-import { dropGroup, listGroups } from "#platform/events/postgres-groups.ts";
+import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
@@ -304,6 +304,8 @@ describe("the log in PostgreSQL", async () => {
     await until(() => expect(seen).toEqual(["a", "b", "b", "c", "a", "d"]));
   });
 
+  const groups = postgresGroups(database);
+
   test("prunes what is past its retention and behind every group, and nothing else", async () => {
     await log.ensureTopics([{ ...topic, retentionMs: 1 }]);
     await log.publish([event("k", "a"), event("k", "b")]);
@@ -318,18 +320,18 @@ describe("the log in PostgreSQL", async () => {
     await until(() => expect(seen).toEqual(["a", "b"]));
     await until(async () => expect((await log.lag()).filter((lag) => lag.group === "g" && lag.events > 0n)).toEqual([]));
     expect(await log.prune()).toBe(0);
-    expect(await listGroups(database)).toEqual([
+    expect(await groups.list()).toEqual([
       { group: "g", lag: 0n, members: 1 },
       { group: "gone", lag: 2n, members: 0 },
     ]);
-    await expect(dropGroup(database, "g")).rejects.toThrow("is being run");
-    await dropGroup(database, "gone");
+    await expect(groups.drop("g")).rejects.toThrow("is being run");
+    await groups.drop("gone");
     expect(await log.prune()).toBe(1);
     await log.publish([event("k", "c")]);
     await until(() => expect(seen).toEqual(["a", "b", "c"]));
     await subscription.stop();
     await until(async () => {
-      await dropGroup(database, "g");
+      await groups.drop("g");
     });
   });
 });

@@ -14,6 +14,8 @@ import type { Metrics } from "#platform/telemetry/metrics.ts";
 export type Databases = {
   /** Opens a service's database, which is made and migrated where need be. */
   open(service: string, sets: readonly MigrationSet[]): Promise<Database>;
+  /** Throws, naming the setting, where the server can't be reached. */
+  reach(): Promise<void>;
   /** A session of one's own, around a pooler. */
   connectDirectly(): Promise<Client>;
   /** How the server is reached, for a person. */
@@ -38,6 +40,11 @@ export async function openDatabases(options: {
     settings.postgresUrl === undefined ? await embedded(settings, log, options.onLost) : outside("POSTGRES_URL", settings.postgresUrl);
   const direct = settings.postgresDirectUrl === undefined ? server : outside("POSTGRES_DIRECT_URL", settings.postgresDirectUrl);
   const limit = new ConnectionLimit(PROCESS_CONNECTIONS_MAX);
+  const connectDirectly = async (): Promise<Client> => {
+    const client = new Client(direct.connection("postgres"));
+    await client.connect();
+    return client;
+  };
   return {
     description: server.description,
     async open(service, sets) {
@@ -50,11 +57,8 @@ export async function openDatabases(options: {
       const through = own ?? server;
       return through.reach(() => openDatabase({ connection: through.connection(name), name, limit, log, metrics }));
     },
-    async connectDirectly() {
-      const client = new Client(direct.connection("postgres"));
-      await client.connect();
-      return client;
-    },
+    reach: () => direct.reach(async () => (await connectDirectly()).end()),
+    connectDirectly,
     stop: server.stop,
   };
 }

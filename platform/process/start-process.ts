@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import type { DescMessage, DescService } from "@bufbuild/protobuf";
 import type { Caller } from "#platform/access/caller.ts";
 import { type CallerTokens, callerTokens } from "#platform/access/caller-token.ts";
@@ -7,11 +6,10 @@ import { type Clock, systemClock } from "#platform/clock.ts";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { serviceName } from "#platform/contract/method-options.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
-import { openPostgresLog } from "#platform/events/postgres-log.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
-import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { openDatabases } from "#platform/process/databases.ts";
+import { openEventLog } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
 import { listenAt } from "#platform/process/listen.ts";
@@ -54,11 +52,6 @@ export type RunningProcess = {
   stop(): Promise<void>;
 };
 
-/** The event log's own tables. */
-export const eventMigrations: readonly MigrationSet[] = [
-  { name: "events", folder: join(import.meta.dirname, "..", "events", "migrations") },
-];
-
 /** Starts the parts of a process in the order in which they need each other. If one fails, those before it are stopped. */
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
   const { settings, environment, release, log, system, clock = systemClock } = options;
@@ -71,11 +64,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const databases = await openDatabases({ settings, release, log, metrics, onLost: options.onLost });
   parts.defer(() => databases.stop());
   // Before the wake-ups, which go on without a session: where PostgreSQL isn't reached, the start fails and says so once.
-  const logDatabase = await databases.open("events", eventMigrations);
-  parts.defer(() => logDatabase.close());
+  await databases.reach();
   const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
   parts.defer(() => wakeups.close());
-  const eventLog = openPostgresLog({ database: logDatabase, logger: log, metrics, timings, wakeups });
+  const eventLog = await openEventLog({ settings, databases, wakeups, logger: log, metrics, timings });
   parts.defer(() => eventLog.close());
 
   const tokens = callerTokens({ secrets: [await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder })], clock });

@@ -1,0 +1,92 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { PlatformSettings } from "#platform/config/platform-settings.ts";
+import type { KafkaUrl } from "#platform/config/setting-types.ts";
+import type { EventLog, Groups } from "#platform/events/event-log.ts";
+import type { KafkaConnection } from "#platform/events/kafka-client.ts";
+import { postgresGroups } from "#platform/events/postgres-groups.ts";
+import { openPostgresLog } from "#platform/events/postgres-log.ts";
+import type { EventTimings } from "#platform/events/timings.ts";
+import type { Wakeups } from "#platform/events/wakeups.ts";
+import type { MigrationSet } from "#platform/postgres/migrate.ts";
+import type { Databases } from "#platform/process/databases.ts";
+import { reachDatabase } from "#platform/process/reach-database.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+
+/** The tables of the event log in PostgreSQL. */
+export const eventMigrations: readonly MigrationSet[] = [
+  { name: "events", folder: join(import.meta.dirname, "..", "events", "migrations") },
+];
+
+export type EventLogOptions = {
+  readonly settings: PlatformSettings;
+  readonly databases: Databases;
+  /** Without them, processes learn of each other's events in PostgreSQL by their slow poll. */
+  readonly wakeups: Wakeups | undefined;
+  readonly logger: Log;
+  readonly metrics: Metrics;
+  readonly timings: EventTimings;
+};
+
+/** The event log of a process: Kafka where KAFKA_URL says where it is, and otherwise a database of its own. */
+export async function openEventLog({ settings, databases, wakeups, ...shared }: EventLogOptions): Promise<EventLog> {
+  const connection = await kafkaConnection(settings);
+  if (connection !== undefined) {
+    // A client is loaded only where its engine is used.
+    const { openKafkaLog } = await import("#platform/events/kafka-log.ts");
+    return openKafkaLog({ connection, replicas: settings.kafka.replicas, ...shared });
+  }
+  const database = await databases.open("events", eventMigrations);
+  const log = openPostgresLog({ database, wakeups, ...shared });
+  return {
+    ...log,
+    async close() {
+      await log.close();
+      await database.close();
+    },
+  };
+}
+
+/** The groups of the log, beside the processes that run them. */
+export async function reachGroups(surroundings: {
+  readonly settings: PlatformSettings;
+  readonly log: Log;
+}): Promise<{ readonly groups: Groups; close(): Promise<void> }> {
+  const connection = await kafkaConnection(surroundings.settings);
+  if (connection !== undefined) {
+    const { kafkaGroups } = await import("#platform/events/kafka-groups.ts");
+    return { groups: kafkaGroups(connection), close: async () => {} };
+  }
+  const { database, close } = await reachDatabase("events", surroundings);
+  return { groups: postgresGroups(database), close };
+}
+
+/** How the settings say that Kafka is reached; undefined where they don't. Throws, naming the setting, where a file can't be read. */
+async function kafkaConnection({ kafka }: PlatformSettings): Promise<KafkaConnection | undefined> {
+  const { url, mechanism, prefix = "" } = kafka;
+  if (url === undefined) return undefined;
+  const sasl = url.user && { mechanism, username: url.user.name, password: url.user.password };
+  return { brokers: url.brokers, prefix, sasl, tls: await tlsOf(url, kafka) };
+}
+
+async function tlsOf(url: KafkaUrl, { caFile, certFile, keyFile }: PlatformSettings["kafka"]): Promise<KafkaConnection["tls"]> {
+  const [ca, cert, key] = await Promise.all([
+    read("KAFKA_CA_FILE", caFile),
+    read("KAFKA_CERT_FILE", certFile),
+    read("KAFKA_KEY_FILE", keyFile),
+  ]);
+  const given = { ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }) };
+  if (url.tls) return given;
+  if (Object.keys(given).length > 0) throw new Error("certificates are given for Kafka, but KAFKA_URL doesn't begin with kafkas://");
+  return undefined;
+}
+
+async function read(setting: string, path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    throw new Error(`${setting}: the file can't be read`, { cause: error });
+  }
+}
