@@ -240,6 +240,24 @@ for (const engine of await logEngines())
       await until(async () => expect((await lagOf(log)).every((events) => events === 0n)).toBe(true));
     });
 
+    test("lists groups for who runs none, and forgets one that isn't run any more", async () => {
+      const groups = engine.groups();
+      const mine = async () => (await groups.list()).filter((each) => each.group === group);
+      await log.publish([event("k", "a")]);
+      const heard: string[] = [];
+      const subscription = await subscribe(log, async ({ records }) => void heard.push(...records.map(({ eventId }) => eventId)));
+      await until(async () => expect(await mine()).toEqual([{ group, lag: 0n, members: 1 }]));
+      await expect(groups.drop(group)).rejects.toThrow(`group ${group} is being run; stop it first`);
+      await subscription.stop();
+      await log.publish([event("k", "b")]);
+      await until(async () => expect(await mine()).toEqual([{ group, lag: 1n, members: 0 }]));
+      await groups.drop(group);
+      expect(await mine()).toEqual([]);
+      await expect(groups.drop(group)).rejects.toThrow(`there is no group '${group}'`);
+      await subscribe(log, async ({ records }) => void heard.push(...records.map(({ eventId }) => eventId)));
+      await until(() => expect(heard).toEqual(["a", "a", "b"]));
+    });
+
     const lagOf = async (of: EventLog): Promise<bigint[]> =>
       (await of.lag()).filter((lag) => lag.group === group).map(({ events }) => events);
   });

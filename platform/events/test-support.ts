@@ -4,9 +4,12 @@ import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { systemClock } from "#platform/clock.ts";
 import { type RunningConsumer, startConsumer } from "#platform/events/consumer.ts";
 import { type Consumer, groupName } from "#platform/events/define-consumer.ts";
-import type { EventLog } from "#platform/events/event-log.ts";
+import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import { newEvent } from "#platform/events/event-types.ts";
+import type { KafkaConnection } from "#platform/events/kafka-client.ts";
+import { kafkaGroups } from "#platform/events/kafka-groups.ts";
 import { openKafkaLog } from "#platform/events/kafka-log.ts";
+import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import { openPostgresLog, type PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
@@ -50,6 +53,8 @@ export type LogEngine = {
   readonly isAway: boolean;
   /** The log as one process sees it. */
   open(): EventLog;
+  /** Its groups, as somebody sees them who runs none. */
+  groups(): Groups;
   /** Opens an empty log from now on. */
   reset(): Promise<void>;
 };
@@ -59,11 +64,13 @@ export async function logEngines(): Promise<readonly LogEngine[]> {
   const database = await testDatabase({ migrations: logMigrations, maxConnections: 10 });
   const url = process.env.KAFKA_URL;
   let prefix = `test.${uuidv7()}.`;
+  const connection = (): KafkaConnection => ({ brokers: [new URL(url as string).host], prefix });
   return [
     {
       name: "in PostgreSQL",
       isAway: false,
       open: () => testEventLog(database),
+      groups: () => postgresGroups(database),
       reset: async () => void (await database.query({ text: "TRUNCATE topics, partitions, log, groups, positions, members, leases" })),
     },
     {
@@ -71,11 +78,12 @@ export async function logEngines(): Promise<readonly LogEngine[]> {
       isAway: url === undefined,
       open: () =>
         openKafkaLog({
-          connection: { brokers: [new URL(url as string).host], prefix },
+          connection: connection(),
           logger: testLog,
           metrics: new Metrics(),
           timings: testTimings,
         }),
+      groups: () => kafkaGroups(connection()),
       reset: async () => {
         prefix = `test.${uuidv7()}.`;
       },
