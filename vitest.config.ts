@@ -5,8 +5,8 @@ export default defineConfig({
     include: ["{platform,services,scenarios,cli,contracts,bench,.ci}/**/*.test.ts"],
     // Node loads the code itself, as `npm start` does: what runs here runs there.
     experimental: { viteModuleRunner: false },
-    // One PostgreSQL server for the run.
-    globalSetup: ["platform/postgres/testing-server.ts"],
+    // One PostgreSQL server for the run; what other engines there are is told.
+    globalSetup: ["platform/postgres/testing-server.ts", "platform/events/testing-engines.ts"],
     // Processes, since parts set timers, sockets and signals of their own; two, since the machines have two cores.
     pool: "forks",
     maxWorkers: 2,
@@ -19,7 +19,7 @@ export default defineConfig({
         ? ["default"]
         : [
             ["default", { summary: false }],
-            ["json", { outputFile: ".cache/tests.json" }],
+            ["json", { outputFile: process.env.TESTS_REPORT ?? ".cache/tests.json" }],
           ],
   },
 });
