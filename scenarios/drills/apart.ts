@@ -5,12 +5,12 @@ import type { PolisChild } from "../support/polis-child.ts";
 import { compare, type Findings } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
 import { type Addresses, openShop } from "./shop.ts";
-import { sharedSite } from "./site.ts";
+import { type KafkaOfDrill, sharedSite } from "./site.ts";
 
 /** Who runs together; what they ask of each other goes over gRPC. */
 const PROCESSES = ["gateway,orders", "payments", "accounts"] as const;
 
-type Part = { readonly services: string; readonly port: number; child: PolisChild };
+export type Part = { readonly services: string; readonly port: number; child: PolisChild };
 
 /** The services in processes of their own, each of which is killed, frozen or told to stop. */
 export const apart: Drill = {
@@ -73,7 +73,7 @@ export const away: Drill = {
   },
 };
 
-type Apart = {
+export type Apart = {
   /** All of a stage but its rounds. */
   readonly stage: Omit<Stage, "round">;
   readonly parts: readonly Part[];
@@ -84,8 +84,8 @@ type Apart = {
   compare(): Promise<Findings>;
 };
 
-async function openApart(): Promise<Apart> {
-  const site = await sharedSite();
+export async function openApart(kafka?: KafkaOfDrill): Promise<Apart> {
+  const site = await sharedSite(kafka);
   const shop = openShop();
   const ports = new Map<string, number>();
   for (const services of PROCESSES) ports.set(services, await freePort());
@@ -118,7 +118,7 @@ async function openApart(): Promise<Apart> {
     async compare() {
       const { http } = await gateway.child.ready;
       const { grpc } = await (parts.at(-1) as Part).child.ready;
-      return compare(shop, site.sql, { http, grpc, secret: await site.secret() });
+      return compare(shop, site.books, { http, grpc, secret: await site.secret() });
     },
     stage: {
       folder: site.folder,

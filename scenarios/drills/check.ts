@@ -7,8 +7,15 @@ import { restOf } from "../support/rest-client.ts";
 import { until } from "../support/until.ts";
 import type { Customer, Shop } from "./shop.ts";
 
-/** Reads a service's database, or that of the log (`events`). */
+/** Reads a service's database, or that of the log (`events`) where PostgreSQL has it. */
 export type Sql = <T extends object>(service: string, text: string) => Promise<T[]>;
+
+/** Where all that was done can be looked at. */
+export type Books = {
+  readonly sql: Sql;
+  /** Groups that haven't read the log to its end, a line each. */
+  readonly behind: () => Promise<string[]>;
+};
 
 export type Findings = { readonly lost: string[]; readonly doubled: string[]; readonly wrong: string[] };
 
@@ -18,10 +25,10 @@ const SETTLE_TIMEOUT_MS = 45_000;
 type OrderRow = { id: string; user_id: string; amount: string; status: string; reason: string | null };
 
 /** Waits until every order has ended, every outbox is empty and every group has read the log to its end; says what still isn't so. */
-export async function allSettled(sql: Sql, withinMs = SETTLE_TIMEOUT_MS): Promise<readonly string[]> {
+export async function allSettled({ sql, behind }: Books, withinMs = SETTLE_TIMEOUT_MS): Promise<readonly string[]> {
   let left: string[] = [];
   const look = async (): Promise<boolean> => {
-    left = (await Promise.all([newOrders(sql), leftInOutboxes(sql), lag(sql), deadLetters(sql)])).flat();
+    left = (await Promise.all([newOrders(sql), leftInOutboxes(sql), behind(), deadLetters(sql)])).flat();
     return left.length === 0;
   };
   await until("the end of every order", look, { withinMs, everyMs: 25 }).catch((error: Error) => {
@@ -47,7 +54,8 @@ async function leftInOutboxes(sql: Sql): Promise<string[]> {
   return found.flat();
 }
 
-const lag = async (sql: Sql): Promise<string[]> =>
+/** `behind` where the log is in PostgreSQL. */
+export const behindInPostgres = async (sql: Sql): Promise<string[]> =>
   (
     await sql<{ what: string }>(
       "events",
@@ -74,11 +82,12 @@ async function deadLetters(sql: Sql): Promise<string[]> {
 /** Compares everything that is there with what the shop's customers were told. */
 export async function compare(
   shop: Shop,
-  sql: Sql,
+  books: Books,
   polis: { readonly http: string; readonly grpc: string; readonly secret: string },
 ): Promise<Findings> {
   const findings: Findings = { lost: [], doubled: [], wrong: [...shop.wrongAnswers] };
-  findings.lost.push(...(await allSettled(sql)));
+  const { sql } = books;
+  findings.lost.push(...(await allSettled(books)));
   await compareOrders(shop, sql, findings);
   await compareMoney(shop, sql, findings);
   await compareRest(shop, polis.http, findings);

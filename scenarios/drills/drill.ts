@@ -18,6 +18,8 @@ export type Drill = {
   readonly text: string;
   /** Too long for a run of all. */
   readonly onlyByName?: boolean;
+  /** An engine without which it isn't run: the setting that names it, and the command that prints that. */
+  readonly needs?: { readonly setting: string; readonly from: string };
   openStage(): Promise<Stage>;
 };
 

@@ -110,7 +110,7 @@ async function openStage(faults: readonly Fault[]): Promise<Stage> {
           return { broken, backMs };
         },
       );
-      return { broken, backMs, findings: await compare(shop, site.sql, { ...(await stand.child.ready), secret: await site.secret() }) };
+      return { broken, backMs, findings: await compare(shop, site.books, { ...(await stand.child.ready), secret: await site.secret() }) };
     },
     said: () => [...stand.said.slice(-2), stand.child.said()].join("\n--- the next process ---\n"),
     close: (options) => site.close(options),

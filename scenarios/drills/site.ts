@@ -10,7 +10,7 @@ import { createLog } from "#platform/telemetry/create-log.ts";
 import { type PolisChild, postmasterPid, signalled, startPolisChild } from "../support/polis-child.ts";
 import { urlOf } from "../support/postgres-url.ts";
 import { until } from "../support/until.ts";
-import type { Sql } from "./check.ts";
+import { type Books, behindInPostgres, type Sql } from "./check.ts";
 
 /** Where a drill runs Polis: a data folder, its PostgreSQL, and the ways to them. */
 export type Site = {
@@ -18,11 +18,17 @@ export type Site = {
   /** PGDATA. */
   readonly postgresFolder: string;
   readonly secret: () => Promise<string>;
-  readonly sql: Sql;
+  readonly books: Books;
   /** A new process here, with more of a command line and of an environment. */
   start(args?: readonly string[], environment?: Readonly<Record<string, string>>): PolisChild;
   /** Ends what still runs and, unless it is to be looked at, deletes the folder. */
   close(options: { readonly keep: boolean }): Promise<void>;
+};
+
+/** A Kafka for a drill, in which names of its own are used. */
+export type KafkaOfDrill = {
+  readonly environment: Readonly<Record<string, string>>;
+  readonly behind: Books["behind"];
 };
 
 const folderOf = (): Promise<string> => mkdtemp(join(tmpdir(), "polis-drill-"));
@@ -38,7 +44,7 @@ export async function embeddedSite(): Promise<Site> {
     folder,
     postgresFolder: dataFolder,
     secret: () => deploymentSecret({ folder }),
-    sql,
+    books: { sql, behind: () => behindInPostgres(sql) },
     start: (args = [], environment = {}) => {
       const child = startPolisChild(["--data", folder, ...args], environment);
       children.push(child);
@@ -55,20 +61,22 @@ export async function embeddedSite(): Promise<Site> {
   };
 }
 
-/** Any number of Polis on one PostgreSQL by URL, which the drill runs. */
-export async function sharedSite(): Promise<Site> {
+/** Any number of Polis on one PostgreSQL by URL, which the drill runs, and on Kafka where it is given. */
+export async function sharedSite(kafka?: KafkaOfDrill): Promise<Site> {
   const folder = await folderOf();
   const log = await createLog({ level: "fatal", format: "json" });
   const postgres: EmbeddedPostgres = await startEmbeddedPostgres({ folder, log, settings: { max_connections: "200" } });
   const children: PolisChild[] = [];
   const secret = "the secret of a deployment that is there for a drill alone";
+  const sql = sqlOver(postgres.connection);
   return {
     folder,
     postgresFolder: postgres.dataFolder,
     secret: async () => secret,
-    sql: sqlOver(postgres.connection),
+    books: { sql, behind: kafka?.behind ?? (() => behindInPostgres(sql)) },
     start: (args = [], environment = {}) => {
-      const child = startPolisChild(args, { POSTGRES_URL: urlOf(postgres.connection("postgres")), POLIS_SECRET: secret, ...environment });
+      const own = { POSTGRES_URL: urlOf(postgres.connection("postgres")), POLIS_SECRET: secret, ...kafka?.environment };
+      const child = startPolisChild(args, { ...own, ...environment });
       children.push(child);
       return child;
     },

@@ -37,7 +37,7 @@ export const two: Drill = {
           await sleep(random.between(0, 300));
         });
         const startedMs = performance.now();
-        const left = await allSettled(site.sql, TAKEOVER_TIMEOUT_MS);
+        const left = await allSettled(site.books, TAKEOVER_TIMEOUT_MS);
         const backMs = performance.now() - startedMs;
         if (left.length > 0) throw new Error(`the other didn't take over within ${TAKEOVER_TIMEOUT_MS} ms:\n${left.join("\n")}`);
 
@@ -49,7 +49,7 @@ export const two: Drill = {
         victim.url = (await victim.child.ready).http;
         await underLoad(shop, addresses, random, () => sleep(random.between(100, 600)));
         const urls = await random.pick(members).child.ready;
-        const findings = await compare(shop, site.sql, { ...urls, secret: await site.secret() });
+        const findings = await compare(shop, site.books, { ...urls, secret: await site.secret() });
         return { broken: `${isKill ? "SIGKILL" : "SIGSTOP"} of one of two after ${afterMs} ms`, backMs, findings };
       },
       said: () => members.map(({ child }) => child.said()).join("\n--- the other process ---\n"),
