@@ -34,7 +34,7 @@ it opens; run this first where the processes that start may not change tables.
     });
     try {
       const sets = [
-        ["events", eventMigrations] as const,
+        ...(settings.kafka.url === undefined ? [["events", eventMigrations] as const] : []),
         ...chosen.services.map((service) => [service.name, migrationsOf(service)] as const),
       ];
       for (const [name, migrations] of sets) {

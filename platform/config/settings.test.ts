@@ -54,6 +54,29 @@ describe("settings", () => {
     expect(faults.join()).not.toContain("short");
   });
 
+  it("read a Kafka cluster with its user from one URL, and show it without the password", () => {
+    const { kafka } = readSettings({ KAFKA_URL: "kafkas://polis:p%40ss@a:9092,b:9093" }, table);
+    expect(kafka.url).toEqual({ brokers: ["a:9092", "b:9093"], tls: true, user: { name: "polis", password: "p@ss" } });
+    expect(readSettings({ KAFKA_URL: "kafka://[::1]:9092" }, table).kafka.url).toEqual({
+      brokers: ["[::1]:9092"],
+      tls: false,
+      user: undefined,
+    });
+    const shown = describeSettings({ KAFKA_URL: "kafkas://polis:p%40ss@a:9092" }, table).find(({ name }) => name === "KAFKA_URL");
+    expect(shown?.value).toBe("kafkas://polis:***@a:9092");
+  });
+
+  it.each(["a:9092", "http://a:9092", "kafka://a", "kafka://", "kafka://user@a:9092", "kafka://user:%zz@a:9092", "kafka://a:9092/topic"])(
+    "refuse %j as a Kafka cluster",
+    (text) => expect(faultsOf({ KAFKA_URL: text })).toHaveLength(1),
+  );
+
+  it("name what a setting of Kafka lacks", () => {
+    expect(faultsOf({ KAFKA_PREFIX: "a" })).toEqual(["KAFKA_PREFIX needs KAFKA_URL, which is not set"]);
+    expect(faultsOf({ KAFKA_CERT_FILE: "cert.pem" })).toEqual(["KAFKA_CERT_FILE needs KAFKA_KEY_FILE, which is not set"]);
+    expect(faultsOf({ KAFKA_URL: "kafka://a:1", KAFKA_PREFIX: "a b", KAFKA_REPLICAS: "0" })).toHaveLength(2);
+  });
+
   it.each(["a", "a:", ":1", "a:0", "a:1,", "a b:1", "::1:5", "a:99999", "http://a:1"])("refuse %j as an address", (text) =>
     expect(faultsOf({ ORDERS_URL: text })).toHaveLength(1),
   );

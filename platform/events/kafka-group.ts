@@ -45,6 +45,7 @@ export class KafkaGroup implements Subscription {
   readonly #measuring: NodeJS.Timeout;
   readonly #running: Promise<void>;
   #member: Consumer | undefined;
+  readonly #committer: Consumer;
   /** What is this member's, since the last rebalance. */
   #assigned: readonly Place[] = [];
   #round = 0;
@@ -65,6 +66,7 @@ export class KafkaGroup implements Subscription {
       timings,
       runs: () => this.#runs.values(),
     });
+    this.#committer = new Consumer({ ...clientOptions(connection), groupId: `${this.#prefix}${group}`, retries: 0 });
     this.#lag = lagGauge(metrics);
     this.#measuring = setInterval(() => this.#measure(), timings.heartbeatMs);
     this.#running = this.#stayJoined();
@@ -81,6 +83,7 @@ export class KafkaGroup implements Subscription {
     await this.#commitNow().catch((error: unknown) => this.#logger.debug({ err: error }, "the last positions weren't committed"));
     this.#leaving.abort();
     await this.#running;
+    await this.#committer.close().catch((error: unknown) => this.#logger.debug({ err: error }, "a connection ends by itself"));
   }
 
   async #stayJoined(): Promise<void> {
@@ -198,7 +201,7 @@ export class KafkaGroup implements Subscription {
 
   /** Commits where the partition was taken up, which Kafka takes from a member of the present generation alone. */
   async #confirm({ topic, partition, start }: Place & { readonly start: bigint }, signal: AbortSignal): Promise<void> {
-    await this.#member?.commit({ offsets: [{ topic: `${this.#prefix}${topic}`, partition, offset: start, leaderEpoch: -1 }] });
+    await this.#commitOffsets([{ topic, partition, offset: start }]);
     if (signal.aborted) throw new FencedError(`${topic}/${partition} is another member's`);
   }
 
@@ -225,13 +228,23 @@ export class KafkaGroup implements Subscription {
       .then(async () => {
         const sent = [...this.#dirty];
         if (sent.length === 0) return;
-        // A commit in the midst of a rebalance would only ask for another one.
-        if (this.#member?.isActive() !== true) throw new Error("the group is being rebalanced");
-        const offsets = sent.map(([, { topic, ...place }]) => ({ ...place, topic: `${this.#prefix}${topic}`, leaderEpoch: -1 }));
-        await this.#member.commit({ offsets });
+        await this.#commitOffsets(sent.map(([, one]) => one));
         for (const [key, one] of sent) if (this.#dirty.get(key) === one) this.#dirty.delete(key);
       });
     return this.#committing;
+  }
+
+  /**
+   * In the name of the member, by a client that isn't one itself: the member's own answers a commit that came too late by joining
+   * the group anew, and so does its heartbeat; of two that join at once one stays in the group as a member that nobody is, and all
+   * others wait for it. Throws where the member isn't of the present generation.
+   */
+  async #commitOffsets(offsets: readonly { topic: string; partition: number; offset: bigint }[]): Promise<void> {
+    const member = this.#member;
+    if (member?.isActive() !== true) throw new Error("the group is being rebalanced");
+    this.#committer.memberId = member.memberId;
+    this.#committer.generationId = member.generationId;
+    await this.#committer.commit({ offsets: offsets.map((each) => ({ ...each, topic: `${this.#prefix}${each.topic}`, leaderEpoch: -1 })) });
   }
 
   #measure(): void {

@@ -1,0 +1,126 @@
+import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import type { EventLog } from "#platform/events/event-log.ts";
+import { clientOptions, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import { openKafkaLog } from "#platform/events/kafka-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
+import { testTimings } from "#platform/events/test-support.ts";
+import { uuidv7 } from "#platform/ids.ts";
+import { testLog } from "#platform/postgres/testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+
+const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
+const url = process.env.KAFKA_URL;
+const topic = { name: "t", partitions: 1, retentionMs: 3_600_000 };
+const event = (eventId: string, payload = ""): EventRecord => ({
+  topic: "t",
+  key: "k",
+  eventId,
+  type: "x",
+  occurredAtMs: 0,
+  traceparent: "",
+  actor: "",
+  causationId: "",
+  payload: Buffer.from(payload),
+});
+
+const logs: EventLog[] = [];
+const open = (connection: KafkaConnection): EventLog => {
+  const log = openKafkaLog({ connection, logger: testLog, metrics: new Metrics(), timings: testTimings });
+  logs.push(log);
+  return log;
+};
+afterEach(async () => {
+  await Promise.all(logs.splice(0).map((log) => log.close()));
+});
+
+async function hear(log: EventLog, group = "g"): Promise<string[]> {
+  const heard: string[] = [];
+  await log.subscribe({ group, topics: ["t"], handle: async ({ records }) => void heard.push(...records.map(({ eventId }) => eventId)) });
+  return heard;
+}
+
+test("a process starts while Kafka is away, says of what it would publish that it can't, and stops", async () => {
+  const log = open({ brokers: ["127.0.0.1:9"], prefix: "" });
+  await log.ensureTopics([topic]);
+  await hear(log);
+  await expect(log.publish([event("a")])).rejects.toThrow();
+});
+
+describe.skipIf(url === undefined)("in a cluster of its own", () => {
+  const connection = (prefix = `test.${uuidv7()}.`): KafkaConnection => ({ brokers: [new URL(url ?? "").host], prefix });
+
+  async function asking<T>(ask: (admin: Admin) => Promise<T>): Promise<T> {
+    const admin = new Admin(clientOptions(connection()));
+    try {
+      return await ask(admin);
+    } finally {
+      await admin.close();
+    }
+  }
+
+  test("deployments with other prefixes share it and hear nothing of each other", async () => {
+    const [first, second] = [open(connection()), open(connection())];
+    await Promise.all([first, second].map((log) => log.ensureTopics([topic])));
+    const [one, two] = [await hear(first), await hear(second)];
+    await first.publish([event("a")]);
+    await second.publish([event("b")]);
+    await until(() => expect([one, two]).toEqual([["a"], ["b"]]));
+    expect((await first.lag()).map(({ group, topic: name }) => `${group} ${name}`)).toEqual(["g t"]);
+  });
+
+  test("the retention that the contract says is set, and set again when the contract says another", async () => {
+    const to = connection();
+    const retention = () =>
+      asking(async (admin) => {
+        const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: `${to.prefix}t`, configurationKeys: ["retention.ms"] };
+        return (await admin.describeConfigs({ resources: [resource] }))[0]?.configs[0]?.value;
+      });
+    await open(to).ensureTopics([topic]);
+    expect(await retention()).toBe("3600000");
+    await open(to).ensureTopics([{ ...topic, retentionMs: 7_200_000 }]);
+    expect(await retention()).toBe("7200000");
+  });
+
+  test("what the brokers find too large is refused by itself, and what was published before it is kept", async () => {
+    const to = connection();
+    const log = open(to);
+    await log.ensureTopics([topic]);
+    await asking((admin) =>
+      admin.incrementalAlterConfigs({
+        resources: [
+          {
+            resourceType: ConfigResourceTypes.TOPIC,
+            resourceName: `${to.prefix}t`,
+            configs: [{ name: "max.message.bytes", configOperation: IncrementalAlterConfigOperationTypes.SET, value: "10000" }],
+          },
+        ],
+      }),
+    );
+    await expect(log.publish([event("a"), event("large", "x".repeat(20_000)), event("b")])).rejects.toMatchObject({
+      name: "RecordRefusedError",
+      record: { eventId: "large" },
+    });
+    await log.publish([event("b")]);
+    const heard = await hear(log);
+    await until(() => expect(heard).toEqual(["a", "b"]));
+  });
+
+  test("a group whose events were deleted before it read them goes on from what there is", async () => {
+    const to = connection();
+    const log = open(to);
+    await log.ensureTopics([topic]);
+    const first = await hear(log);
+    await log.publish([event("a")]);
+    await until(async () => expect([first, (await log.lag()).map(({ events }) => events)]).toEqual([["a"], [0n]]));
+    await log.close();
+    const next = open(to);
+    await next.ensureTopics([topic]);
+    await next.publish([event("lost"), event("b")]);
+    await asking((admin) => admin.deleteRecords({ topics: [{ name: `${to.prefix}t`, partitions: [{ partition: 0, offset: 2n }] }] }));
+    const second = await hear(next);
+    await until(() => expect(second).toEqual(["b"]));
+    await next.publish([event("c")]);
+    await until(() => expect(second).toEqual(["b", "c"]));
+  });
+});
