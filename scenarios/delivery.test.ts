@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
+import { groupName } from "#platform/events/define-consumer.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { orderPayments } from "../systems/order-payments.ts";
@@ -23,10 +24,17 @@ await log.subscribe({
 
 const logged = (topic: string): EventRecord[] => heard.filter((record) => record.topic === topic);
 
+const readers = orderPayments.services.flatMap(({ name, consumers }) =>
+  Object.keys(consumers).map((consumer) => groupName(name, consumer)),
+);
+
 /** Every group has handled all that the log holds, and nothing is on its way there. */
 const caughtUp = () =>
   until("the end of the log", async () => {
-    const isRead = async (): Promise<boolean> => (await log.lag()).every(({ events }) => events === 0n);
+    const isRead = async (): Promise<boolean> => {
+      const lags = await log.lag();
+      return readers.every((reader) => lags.some(({ group }) => group === reader)) && lags.every(({ events }) => events === 0n);
+    };
     const outboxes = () => Promise.all(["payments", "orders"].map((service) => databases.query(service, "SELECT FROM outbox")));
     return (await isRead()) && (await outboxes()).every((rows) => rows.length === 0) && (await isRead());
   });

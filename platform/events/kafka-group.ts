@@ -92,11 +92,8 @@ export class KafkaGroup implements Subscription {
     for (let failures = 0; !signal.aborted; ) {
       const { member, lost } = this.#newMember();
       try {
-        for (const topic of subscribe.topics) await this.#options.topics.partitionsOf(topic);
-        if (signal.aborted) break;
-        this.#member = member;
-        await member.joinGroup({});
-        failures = 0;
+        // Others may take their time to join as well; who is told to stop doesn't wait for them.
+        if (await Promise.race([this.#join(member).then(() => true), lost.then(() => false)])) failures = 0;
         throw await lost;
       } catch (error) {
         if (signal.aborted) break;
@@ -107,6 +104,13 @@ export class KafkaGroup implements Subscription {
       }
       await pause(growingPauseMs(failures, timings), signal);
     }
+  }
+
+  async #join(member: Consumer): Promise<void> {
+    for (const topic of this.#options.subscribe.topics) await this.#options.topics.partitionsOf(topic);
+    if (this.#leaving.signal.aborted) return;
+    this.#member = member;
+    await member.joinGroup({});
   }
 
   /** A member that hasn't joined yet; `lost` tells why it must be given up. */
@@ -147,6 +151,9 @@ export class KafkaGroup implements Subscription {
         const missing = this.#assigned.filter((place) => this.#runs.get(placeOf(place))?.isEnding() !== false);
         await Promise.all(missing.map((place) => this.#runs.get(placeOf(place))?.ended));
         const starts = await this.#positionsOf(missing);
+        // So that the group's lag is known from here on, also where it has nothing to read.
+        const fresh = starts.filter(({ isCommitted }) => !isCommitted);
+        if (fresh.length > 0) await this.#commitOffsets(fresh.map(({ topic, partition, start }) => ({ topic, partition, offset: start })));
         if (isOver()) return;
         for (const start of starts) if (this.#runs.get(placeOf(start))?.isEnding() !== false) this.#start(start, round);
         return this.#fetcher.wake();
@@ -159,7 +166,7 @@ export class KafkaGroup implements Subscription {
   }
 
   /** Where the group goes on: behind what it has committed, or from the earliest record. */
-  async #positionsOf(places: readonly Place[]): Promise<(Place & { readonly start: bigint })[]> {
+  async #positionsOf(places: readonly Place[]): Promise<(Place & { readonly start: bigint; readonly isCommitted: boolean })[]> {
     const member = this.#member;
     if (member === undefined || places.length === 0) return [];
     const topics = [...Map.groupBy(places, ({ topic }) => topic)].map(([topic, of]) => ({
@@ -175,7 +182,8 @@ export class KafkaGroup implements Subscription {
     return places.map((place) => {
       const topic = `${this.#prefix}${place.topic}`;
       const found = committed.get(topic)?.[place.partition] ?? -1n;
-      return { ...place, start: found >= 0n ? found : (earliest.get(topic)?.[place.partition] ?? 0n) };
+      const isCommitted = found >= 0n;
+      return { ...place, isCommitted, start: isCommitted ? found : (earliest.get(topic)?.[place.partition] ?? 0n) };
     });
   }
 
