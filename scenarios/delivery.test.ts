@@ -83,8 +83,7 @@ test("OrderCreated that comes five times, at once and again later, is charged on
 
   const paid = (await rest.createOrder({ amount: 400 })).body;
   await settled(rest, paid.id);
-  const again = logged("orders.events").find(({ key }) => key === paid.id);
-  if (again === undefined) throw new Error("the order's event is not in the log");
+  const again = await until("the order's event", async () => logged("orders.events").find(({ key }) => key === paid.id));
   for (let time = 0; time < 4; time++) await log.publish([again]);
   await caughtUp();
   expect(await effects()).toMatchObject({
