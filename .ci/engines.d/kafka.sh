@@ -66,7 +66,7 @@ run() {
   pid=$!
 }
 
-# Answers a request for the versions of its interface, which a broker that can't serve yet doesn't.
+# A broker listens only once it has started.
 ready() { (exec 3<>"/dev/tcp/127.0.0.1/$(cat "$state/port")"); }
 
 settings() { echo "KAFKA_URL=kafka://127.0.0.1:$(cat "$state/port")"; }

@@ -1,29 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Assignment, type EventLog, type FetchedBatch, RecordRefusedError, type Topic } from "#platform/events/event-log.ts";
-import { partitionOf } from "#platform/events/partition.ts";
 import type { EventRecord } from "#platform/events/record.ts";
-import { logEngines } from "#platform/events/test-support.ts";
+import { keysOfFour as keys, logEngines, plainEvent } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
 
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
-
-/** A key in each of four partitions. */
-const keys = [0, 1, 2, 3].map((wanted) => {
-  for (let n = 0; ; n++) if (partitionOf(`k${n}`, 4) === wanted) return `k${n}`;
-});
-
-/** An event of `topic` with nothing much in it. */
-const plainEvent = (topic: string, key: string, eventId: string, payload = ""): EventRecord => ({
-  topic,
-  key,
-  eventId,
-  type: "x",
-  occurredAtMs: 0,
-  traceparent: "",
-  actor: "",
-  causationId: "",
-  payload: Buffer.from(payload),
-});
 
 // What every engine of the event log keeps to.
 for (const engine of await logEngines())

@@ -3,6 +3,8 @@ import type { EventRecord } from "#platform/events/record.ts";
 /** Past this an event's payload is refused, on every engine: 256 KiB. */
 export const LARGEST_PAYLOAD_BYTES = 256 * 1024;
 
+export const RECORDS_A_BATCH = 512;
+
 export type Topic = { readonly name: string; readonly partitions: number; readonly retentionMs: number };
 
 /**
@@ -34,7 +36,7 @@ export type SubscribeOptions = {
   readonly handle: (batch: FetchedBatch) => Promise<void>;
   /** A partition was given to this member; `assignment.signal` fires when it is taken away or the subscription stops. */
   readonly assigned?: (assignment: Assignment) => void;
-  /** At most about so many records a batch. */
+  /** At most about so many records a batch; RECORDS_A_BATCH unless said. */
   readonly maxRecords?: number;
 };
 

@@ -29,23 +29,28 @@ export const clientOptions = ({ brokers, tls, sasl }: Omit<KafkaConnection, "pre
   ...(sasl === undefined ? {} : { sasl: { ...sasl } satisfies SASLOptions }),
 });
 
+/** What a topic or group of ours is called in the cluster. */
+export const nameThere = ({ prefix }: Pick<KafkaConnection, "prefix">, name: string): string => `${prefix}${name}`;
+
+/** What a topic or group of ours in the cluster is called here. */
+export const nameHere = ({ prefix }: Pick<KafkaConnection, "prefix">, name: string): string => name.slice(prefix.length);
+
+/** The errors right within one: those that it gathers, and its cause. */
+export const within = (error: Error): unknown[] => [...(error instanceof AggregateError ? error.errors : []), error.cause];
+
 /** The protocol's name of what went wrong (`TOPIC_ALREADY_EXISTS`), however deep it lies in the error. */
 export function hasProtocolError(error: unknown, name: string): boolean {
   if (!(error instanceof Error)) return false;
   if ("apiId" in error && error.apiId === name) return true;
-  const inner = error instanceof AggregateError ? error.errors : [];
-  return [...inner, error.cause].some((each) => hasProtocolError(each, name));
+  return within(error).some((each) => hasProtocolError(each, name));
 }
 
 /** Kafka didn't say no: it couldn't be reached, or was busy with itself. Refused credentials are a no. */
 export function isAway(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = "code" in error ? error.code : undefined;
-  if (code === "PLT_KFK_AUTHENTICATION") return false;
-  const inner = error instanceof AggregateError ? error.errors : [];
-  if ([...inner, error.cause].some((each) => each instanceof Error && "code" in each && each.code === "PLT_KFK_AUTHENTICATION"))
-    return false;
-  if (code === "PLT_KFK_NETWORK" || code === "PLT_KFK_TIMEOUT") return true;
+  if (!(error instanceof Error) || [error, ...within(error)].some((each) => codeOf(each) === "PLT_KFK_AUTHENTICATION")) return false;
+  if (["PLT_KFK_NETWORK", "PLT_KFK_TIMEOUT"].includes(codeOf(error) ?? "")) return true;
   if ("canRetry" in error && error.canRetry === true) return true;
-  return [...inner, error.cause].some(isAway);
+  return within(error).some(isAway);
 }
+
+const codeOf = (error: unknown): string | undefined => (error instanceof Error && "code" in error ? String(error.code) : undefined);

@@ -1,7 +1,7 @@
 import { Consumer, ListOffsetTimestamps } from "@platformatic/kafka";
-import { clientOptions, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import { clientOptions, type KafkaConnection, nameHere, nameThere, within } from "#platform/events/kafka-client.ts";
 import { toRecord } from "#platform/events/kafka-messages.ts";
-import type { KafkaFetched, KafkaRun } from "#platform/events/kafka-partition.ts";
+import { type KafkaFetched, type KafkaRun, placeKey } from "#platform/events/kafka-partition.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -13,6 +13,7 @@ const BYTES_A_PARTITION = 1024 * 1024;
 const OFFSET_OUT_OF_RANGE = 1;
 const CONTROL_BATCH = 0x20;
 
+type ClusterTopics = Awaited<ReturnType<Consumer["metadata"]>>["topics"];
 type FetchResponse = Awaited<ReturnType<Consumer["fetch"]>>;
 
 export type FetcherOptions = {
@@ -37,32 +38,29 @@ export type Fetcher = {
  * and these wait.
  */
 export function startFetching({ connection, group, topics, logger, timings, runs }: FetcherOptions): Fetcher {
-  const { prefix } = connection;
-  const client = new Consumer({ ...clientOptions(connection), groupId: group });
-  const names = topics.map((topic) => `${prefix}${topic}`);
+  const client = new Consumer({ ...clientOptions(connection), groupId: nameThere(connection, group) });
+  const names = topics.map((topic) => nameThere(connection, topic));
   client.topics.trackAll(...names);
   const bell = makeBell();
   const stopping = new AbortController();
   const asked = new Set<number>();
 
   /** Those that can take more, by the broker that leads them. */
-  const byLeader = async (): Promise<Map<number, KafkaRun[]>> => {
-    const metadata = await client.metadata({ topics: names });
+  const byLeader = (known: ClusterTopics): Map<number, KafkaRun[]> => {
     const found = new Map<number, KafkaRun[]>();
     for (const run of runs()) {
-      const leader = metadata.topics.get(`${prefix}${run.topic}`)?.partitions[run.partition]?.leader;
+      const leader = known.get(nameThere(connection, run.topic))?.partitions[run.partition]?.leader;
       if (leader === undefined || leader < 0 || run.fetchFrom() === undefined) continue;
       found.set(leader, [...(found.get(leader) ?? []), run]);
     }
     return found;
   };
 
-  const ask = async (node: number, wanted: readonly KafkaRun[]): Promise<void> => {
-    const { topics: known } = await client.metadata({ topics: names });
-    const ids = new Map([...known].map(([name, { id }]) => [id, name.slice(prefix.length)]));
-    const from = new Map(wanted.map((run) => [placeOf(run.topic, run.partition), { run, offset: run.fetchFrom() ?? 0n }]));
+  const ask = async (node: number, wanted: readonly KafkaRun[], known: ClusterTopics): Promise<void> => {
+    const ids = new Map([...known].map(([name, { id }]) => [id, nameHere(connection, name)]));
+    const from = new Map(wanted.map((run) => [placeKey(run), { run, offset: run.fetchFrom() ?? 0n }]));
     const request = [...Map.groupBy(from.values(), ({ run }) => run.topic)].map(([topic, ofTopic]) => ({
-      topicId: known.get(`${prefix}${topic}`)?.id as string,
+      topicId: known.get(nameThere(connection, topic))?.id as string,
       partitions: ofTopic.map(({ run, offset }) => ({
         partition: run.partition,
         currentLeaderEpoch: -1,
@@ -75,7 +73,7 @@ export function startFetching({ connection, group, topics, logger, timings, runs
       const lost: KafkaRun[] = [];
       for (const { topicId, partitions } of response.responses)
         for (const answer of partitions) {
-          const asking = from.get(placeOf(ids.get(topicId) ?? "", answer.partitionIndex));
+          const asking = from.get(placeKey({ topic: ids.get(topicId) ?? "", partition: answer.partitionIndex }));
           if (asking === undefined) continue;
           if (answer.errorCode === OFFSET_OUT_OF_RANGE) lost.push(asking.run);
           else if (answer.errorCode === 0) asking.run.add(fetchedOf(asking.run, asking.offset, answer));
@@ -96,7 +94,7 @@ export function startFetching({ connection, group, topics, logger, timings, runs
   const reset = async (lost: readonly KafkaRun[]): Promise<void> => {
     for (const run of lost) {
       const { partition } = run;
-      const topic = `${prefix}${run.topic}`;
+      const topic = nameThere(connection, run.topic);
       const earliest = await client.listOffsets({
         topics: [topic],
         partitions: { [topic]: [partition] },
@@ -117,10 +115,11 @@ export function startFetching({ connection, group, topics, logger, timings, runs
     };
     while (!stopping.signal.aborted) {
       try {
-        for (const [node, wanted] of await byLeader()) {
+        const { topics: known } = await client.metadata({ topics: names });
+        for (const [node, wanted] of byLeader(known)) {
           if (asked.has(node)) continue;
           asked.add(node);
-          void ask(node, wanted)
+          void ask(node, wanted, known)
             .then(() => {
               failures = 0;
             }, failed)
@@ -148,8 +147,6 @@ export function startFetching({ connection, group, topics, logger, timings, runs
   };
 }
 
-const placeOf = (topic: string, partition: number): string => `${partition} ${topic}`;
-
 type PartitionAnswer = FetchResponse["responses"][number]["partitions"][number];
 
 function fetchedOf({ topic, partition }: KafkaRun, from: bigint, { records: batches, highWatermark }: PartitionAnswer): KafkaFetched {
@@ -173,8 +170,7 @@ function responseOf(error: unknown): FetchResponse | undefined {
   if (!(error instanceof Error)) return undefined;
   if ("response" in error && typeof error.response === "object" && error.response !== null && "responses" in error.response)
     return error.response as FetchResponse;
-  const inner = error instanceof AggregateError ? error.errors : [];
-  for (const each of [...inner, error.cause]) {
+  for (const each of within(error)) {
     const found = responseOf(each);
     if (found !== undefined) return found;
   }

@@ -1,8 +1,8 @@
 import { Consumer, type GroupAssignment, ListOffsetTimestamps } from "@platformatic/kafka";
 import { FencedError, type SubscribeOptions, type Subscription } from "#platform/events/event-log.ts";
-import { clientOptions, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import { clientOptions, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
 import { type Fetcher, startFetching } from "#platform/events/kafka-fetcher.ts";
-import { type KafkaRun, type Place, runKafkaPartition } from "#platform/events/kafka-partition.ts";
+import { type KafkaRun, type Place, placeKey, runKafkaPartition } from "#platform/events/kafka-partition.ts";
 import type { KafkaTopics } from "#platform/events/kafka-topics.ts";
 import { lagGauge } from "#platform/events/lag-gauge.ts";
 import { pause } from "#platform/events/signal.ts";
@@ -32,14 +32,12 @@ export type KafkaGroupOptions = {
 /** Joins a group and stays in it, whatever becomes of the cluster, until it is stopped. */
 export class KafkaGroup implements Subscription {
   readonly #options: KafkaGroupOptions & { readonly subscribe: SubscribeOptions };
-  readonly #logger: Log;
   readonly #runs = new Map<string, KafkaRun>();
   readonly #dirty = new Map<string, Place & { readonly offset: bigint }>();
   /** Takes no further partition, and no further batch. */
   readonly #stopping = new AbortController();
   /** The last positions are committed. */
   readonly #leaving = new AbortController();
-  readonly #prefix: string;
   readonly #fetcher: Fetcher;
   readonly #lag: ReturnType<typeof lagGauge>;
   readonly #measuring: NodeJS.Timeout;
@@ -54,19 +52,10 @@ export class KafkaGroup implements Subscription {
 
   constructor(options: KafkaGroupOptions, subscribe: SubscribeOptions) {
     this.#options = { ...options, subscribe };
-    this.#logger = options.logger;
-    const { connection, timings, metrics } = options;
+    const { connection, timings, metrics, logger } = options;
     const { group, topics } = subscribe;
-    this.#prefix = connection.prefix;
-    this.#fetcher = startFetching({
-      connection,
-      group: `${this.#prefix}${group}`,
-      topics,
-      logger: this.#logger,
-      timings,
-      runs: () => this.#runs.values(),
-    });
-    this.#committer = new Consumer({ ...clientOptions(connection), groupId: `${this.#prefix}${group}`, retries: 0 });
+    this.#fetcher = startFetching({ connection, group, topics, logger, timings, runs: () => this.#runs.values() });
+    this.#committer = new Consumer({ ...clientOptions(connection), groupId: this.#there(group), retries: 0 });
     this.#lag = lagGauge(metrics);
     this.#measuring = setInterval(() => this.#measure(), timings.heartbeatMs);
     this.#running = this.#stayJoined();
@@ -80,10 +69,10 @@ export class KafkaGroup implements Subscription {
     await Promise.all(runs.map((run) => run.ended));
     await this.#fetcher.stop();
     clearTimeout(this.#timer);
-    await this.#commitNow().catch((error: unknown) => this.#logger.debug({ err: error }, "the last positions weren't committed"));
+    await this.#commitNow().catch((error: unknown) => this.#options.logger.debug({ err: error }, "the last positions weren't committed"));
     this.#leaving.abort();
     await this.#running;
-    await this.#committer.close().catch((error: unknown) => this.#logger.debug({ err: error }, "a connection ends by itself"));
+    await this.#committer.close().catch((error: unknown) => this.#options.logger.debug({ err: error }, "a connection ends by itself"));
   }
 
   async #stayJoined(): Promise<void> {
@@ -98,9 +87,9 @@ export class KafkaGroup implements Subscription {
       } catch (error) {
         if (signal.aborted) break;
         failures += 1;
-        this.#logger.warn({ err: error, group: subscribe.group, failures }, "the group is away");
+        this.#options.logger.warn({ err: error, group: subscribe.group, failures }, "the group is away");
       } finally {
-        await member.close(true).catch((error: unknown) => this.#logger.debug({ err: error }, "a membership ends by itself"));
+        await member.close(true).catch((error: unknown) => this.#options.logger.debug({ err: error }, "a membership ends by itself"));
       }
       await pause(growingPauseMs(failures, timings), signal);
     }
@@ -118,12 +107,12 @@ export class KafkaGroup implements Subscription {
     const { connection, timings, subscribe } = this.#options;
     const member = new Consumer({
       ...clientOptions(connection),
-      groupId: `${this.#prefix}${subscribe.group}`,
+      groupId: this.#there(subscribe.group),
       sessionTimeout: SESSION_TIMEOUT_MS,
       rebalanceTimeout: REBALANCE_TIMEOUT_MS,
       heartbeatInterval: timings.heartbeatMs,
     });
-    member.topics.trackAll(...subscribe.topics.map((topic) => `${this.#prefix}${topic}`));
+    member.topics.trackAll(...subscribe.topics.map((topic) => this.#there(topic)));
     member.on("consumer:group:join", ({ assignments }) => this.#rebalanced(assignments ?? []));
     const { promise: lost, resolve } = Promise.withResolvers<unknown>();
     // The library gives up where it can't join anew; a new member doesn't.
@@ -134,9 +123,9 @@ export class KafkaGroup implements Subscription {
 
   #rebalanced(assignments: readonly GroupAssignment[]): void {
     this.#assigned = assignments.flatMap(({ topic, partitions }) =>
-      partitions.map((partition) => ({ topic: topic.slice(this.#prefix.length), partition })),
+      partitions.map((partition) => ({ topic: nameHere(this.#options.connection, topic), partition })),
     );
-    const mine = new Set(this.#assigned.map(placeOf));
+    const mine = new Set(this.#assigned.map(placeKey));
     for (const [place, run] of this.#runs) if (!mine.has(place)) run.end();
     for (const place of this.#dirty.keys()) if (!mine.has(place)) this.#dirty.delete(place);
     this.#round += 1;
@@ -148,18 +137,18 @@ export class KafkaGroup implements Subscription {
     const isOver = (): boolean => round !== this.#round || this.#stopping.signal.aborted;
     for (let failures = 0; !isOver(); ) {
       try {
-        const missing = this.#assigned.filter((place) => this.#runs.get(placeOf(place))?.isEnding() !== false);
-        await Promise.all(missing.map((place) => this.#runs.get(placeOf(place))?.ended));
+        const missing = this.#assigned.filter((place) => this.#runs.get(placeKey(place))?.isEnding() !== false);
+        await Promise.all(missing.map((place) => this.#runs.get(placeKey(place))?.ended));
         const starts = await this.#positionsOf(missing);
         // So that the group's lag is known from here on, also where it has nothing to read.
         const fresh = starts.filter(({ isCommitted }) => !isCommitted);
         if (fresh.length > 0) await this.#commitOffsets(fresh.map(({ topic, partition, start }) => ({ topic, partition, offset: start })));
         if (isOver()) return;
-        for (const start of starts) if (this.#runs.get(placeOf(start))?.isEnding() !== false) this.#start(start, round);
+        for (const start of starts) if (this.#runs.get(placeKey(start))?.isEnding() !== false) this.#start(start, round);
         return this.#fetcher.wake();
       } catch (error) {
         failures += 1;
-        this.#logger.warn({ err: error, group: this.#options.subscribe.group, failures }, "the group's positions can't be read");
+        this.#options.logger.warn({ err: error, group: this.#options.subscribe.group, failures }, "the group's positions can't be read");
         await pause(growingPauseMs(failures, this.#options.timings), this.#stopping.signal);
       }
     }
@@ -170,7 +159,7 @@ export class KafkaGroup implements Subscription {
     const member = this.#member;
     if (member === undefined || places.length === 0) return [];
     const topics = [...Map.groupBy(places, ({ topic }) => topic)].map(([topic, of]) => ({
-      topic: `${this.#prefix}${topic}`,
+      topic: this.#there(topic),
       partitions: of.map((each) => each.partition),
     }));
     const committed = await member.listCommittedOffsets({ topics });
@@ -180,7 +169,7 @@ export class KafkaGroup implements Subscription {
       timestamp: ListOffsetTimestamps.EARLIEST,
     });
     return places.map((place) => {
-      const topic = `${this.#prefix}${place.topic}`;
+      const topic = this.#there(place.topic);
       const found = committed.get(topic)?.[place.partition] ?? -1n;
       const isCommitted = found >= 0n;
       return { ...place, isCommitted, start: isCommitted ? found : (earliest.get(topic)?.[place.partition] ?? 0n) };
@@ -189,7 +178,7 @@ export class KafkaGroup implements Subscription {
 
   #start(place: Place & { readonly start: bigint }, round: number): void {
     const { logger, timings, subscribe } = this.#options;
-    const key = placeOf(place);
+    const key = placeKey(place);
     const run = runKafkaPartition(place, subscribe, {
       logger,
       timings,
@@ -203,7 +192,7 @@ export class KafkaGroup implements Subscription {
       if (this.#runs.get(key) === run) this.#runs.delete(key);
       // Shut out in the consumer's database though Kafka says that it is ours: taken up anew, unless a rebalance says otherwise.
       await pause(timings.heartbeatMs, this.#stopping.signal);
-      if (this.#assigned.some((each) => placeOf(each) === key) && !this.#runs.has(key)) await this.#takeUp(round);
+      if (this.#assigned.some((each) => placeKey(each) === key) && !this.#runs.has(key)) await this.#takeUp(round);
     });
   }
 
@@ -214,7 +203,7 @@ export class KafkaGroup implements Subscription {
   }
 
   #commit(place: Place, offset: bigint): void {
-    this.#dirty.set(placeOf(place), { ...place, offset });
+    this.#dirty.set(placeKey(place), { ...place, offset });
     this.#scheduleCommit(this.#options.timings.positionsEveryMs);
   }
 
@@ -223,7 +212,7 @@ export class KafkaGroup implements Subscription {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       this.#commitNow().catch((error: unknown) => {
-        this.#logger.debug({ err: error }, "positions weren't committed; they will be with the next ones");
+        this.#options.logger.debug({ err: error }, "positions weren't committed; they will be with the next ones");
         this.#scheduleCommit(this.#options.timings.heartbeatMs);
       });
     }, afterMs);
@@ -252,16 +241,18 @@ export class KafkaGroup implements Subscription {
     if (member?.isActive() !== true) throw new Error("the group is being rebalanced");
     this.#committer.memberId = member.memberId;
     this.#committer.generationId = member.generationId;
-    await this.#committer.commit({ offsets: offsets.map((each) => ({ ...each, topic: `${this.#prefix}${each.topic}`, leaderEpoch: -1 })) });
+    await this.#committer.commit({ offsets: offsets.map((each) => ({ ...each, topic: this.#there(each.topic), leaderEpoch: -1 })) });
   }
 
   #measure(): void {
     for (const run of this.#runs.values()) if (!run.isEnding()) this.#lag.set(this.#labels(run), run.lag());
   }
 
+  #there(name: string): string {
+    return nameThere(this.#options.connection, name);
+  }
+
   #labels({ topic, partition }: Place): { group: string; topic: string; partition: string } {
     return { group: this.#options.subscribe.group, topic, partition: String(partition) };
   }
 }
-
-const placeOf = ({ topic, partition }: Place): string => `${partition} ${topic}`;

@@ -1,7 +1,8 @@
 import { Admin, ListOffsetTimestamps } from "@platformatic/kafka";
 import { noSuchGroup } from "#platform/events/define-consumer.ts";
 import type { Groups, Lag } from "#platform/events/event-log.ts";
-import { clientOptions, hasProtocolError, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import { clientOptions, hasProtocolError, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
+import { type Place, placeKey } from "#platform/events/kafka-partition.ts";
 
 /** The groups of ours in a cluster, by a connection that lasts as long as the question. */
 export const kafkaGroups = (connection: KafkaConnection): Groups => ({
@@ -12,7 +13,7 @@ export const kafkaGroups = (connection: KafkaConnection): Groups => ({
       const described = await admin.describeGroups({ groups: names });
       const lags = await lagsOf(admin, names, connection);
       return names.map((name) => {
-        const group = name.slice(connection.prefix.length);
+        const group = nameHere(connection, name);
         const lag = lags.reduce((sum, each) => (each.group === group ? sum + each.events : sum), 0n);
         return { group, lag, members: described.get(name)?.members.size ?? 0 };
       });
@@ -20,11 +21,11 @@ export const kafkaGroups = (connection: KafkaConnection): Groups => ({
   drop: (group) =>
     asking(connection, async (admin) => {
       const names = await ourGroups(admin, connection);
-      const name = `${connection.prefix}${group}`;
+      const name = nameThere(connection, group);
       if (!names.includes(name))
         throw noSuchGroup(
           group,
-          names.map((each) => each.slice(connection.prefix.length)),
+          names.map((each) => nameHere(connection, each)),
         );
       await admin.deleteGroups({ groups: [name] }).catch((error: unknown) => {
         throw hasProtocolError(error, "NON_EMPTY_GROUP") ? new Error(`group ${group} is being run; stop it first`) : error;
@@ -49,7 +50,7 @@ async function asking<T>(connection: KafkaConnection, ask: (admin: Admin) => Pro
 const ourGroups = async (admin: Admin, { prefix }: KafkaConnection): Promise<string[]> =>
   [...(await admin.listGroups()).keys()].filter((name) => name.startsWith(prefix)).sort();
 
-async function lagsOf(admin: Admin, groups: readonly string[], { prefix }: KafkaConnection): Promise<Lag[]> {
+async function lagsOf(admin: Admin, groups: readonly string[], connection: KafkaConnection): Promise<Lag[]> {
   if (groups.length === 0) return [];
   const positions = (await admin.listConsumerGroupOffsets({ groups: [...groups] })).flatMap(({ groupId: group, topics }) =>
     topics.flatMap(({ name: topic, partitions }) =>
@@ -61,16 +62,13 @@ async function lagsOf(admin: Admin, groups: readonly string[], { prefix }: Kafka
   const ends = await endsOf(admin, positions);
   return positions
     .map(({ group, topic, partition, committedOffset }) => {
-      const ahead = (ends.get(placeOf(topic, partition)) ?? committedOffset) - committedOffset;
-      return { group: group.slice(prefix.length), topic: topic.slice(prefix.length), partition, events: ahead > 0n ? ahead : 0n };
+      const ahead = (ends.get(placeKey({ topic, partition })) ?? committedOffset) - committedOffset;
+      return { group: nameHere(connection, group), topic: nameHere(connection, topic), partition, events: ahead > 0n ? ahead : 0n };
     })
     .sort((a, b) => compare(a.group, b.group) || compare(a.topic, b.topic) || a.partition - b.partition);
 }
 
-async function endsOf(
-  admin: Admin,
-  places: readonly { readonly topic: string; readonly partition: number }[],
-): Promise<ReadonlyMap<string, bigint>> {
+async function endsOf(admin: Admin, places: readonly Place[]): Promise<ReadonlyMap<string, bigint>> {
   const topics = [...Map.groupBy(places, ({ topic }) => topic)].map(([name, of]) => ({
     name,
     partitions: [...new Set(of.map(({ partition }) => partition))].map((partitionIndex) => ({
@@ -80,9 +78,11 @@ async function endsOf(
   }));
   if (topics.length === 0) return new Map();
   const ends = await admin.listOffsets({ topics });
-  return new Map(ends.flatMap(({ name, partitions }) => partitions.map((each) => [placeOf(name, each.partitionIndex), each.offset])));
+  return new Map(
+    ends.flatMap(({ name: topic, partitions }) =>
+      partitions.map(({ partitionIndex: partition, offset }) => [placeKey({ topic, partition }), offset]),
+    ),
+  );
 }
-
-const placeOf = (topic: string, partition: number): string => `${partition} ${topic}`;
 
 const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));

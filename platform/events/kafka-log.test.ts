@@ -4,25 +4,13 @@ import type { EventLog } from "#platform/events/event-log.ts";
 import { clientOptions, type KafkaConnection } from "#platform/events/kafka-client.ts";
 import { openKafkaLog } from "#platform/events/kafka-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
-import { testTimings } from "#platform/events/test-support.ts";
-import { uuidv7 } from "#platform/ids.ts";
+import { plainEvent, testKafka, testTimings } from "#platform/events/test-support.ts";
 import { testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
-const url = process.env.KAFKA_URL;
 const topic = { name: "t", partitions: 1, retentionMs: 3_600_000 };
-const event = (eventId: string, payload = ""): EventRecord => ({
-  topic: "t",
-  key: "k",
-  eventId,
-  type: "x",
-  occurredAtMs: 0,
-  traceparent: "",
-  actor: "",
-  causationId: "",
-  payload: Buffer.from(payload),
-});
+const event = (eventId: string, payload = ""): EventRecord => plainEvent("t", "k", eventId, payload);
 
 const logs: EventLog[] = [];
 const open = (connection: KafkaConnection): EventLog => {
@@ -47,11 +35,9 @@ test("a process starts while Kafka is away, says of what it would publish that i
   await expect(log.publish([event("a")])).rejects.toThrow();
 });
 
-describe.skipIf(url === undefined)("in a cluster of its own", () => {
-  const connection = (prefix = `test.${uuidv7()}.`): KafkaConnection => ({ brokers: [new URL(url ?? "").host], prefix });
-
+describe.skipIf(process.env.KAFKA_URL === undefined)("in a cluster of its own", () => {
   async function asking<T>(ask: (admin: Admin) => Promise<T>): Promise<T> {
-    const admin = new Admin(clientOptions(connection()));
+    const admin = new Admin(clientOptions(testKafka()));
     try {
       return await ask(admin);
     } finally {
@@ -60,7 +46,7 @@ describe.skipIf(url === undefined)("in a cluster of its own", () => {
   }
 
   test("deployments with other prefixes share it and hear nothing of each other", async () => {
-    const [first, second] = [open(connection()), open(connection())];
+    const [first, second] = [open(testKafka()), open(testKafka())];
     await Promise.all([first, second].map((log) => log.ensureTopics([topic])));
     const [one, two] = [await hear(first), await hear(second)];
     await first.publish([event("a")]);
@@ -70,7 +56,7 @@ describe.skipIf(url === undefined)("in a cluster of its own", () => {
   });
 
   test("the retention that the contract says is set, and set again when the contract says another", async () => {
-    const to = connection();
+    const to = testKafka();
     const retention = () =>
       asking(async (admin) => {
         const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: `${to.prefix}t`, configurationKeys: ["retention.ms"] };
@@ -83,7 +69,7 @@ describe.skipIf(url === undefined)("in a cluster of its own", () => {
   });
 
   test("what the brokers find too large is refused by itself, and what was published before it is kept", async () => {
-    const to = connection();
+    const to = testKafka();
     const log = open(to);
     await log.ensureTopics([topic]);
     await asking((admin) =>
@@ -107,7 +93,7 @@ describe.skipIf(url === undefined)("in a cluster of its own", () => {
   });
 
   test("a group whose events were deleted before it read them goes on from what there is", async () => {
-    const to = connection();
+    const to = testKafka();
     const log = open(to);
     await log.ensureTopics([topic]);
     const first = await hear(log);

@@ -10,13 +10,15 @@ import { unframe } from "#platform/schemas/wire-format.ts";
  * where there is one), and what the platform knows of it stands in headers, so that a reader needn't decode what it skips.
  */
 
+const header = (name: string) => ({ name, bytes: Buffer.from(name) });
+
 const HEADERS = {
-  eventId: Buffer.from("event-id"),
-  type: Buffer.from("event-type"),
-  occurredAt: Buffer.from("occurred-at"),
-  traceparent: Buffer.from("traceparent"),
-  actor: Buffer.from("actor"),
-  causationId: Buffer.from("causation-id"),
+  eventId: header("event-id"),
+  type: header("event-type"),
+  occurredAt: header("occurred-at"),
+  traceparent: header("traceparent"),
+  actor: header("actor"),
+  causationId: header("causation-id"),
 };
 
 /** The message of a record for a partition of a topic; `header` goes in front of its payload. */
@@ -25,12 +27,12 @@ export function toMessage(
   { topic, partition, header }: { readonly topic: string; readonly partition: number; readonly header: Uint8Array | undefined },
 ): MessageToProduce {
   const headers = new Map([
-    [HEADERS.eventId, Buffer.from(record.eventId)],
-    [HEADERS.type, Buffer.from(record.type)],
-    [HEADERS.occurredAt, Buffer.from(String(record.occurredAtMs))],
-    [HEADERS.traceparent, Buffer.from(record.traceparent)],
-    [HEADERS.actor, Buffer.from(record.actor)],
-    [HEADERS.causationId, Buffer.from(record.causationId)],
+    [HEADERS.eventId.bytes, Buffer.from(record.eventId)],
+    [HEADERS.type.bytes, Buffer.from(record.type)],
+    [HEADERS.occurredAt.bytes, Buffer.from(String(record.occurredAtMs))],
+    [HEADERS.traceparent.bytes, Buffer.from(record.traceparent)],
+    [HEADERS.actor.bytes, Buffer.from(record.actor)],
+    [HEADERS.causationId.bytes, Buffer.from(record.causationId)],
   ]);
   const value = header === undefined ? asBuffer(record.payload) : Buffer.concat([header, record.payload]);
   return { topic, partition, key: Buffer.from(record.key), value, headers };
@@ -47,19 +49,20 @@ export const messageBytes = ({ key, payload, traceparent, actor, causationId, ty
  */
 export function toRecord(topic: string, partition: number, offset: bigint, message: KafkaRecord): EventRecord {
   const headers = new Map(message.headers.map(([name, value]) => [name?.toString() ?? "", value?.toString() ?? ""]));
+  const said = (which: keyof typeof HEADERS): string | undefined => headers.get(HEADERS[which].name);
   const payload = payloadOf(message.value ?? Buffer.alloc(0));
-  const told = headers.has("event-id") && headers.has("event-type") ? undefined : envelope(payload);
-  const occurredAtMs = Number(headers.get("occurred-at") ?? Number.NaN);
+  const told = said("eventId") !== undefined && said("type") !== undefined ? undefined : envelope(payload);
+  const occurredAtMs = Number(said("occurredAt") ?? Number.NaN);
   return {
     topic,
     key: message.key?.toString() ?? "",
     // Without any id it is known by its place, which it keeps when it comes again.
-    eventId: headers.get("event-id") ?? (told?.eventId || `${topic}/${partition}/${offset}`),
-    type: headers.get("event-type") ?? told?.eventType ?? "",
+    eventId: said("eventId") ?? (told?.eventId || `${topic}/${partition}/${offset}`),
+    type: said("type") ?? told?.eventType ?? "",
     occurredAtMs: Number.isSafeInteger(occurredAtMs) ? occurredAtMs : told?.occurredAt === undefined ? 0 : timestampMs(told.occurredAt),
-    traceparent: headers.get("traceparent") ?? "",
-    actor: headers.get("actor") ?? "",
-    causationId: headers.get("causation-id") ?? "",
+    traceparent: said("traceparent") ?? "",
+    actor: said("actor") ?? "",
+    causationId: said("causationId") ?? "",
     payload,
   };
 }

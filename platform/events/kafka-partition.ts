@@ -1,15 +1,17 @@
-import { type Assignment, FencedError, type SubscribeOptions } from "#platform/events/event-log.ts";
+import { type Assignment, FencedError, RECORDS_A_BATCH, type SubscribeOptions } from "#platform/events/event-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
-const DEFAULT_RECORDS_A_BATCH = 512;
 /** Past this nothing more is fetched for a partition until some of it has been handled. */
 const BYTES_AHEAD = 2 * 1024 * 1024;
 const RECORDS_AHEAD = 2_048;
 
 export type Place = { readonly topic: string; readonly partition: number };
+
+/** A place as a key. */
+export const placeKey = ({ topic, partition }: Place): string => `${partition} ${topic}`;
 
 /** What a fetch brought for a partition. */
 export type KafkaFetched = {
@@ -53,7 +55,7 @@ export function runKafkaPartition(
 ): KafkaRun {
   const { topic, partition } = place;
   const { logger, timings } = around;
-  const maxRecords = options.maxRecords ?? DEFAULT_RECORDS_A_BATCH;
+  const maxRecords = options.maxRecords ?? RECORDS_A_BATCH;
   const bell = makeBell();
   const ending = new AbortController();
   const { signal } = ending;

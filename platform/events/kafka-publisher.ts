@@ -1,6 +1,6 @@
 import { type MessageToProduce, Producer } from "@platformatic/kafka";
 import { LARGEST_PAYLOAD_BYTES, RecordRefusedError } from "#platform/events/event-log.ts";
-import { clientOptions, hasProtocolError, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import { clientOptions, hasProtocolError, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
 import { messageBytes, toMessage } from "#platform/events/kafka-messages.ts";
 import type { KafkaTopics } from "#platform/events/kafka-topics.ts";
 import { partitionOf } from "#platform/events/partition.ts";
@@ -51,24 +51,24 @@ export function kafkaPublisher({ connection, topics, headerOf }: KafkaPublisherO
     idle.push(producer);
   };
 
-  const partition = async (record: EventRecord): Promise<number> => {
-    if (record.payload.length > LARGEST_PAYLOAD_BYTES) throw new RecordRefusedError(record, "its payload is too large");
-    const partitions = topics.knownPartitionsOf(record.topic) ?? (await topics.partitionsOf(record.topic));
-    if (partitions === undefined) throw new RecordRefusedError(record, `there is no topic ${record.topic}`);
-    return partitionOf(record.key, partitions);
+  const messagesOf = async (records: readonly EventRecord[]): Promise<MessageToProduce[]> => {
+    const partitionsOf = new Map<string, number | undefined>();
+    const messages: MessageToProduce[] = [];
+    for (const record of records) {
+      const { topic, key, payload, type } = record;
+      if (payload.length > LARGEST_PAYLOAD_BYTES) throw new RecordRefusedError(record, "its payload is too large");
+      if (!partitionsOf.has(topic)) partitionsOf.set(topic, await topics.partitionsOf(topic));
+      const partitions = partitionsOf.get(topic);
+      if (partitions === undefined) throw new RecordRefusedError(record, `there is no topic ${topic}`);
+      const partition = partitionOf(key, partitions);
+      messages.push(toMessage(record, { topic: nameThere(connection, topic), partition, header: headerOf?.(type) }));
+    }
+    return messages;
   };
 
   return {
     async publish(records) {
-      const messages: MessageToProduce[] = [];
-      for (const record of records)
-        messages.push(
-          toMessage(record, {
-            topic: `${connection.prefix}${record.topic}`,
-            partition: await partition(record),
-            header: headerOf?.(record.type),
-          }),
-        );
+      const messages = await messagesOf(records);
       for (const { from, to } of sends(records)) {
         try {
           await send(messages.slice(from, to));

@@ -1,6 +1,6 @@
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import type { Topic } from "#platform/events/event-log.ts";
-import { clientOptions, hasProtocolError, isAway, type KafkaConnection } from "#platform/events/kafka-client.ts";
+import { clientOptions, hasProtocolError, isAway, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** The topics that this process needs, in a cluster that may be away when it starts. */
@@ -14,8 +14,6 @@ export type KafkaTopics = {
   partitionsOf(topic: string): Promise<number | undefined>;
   /** Somebody has ensured it. */
   isWanted(topic: string): boolean;
-  /** The number of partitions where it is known at once. */
-  knownPartitionsOf(topic: string): number | undefined;
   close(): Promise<void>;
 };
 
@@ -32,7 +30,7 @@ export function kafkaTopics({ connection, replicas, logger }: KafkaTopicsOptions
   const made = new Set<string>();
 
   const make = async ({ name: plain, partitions, retentionMs }: Topic): Promise<void> => {
-    const name = `${connection.prefix}${plain}`;
+    const name = nameThere(connection, plain);
     const retention = { name: "retention.ms", value: String(retentionMs) };
     try {
       await admin.createTopics({ topics: [{ topic: name, partitions, replicas: replicas ?? -1 }], configs: [retention] });
@@ -64,7 +62,6 @@ export function kafkaTopics({ connection, replicas, logger }: KafkaTopicsOptions
       return topic?.partitions;
     },
     isWanted: (name) => wanted.has(name),
-    knownPartitionsOf: (name) => (made.has(name) ? wanted.get(name)?.partitions : undefined),
     close: () => admin.close(),
   };
 }

@@ -1,32 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { FencedError, type FetchedBatch, RecordRefusedError } from "#platform/events/event-log.ts";
-import { partitionOf } from "#platform/events/partition.ts";
 import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
-import { logMigrations, testEventLog } from "#platform/events/test-support.ts";
+import { keysOfFour as keys, logMigrations, plainEvent, testEventLog } from "#platform/events/test-support.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { testDatabase } from "#platform/postgres/testing.ts";
 
 const topic = { name: "t", partitions: 4, retentionMs: 3_600_000 };
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 10_000, interval: 10 });
-const event = (key: string, eventId: string, payload = ""): EventRecord => ({
-  topic: "t",
-  key,
-  eventId,
-  type: "x",
-  occurredAtMs: 0,
-  traceparent: "",
-  actor: "",
-  causationId: "",
-  payload: Buffer.from(payload),
-});
-
-/** A key in each partition. */
-const keys = [0, 1, 2, 3].map((wanted) => {
-  for (let n = 0; ; n++) if (partitionOf(`k${n}`, 4) === wanted) return `k${n}`;
-});
+const event = (key: string, eventId: string, payload = ""): EventRecord => plainEvent("t", key, eventId, payload);
 
 describe("the log in PostgreSQL", async () => {
   const database = await testDatabase({ migrations: logMigrations, maxConnections: 10 });

@@ -1,4 +1,4 @@
-import { type Assignment, FencedError, type SubscribeOptions } from "#platform/events/event-log.ts";
+import { type Assignment, FencedError, RECORDS_A_BATCH, type SubscribeOptions } from "#platform/events/event-log.ts";
 import { type Appended, type Fetched, Offers } from "#platform/events/offers.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
@@ -6,7 +6,6 @@ import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
-const DEFAULT_RECORDS_A_BATCH = 512;
 const BYTES_A_BATCH = 4 * 1024 * 1024;
 /** A partition that this process took for one of its groups, under a lease of this generation. */
 export type Holding = {
@@ -59,7 +58,7 @@ export function runPartition(holding: Holding, options: SubscribeOptions, around
   const { topic, partition } = holding;
   const confirm = (): Promise<void> => confirmLease(around.database, holding);
   const assignment: Assignment = { group: options.group, topic, partition, confirm, signal: ending.signal };
-  const maxRecords = options.maxRecords ?? DEFAULT_RECORDS_A_BATCH;
+  const maxRecords = options.maxRecords ?? RECORDS_A_BATCH;
   const offers = new Offers();
   let position = holding.position;
 

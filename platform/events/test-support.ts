@@ -9,6 +9,7 @@ import { newEvent } from "#platform/events/event-types.ts";
 import type { KafkaConnection } from "#platform/events/kafka-client.ts";
 import { kafkaGroups } from "#platform/events/kafka-groups.ts";
 import { openKafkaLog } from "#platform/events/kafka-log.ts";
+import { partitionOf } from "#platform/events/partition.ts";
 import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import { openPostgresLog, type PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -46,6 +47,30 @@ export const testTimings: EventTimings = {
 export const testEventLog = (database: Database, timings: EventTimings = testTimings, metrics: Metrics = new Metrics()): PostgresLog =>
   openPostgresLog({ database, logger: testLog, metrics, timings });
 
+/** A record with nothing much in it. */
+export const plainEvent = (topic: string, key: string, eventId: string, payload = ""): EventRecord => ({
+  topic,
+  key,
+  eventId,
+  type: "x",
+  occurredAtMs: 0,
+  traceparent: "",
+  actor: "",
+  causationId: "",
+  payload: Buffer.from(payload),
+});
+
+/** A key in each of four partitions, in their order. */
+export const keysOfFour = [0, 1, 2, 3].map((wanted) => {
+  for (let n = 0; ; n++) if (partitionOf(`k${n}`, 4) === wanted) return `k${n}`;
+});
+
+/** The cluster that KAFKA_URL names, with names of its own there. Throws where none is named. */
+export const testKafka = (prefix = `test.${uuidv7()}.`): KafkaConnection => ({
+  brokers: [new URL(process.env.KAFKA_URL ?? "").host],
+  prefix,
+});
+
 /** An engine of the event log, for tests that hold on each of them. */
 export type LogEngine = {
   readonly name: string;
@@ -62,9 +87,7 @@ export type LogEngine = {
 /** PostgreSQL on a database of its own, and Kafka where KAFKA_URL says where (`.ci/engines up kafka`). */
 export async function logEngines(): Promise<readonly LogEngine[]> {
   const database = await testDatabase({ migrations: logMigrations, maxConnections: 10 });
-  const url = process.env.KAFKA_URL;
   let prefix = `test.${uuidv7()}.`;
-  const connection = (): KafkaConnection => ({ brokers: [new URL(url as string).host], prefix });
   return [
     {
       name: "in PostgreSQL",
@@ -75,15 +98,9 @@ export async function logEngines(): Promise<readonly LogEngine[]> {
     },
     {
       name: "in Kafka",
-      isAway: url === undefined,
-      open: () =>
-        openKafkaLog({
-          connection: connection(),
-          logger: testLog,
-          metrics: new Metrics(),
-          timings: testTimings,
-        }),
-      groups: () => kafkaGroups(connection()),
+      isAway: process.env.KAFKA_URL === undefined,
+      open: () => openKafkaLog({ connection: testKafka(prefix), logger: testLog, metrics: new Metrics(), timings: testTimings }),
+      groups: () => kafkaGroups(testKafka(prefix)),
       reset: async () => {
         prefix = `test.${uuidv7()}.`;
       },

@@ -3,7 +3,10 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { kafkaGroups } from "#platform/events/kafka-groups.ts";
+import { platformSettings } from "#platform/config/platform-settings.ts";
+import { readSettings } from "#platform/config/settings.ts";
+import { reachGroups } from "#platform/process/event-log.ts";
+import { createLog } from "#platform/telemetry/create-log.ts";
 import { openApart, type Part } from "./apart.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
 import type { Random } from "./random.ts";
@@ -19,7 +22,7 @@ export const kafka: Drill = {
   text: "the three processes over Kafka; Kafka is killed and away for up to 20 s, one of the processes is killed, or both",
   needs: { setting: "KAFKA_URL", from: ".ci/engines up kafka" },
   async openStage(): Promise<Stage> {
-    const apart = await openApart(kafkaOfDrill(process.env.KAFKA_URL ?? ""));
+    const apart = await openApart(await kafkaOfDrill(process.env.KAFKA_URL ?? ""));
     const killPart = async (random: Random): Promise<string> => {
       const victim: Part = random.pick(apart.parts);
       victim.child.signal("SIGKILL");
@@ -58,11 +61,12 @@ export const kafka: Drill = {
   },
 };
 
-function kafkaOfDrill(url: string): KafkaOfDrill {
-  const prefix = `drill.${randomUUID()}.`;
-  const groups = kafkaGroups({ brokers: [new URL(url).host], prefix });
+async function kafkaOfDrill(url: string): Promise<KafkaOfDrill> {
+  const environment = { KAFKA_URL: url, KAFKA_PREFIX: `drill.${randomUUID()}.` };
+  const log = await createLog({ level: "fatal", format: "json" });
+  const { groups } = await reachGroups({ settings: readSettings(environment, platformSettings([])), log });
   return {
-    environment: { KAFKA_URL: url, KAFKA_PREFIX: prefix },
+    environment,
     behind: async () => (await groups.list()).filter(({ lag }) => lag > 0n).map(({ group, lag }) => `${group} is ${lag} behind`),
   };
 }
