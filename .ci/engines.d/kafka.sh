@@ -2,7 +2,7 @@
 version=4.4.0
 
 install() {
-  command -v java >/dev/null && command -v mvn >/dev/null || apt-get install -qy --no-install-recommends default-jre-headless maven
+  debian default-jre-headless maven
   # kafka-tools-api is named in this version's pom and was never published; a broker does without it.
   cat >"$files/pom.xml" <<POM
 <project xmlns="http://maven.apache.org/POM/4.0.0">

@@ -73,6 +73,24 @@ const kafkaSettings = {
   }),
 };
 
+/** The schemas of events in Kafka, for readers that aren't ours. */
+const schemaRegistrySettings = {
+  url: setting({
+    name: "SCHEMA_REGISTRY_URL",
+    type: url("http", "https"),
+    default: undefined,
+    needs: "KAFKA_URL",
+    text: "schema registry with Confluent's API, user:password@ in front of its host where it wants them; without it, messages in Kafka are plain Protobuf",
+  }),
+  compatibility: setting({
+    name: "SCHEMA_REGISTRY_COMPATIBILITY",
+    type: choice("FULL_TRANSITIVE", "BACKWARD_TRANSITIVE", "keep"),
+    default: "FULL_TRANSITIVE",
+    needs: "SCHEMA_REGISTRY_URL",
+    text: "what it is told that a new version of a schema must be to all before it; keep: it is told nothing. BACKWARD_TRANSITIVE for Apicurio, whose other levels refuse every new field",
+  }),
+};
+
 /** OpenTelemetry reads these itself; they stand here to be seen, and to be refused where it would go on with something else. */
 const otelSettings = {
   endpoint: setting({
@@ -164,6 +182,7 @@ export const platformSettings = (services: readonly string[]) => ({
     }),
   ),
   kafka: kafkaSettings,
+  schemaRegistry: schemaRegistrySettings,
   logLevel: setting({
     name: "LOG_LEVEL",
     type: choice("trace", "debug", "info", "warn", "error", "fatal", "silent"),
@@ -182,7 +201,7 @@ export const platformSettings = (services: readonly string[]) => ({
 export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
 
 /** Variables that begin so are ours: one that no setting has is reported. */
-export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "KAFKA_"];
+export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "KAFKA_", "SCHEMA_REGISTRY_"];
 
 const ofEach = <S>(services: readonly string[], make: (service: string) => S): Record<string, S> =>
   Object.fromEntries(services.map((service) => [service, make(service)]));

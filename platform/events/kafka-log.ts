@@ -13,7 +13,7 @@ export type KafkaLogOptions = {
   /** Copies of each partition of a topic that is made here; the cluster's own default unless given. */
   readonly replicas?: number | undefined;
   /** What goes in front of the payload of a type: the schema registry's header. Throws while there is none for it. */
-  readonly headerOf?: ((type: string) => Uint8Array) | undefined;
+  readonly headerOf?: ((type: string) => Promise<Uint8Array>) | undefined;
   readonly logger: Log;
   readonly metrics: Metrics;
   readonly timings: EventTimings;

@@ -20,7 +20,7 @@ export type KafkaPublisherOptions = {
   readonly connection: KafkaConnection;
   readonly topics: KafkaTopics;
   /** What goes in front of the payload of a type; nothing where there is no schema registry. */
-  readonly headerOf: ((type: string) => Uint8Array) | undefined;
+  readonly headerOf: ((type: string) => Promise<Uint8Array>) | undefined;
 };
 
 /**
@@ -52,16 +52,16 @@ export function kafkaPublisher({ connection, topics, headerOf }: KafkaPublisherO
   };
 
   const messagesOf = async (records: readonly EventRecord[]): Promise<MessageToProduce[]> => {
-    const partitionsOf = new Map<string, number | undefined>();
+    const partitionsOf = askedOnce((topic) => topics.partitionsOf(topic));
+    const headerFor = headerOf && askedOnce(headerOf);
     const messages: MessageToProduce[] = [];
     for (const record of records) {
       const { topic, key, payload, type } = record;
       if (payload.length > LARGEST_PAYLOAD_BYTES) throw new RecordRefusedError(record, "its payload is too large");
-      if (!partitionsOf.has(topic)) partitionsOf.set(topic, await topics.partitionsOf(topic));
-      const partitions = partitionsOf.get(topic);
+      const partitions = await partitionsOf(topic);
       if (partitions === undefined) throw new RecordRefusedError(record, `there is no topic ${topic}`);
       const partition = partitionOf(key, partitions);
-      messages.push(toMessage(record, { topic: nameThere(connection, topic), partition, header: headerOf?.(type) }));
+      messages.push(toMessage(record, { topic: nameThere(connection, topic), partition, header: await headerFor?.(type) }));
     }
     return messages;
   };
@@ -86,6 +86,16 @@ export function kafkaPublisher({ connection, topics, headerOf }: KafkaPublisherO
       closed = true;
       await Promise.all([...all].map(drop));
     },
+  };
+}
+
+/** The same question under the same name is asked once. */
+function askedOnce<T>(ask: (name: string) => Promise<T>): (name: string) => Promise<T> {
+  const answers = new Map<string, Promise<T>>();
+  return (name) => {
+    const known = answers.get(name) ?? ask(name);
+    answers.set(name, known);
+    return known;
   };
 }
 

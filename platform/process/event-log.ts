@@ -1,16 +1,18 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { DescMessage } from "@bufbuild/protobuf";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { KafkaUrl } from "#platform/config/setting-types.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import type { KafkaConnection } from "#platform/events/kafka-client.ts";
 import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import { openPostgresLog } from "#platform/events/postgres-log.ts";
-import type { EventTimings } from "#platform/events/timings.ts";
+import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { Databases } from "#platform/process/databases.ts";
 import { reachDatabase } from "#platform/process/reach-database.ts";
+import { openSchemaRegistry, type SchemaRegistry } from "#platform/schemas/schema-registry.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -24,18 +26,33 @@ export type EventLogOptions = {
   readonly databases: Databases;
   /** Without them, processes learn of each other's events in PostgreSQL by their slow poll. */
   readonly wakeups: Wakeups | undefined;
+  /** What is published from here, for the schema registry where there is one. */
+  readonly publishes: readonly DescMessage[];
   readonly logger: Log;
   readonly metrics: Metrics;
   readonly timings: EventTimings;
+  /** The process can't go on and must end. */
+  readonly onLost: (error: Error) => void;
 };
 
-/** The event log of a process: Kafka where KAFKA_URL says where it is, and otherwise a database of its own. */
-export async function openEventLog({ settings, databases, wakeups, ...shared }: EventLogOptions): Promise<EventLog> {
+/**
+ * The event log of a process: Kafka where KAFKA_URL says where it is, and otherwise a database of its own. Throws where the schema
+ * registry refuses a schema.
+ */
+export async function openEventLog({ settings, databases, wakeups, publishes, onLost, ...shared }: EventLogOptions): Promise<EventLog> {
   const connection = await kafkaConnection(settings);
   if (connection !== undefined) {
     // A client is loaded only where its engine is used.
     const { openKafkaLog } = await import("#platform/events/kafka-log.ts");
-    return openKafkaLog({ connection, replicas: settings.kafka.replicas, ...shared });
+    const registry = await registerSchemas(settings, publishes, shared, onLost);
+    const log = openKafkaLog({ connection, replicas: settings.kafka.replicas, headerOf: registry?.headerOf, ...shared });
+    return {
+      ...log,
+      async close() {
+        await log.close();
+        await registry?.close();
+      },
+    };
   }
   const database = await databases.open("events", eventMigrations);
   const log = openPostgresLog({ database, wakeups, ...shared });
@@ -46,6 +63,20 @@ export async function openEventLog({ settings, databases, wakeups, ...shared }: 
       await database.close();
     },
   };
+}
+
+/** The schema registry where SCHEMA_REGISTRY_URL says where it is, told of what is published from here. */
+async function registerSchemas(
+  { schemaRegistry: { url, compatibility } }: PlatformSettings,
+  publishes: readonly DescMessage[],
+  { logger: log, timings }: Pick<EventLogOptions, "logger" | "timings">,
+  onRefused: (error: Error) => void,
+): Promise<SchemaRegistry | undefined> {
+  if (url === undefined) return undefined;
+  const pauseMs = (failures: number): number => growingPauseMs(failures, timings);
+  const registry = openSchemaRegistry({ url, compatibility, log, pauseMs, onRefused });
+  await registry.register(publishes);
+  return registry;
 }
 
 /** The groups of the log, beside the processes that run them. */

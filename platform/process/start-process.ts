@@ -67,7 +67,8 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   await databases.reach();
   const wakeups = openWakeups({ connect: databases.connectDirectly, log, timings });
   parts.defer(() => wakeups.close());
-  const eventLog = await openEventLog({ settings, databases, wakeups, logger: log, metrics, timings });
+  const publishes = options.services.flatMap((service) => service.publishes);
+  const eventLog = await openEventLog({ settings, databases, wakeups, publishes, logger: log, metrics, timings, onLost: options.onLost });
   parts.defer(() => eventLog.close());
 
   const tokens = callerTokens({ secrets: [await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder })], clock });

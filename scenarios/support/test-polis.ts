@@ -85,7 +85,7 @@ export async function reachTestLog(
     throw error;
   };
   const opened = await openDatabases({ settings, release, log: testLog, metrics: shared.metrics, onLost });
-  const log = await openEventLog({ settings, databases: opened, wakeups: undefined, ...shared });
+  const log = await openEventLog({ settings, databases: opened, wakeups: undefined, publishes: [], onLost, ...shared });
   const { groups, close } = await reachGroups({ settings, log: testLog });
   afterAll(async () => {
     await log.close();
