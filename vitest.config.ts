@@ -19,7 +19,7 @@ export default defineConfig({
         ? ["default"]
         : [
             ["default", { summary: false }],
-            ["json", { outputFile: process.env.TESTS_REPORT ?? ".cache/tests.json" }],
+            ["json", { outputFile: process.env.TESTS_REPORT ?? ".cache/reports/tests.json" }],
           ],
   },
 });

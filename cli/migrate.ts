@@ -1,3 +1,4 @@
+import { EVENTS_DATABASE } from "#platform/config/platform-settings.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
@@ -34,7 +35,7 @@ it opens; run this first where the processes that start may not change tables.
     });
     try {
       const sets = [
-        ...(settings.kafka.url === undefined ? [["events", eventMigrations] as const] : []),
+        ...(settings.kafka.url === undefined ? [[EVENTS_DATABASE, eventMigrations] as const] : []),
         ...chosen.services.map((service) => [service.name, migrationsOf(service)] as const),
       ];
       for (const [name, migrations] of sets) {

@@ -1,13 +1,13 @@
 import { randomUUID } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { type Caller, nobody, serviceCaller, userCaller } from "#platform/access/caller.ts";
 import { methodName, methodOptions } from "#platform/contract/method-options.ts";
-import { createClient, type Peers } from "#platform/rpc/client.ts";
-import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
+import type { Peers } from "#platform/rpc/client.ts";
 import { systems } from "../cli/systems.ts";
 import { settled } from "./support/settled.ts";
-import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { testDatabases } from "./support/test-databases.ts";
+import { startTestPolis } from "./support/test-polis.ts";
 
 /*
  * Made from the contracts: every method of every service is called by everybody who may not. What may be called by whom
@@ -82,7 +82,7 @@ function accessOf(method: DescMethod): string {
 }
 
 const databases = await testDatabases();
-const polis = await startTestPolis(databases, { environment: { GRPC_PORT: "0" } });
+const polis = await startTestPolis(databases);
 const somebody = await newCustomer();
 const another = await newCustomer();
 
@@ -112,12 +112,9 @@ async function allRows(except: readonly string[] = []): Promise<Record<string, s
   return rows;
 }
 
-const remote = grpcTransport({ addresses: [polis.process.urls.grpc ?? ""], tokens: polis.process.tokens });
-afterAll(() => remote.close());
-
 const ways: Readonly<Record<string, (caller: Caller) => Peers>> = {
-  "in process": polis.process.clientFor,
-  "over gRPC": (caller) => (service) => createClient(service, remote, { caller }),
+  "in process": polis.clientFor,
+  "over gRPC": polis.grpcFor,
 };
 
 /** The status and code with which a call ended. */
@@ -183,6 +180,6 @@ test("a service that may read for itself reads anybody's", async () => {
     const expectation = expectations[methodName(method)];
     if (access.owner === "" || expectation === undefined) continue;
     for (const service of access.services)
-      expect(await outcome(polis.process.clientFor, serviceCaller(service), method, expectation.request(somebody))).toBe("OK");
+      expect(await outcome(polis.clientFor, serviceCaller(service), method, expectation.request(somebody))).toBe("OK");
   }
 });

@@ -5,7 +5,8 @@ import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { orderPayments } from "../systems/order-payments.ts";
 import { settled } from "./support/settled.ts";
-import { reachTestLog, startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { testDatabases } from "./support/test-databases.ts";
+import { reachTestLog, startTestPolis } from "./support/test-polis.ts";
 import { until } from "./support/until.ts";
 
 const databases = await testDatabases();
@@ -55,7 +56,7 @@ async function effects() {
 test("OrderCreated that comes five times, at once and again later, is charged once and told of once", async () => {
   const userId = randomUUID();
   // Payments is away at first, so that its first batch holds the event five times.
-  const shop = await startTestPolis(databases, { services: ["gateway", "orders", "accounts"], environment: { GRPC_PORT: "0" }, timings });
+  const shop = await startTestPolis(databases, { services: ["gateway", "orders", "accounts"], timings });
   const rest = shop.rest(userId);
   const account = (await rest.openAccount()).body;
   const { status, body: order } = await rest.createOrder({ amount: 400 });
@@ -65,9 +66,8 @@ test("OrderCreated that comes five times, at once and again later, is charged on
   const withPayments = await startTestPolis(databases, {
     services: ["payments", "gateway"],
     environment: {
-      GRPC_PORT: "0",
-      ACCOUNTS_URL: shop.process.urls.grpc ?? "",
-      ORDERS_URL: shop.process.urls.grpc ?? "",
+      ACCOUNTS_URL: shop.grpc,
+      ORDERS_URL: shop.grpc,
     },
     timings,
   });

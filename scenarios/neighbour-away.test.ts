@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { settled } from "./support/settled.ts";
-import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { testDatabases } from "./support/test-databases.ts";
+import { startTestPolis } from "./support/test-polis.ts";
 
 /** How long accounts is away: some fifteen tries of its callers. */
 const AWAY_MS = 1_500;
@@ -11,8 +12,8 @@ const timings = { firstPauseMs: 20, longestPauseMs: 100 };
 const databases = await testDatabases();
 
 test("with accounts away orders are taken, none becomes a dead letter, and every one ends when it is back", async () => {
-  const accounts = await startTestPolis(databases, { services: ["accounts"], environment: { GRPC_PORT: "0" } });
-  const address = accounts.process.urls.grpc ?? "";
+  const accounts = await startTestPolis(databases, { services: ["accounts"] });
+  const address = accounts.grpc;
   const shop = await startTestPolis(databases, {
     services: ["gateway", "orders", "payments"],
     environment: { ACCOUNTS_URL: address },

@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { settled } from "./support/settled.ts";
-import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { testDatabases } from "./support/test-databases.ts";
+import { startTestPolis } from "./support/test-polis.ts";
 
 const databases = await testDatabases();
 const polis = await startTestPolis(databases);

@@ -8,7 +8,8 @@ import { testLog } from "#platform/postgres/testing.ts";
 import { release } from "../cli/release.ts";
 import { ordersService } from "../services/orders/service.ts";
 import { settled } from "./support/settled.ts";
-import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { testDatabases } from "./support/test-databases.ts";
+import { startTestPolis } from "./support/test-polis.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "polis-newer-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -22,7 +23,7 @@ async function migrateAsNext(number: string, header: string, sql: string): Promi
   cpSync(join(ordersService.folder, "migrations"), folder, { recursive: true });
   writeFileSync(join(folder, `${number}.sql`), `-- release: ${next}\n${header}\n${sql}\n`);
   await migrate({
-    connection: { connectionString: databases.urls.orders },
+    connection: databases.connection("orders"),
     sets: [{ name: "orders", folder }],
     release: next,
     log: testLog,

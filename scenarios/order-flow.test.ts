@@ -4,7 +4,8 @@ import { AccountsService } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import type { Rest, Transaction } from "./support/rest-client.ts";
 import { settled } from "./support/settled.ts";
-import { startTestPolis, testDatabases } from "./support/test-polis.ts";
+import { testDatabases } from "./support/test-databases.ts";
+import { startTestPolis } from "./support/test-polis.ts";
 
 const databases = await testDatabases();
 const polis = await startTestPolis(databases);
@@ -21,7 +22,7 @@ async function customer(balance = 0n): Promise<{ rest: Rest; userId: string; acc
 const balanceOf = async (rest: Rest, accountId: string) => (await rest.account(accountId)).body.balance;
 
 const books = () =>
-  polis.process
+  polis
     .clientFor(userCaller(randomUUID(), { roles: ["auditor"] }))(AccountsService)
     .checkBooks({});
 

@@ -1,54 +1,28 @@
 import { randomUUID } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { Client } from "pg";
 import { afterAll, expect, test } from "vitest";
-import { platformSettings } from "#platform/config/platform-settings.ts";
-import { readSettings } from "#platform/config/settings.ts";
 import { groupName } from "#platform/events/define-consumer.ts";
-import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
-import { testLog } from "#platform/postgres/testing.ts";
-import { databaseName } from "#platform/process/databases.ts";
-import { reachGroups } from "#platform/process/event-log.ts";
 import { orderPayments } from "../systems/order-payments.ts";
 import { type PolisChild, startPolisChild } from "./support/polis-child.ts";
-import { urlOf } from "./support/postgres-url.ts";
 import { type Rest, restOf } from "./support/rest-client.ts";
 import { settled } from "./support/settled.ts";
-import { kafkaOfTests, SECRET } from "./support/test-polis.ts";
+import { testDatabases } from "./support/test-databases.ts";
+import { reachTestLog } from "./support/test-polis.ts";
 import { until } from "./support/until.ts";
 
-// A server of its own: processes find the databases by their names in it. Named so that the next run ends what a killed one left.
-const folder = await mkdtemp(join(tmpdir(), `polis-test-${process.pid}-two-`));
-const postgres = await startEmbeddedPostgres({ folder, log: testLog, durable: false });
+const databases = await testDatabases({ migrated: false });
 const children: PolisChild[] = [];
 afterAll(async () => {
   for (const child of children) {
     child.signal("SIGKILL");
     await child.ended;
   }
-  await postgres.stop();
-  await rm(folder, { recursive: true, force: true });
 });
 
-const environment = { POSTGRES_URL: urlOf(postgres.connection("postgres")), POLIS_SECRET: SECRET, ...kafkaOfTests() };
-
 const start = (): PolisChild => {
-  const child = startPolisChild([], environment);
+  const child = startPolisChild([], databases.environment);
   children.push(child);
   return child;
 };
-
-async function sql<T extends object>(service: string, text: string): Promise<T[]> {
-  const client = new Client(postgres.connection(databaseName(service)));
-  await client.connect();
-  try {
-    return (await client.query<T>(text)).rows;
-  } finally {
-    await client.end();
-  }
-}
 
 const httpOf = async (child: PolisChild): Promise<string> => (await child.ready).http;
 
@@ -87,11 +61,7 @@ const [first, second] = [start(), start()];
 const urls = [await httpOf(first), await httpOf(second)];
 const [firstUrl = "", secondUrl = ""] = urls;
 
-const { groups, close } = await reachGroups({
-  settings: readSettings(environment, platformSettings(orderPayments.services.map(({ name }) => name))),
-  log: testLog,
-});
-afterAll(close);
+const { groups } = await reachTestLog(databases);
 
 test("two that start at once migrate once, share every group, and have one relay an outbox", async () => {
   const migrated = children.map(
@@ -102,13 +72,13 @@ test("two that start at once migrate once, share every group, and have one relay
         .filter((line) => line.includes('"msg":"migrated"')).length,
   );
   const recorded = await Promise.all(
-    ["accounts", "payments", "orders", ...("KAFKA_URL" in environment ? [] : ["events"])].map((service) =>
-      sql(service, "SELECT * FROM polis_migrations"),
+    ["accounts", "payments", "orders", ...("KAFKA_URL" in databases.environment ? [] : ["events"])].map((service) =>
+      databases.query(service, "SELECT * FROM polis_migrations"),
     ),
   );
   expect((migrated[0] ?? 0) + (migrated[1] ?? 0)).toBe(recorded.flat().length);
   await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual(twoEach);
-  for (const service of ["payments", "orders"]) expect(await sql(service, "SELECT * FROM outbox_lease")).toHaveLength(1);
+  for (const service of ["payments", "orders"]) expect(await databases.query(service, "SELECT * FROM outbox_lease")).toHaveLength(1);
   const { userId, rest, accountId } = await customer(firstUrl);
   await allFinish(rest, await placeOn(urls, userId, 40), 10_000);
   expect((await restOf(secondUrl, userId).account(accountId)).body.balance).toBe("999600");
@@ -144,7 +114,10 @@ test("one is killed: the other takes over within seconds, and a new one shares a
   await expect.poll(membersByGroup, { timeout: 15_000 }).toEqual(twoEach);
   for (const service of ["accounts", "payments", "orders"])
     await until(`${service} is empty of what waits`, async () => {
-      const rows = await sql(service, "SELECT FROM outbox UNION ALL SELECT FROM outbox_parked UNION ALL SELECT FROM dead_letters");
+      const rows = await databases.query(
+        service,
+        "SELECT FROM outbox UNION ALL SELECT FROM outbox_parked UNION ALL SELECT FROM dead_letters",
+      );
       return rows.length === 0;
     });
 });

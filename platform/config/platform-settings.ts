@@ -18,8 +18,12 @@ import { type SettingsOf, setting } from "./settings.ts";
 /** Where a service answers gRPC unless said: on a host of its name, as orchestrators have it. */
 const PEER_PORT = 50_051;
 
-/** The setting by which a service has a database of its own. */
-export const ownDatabaseSetting = (service: string): string => `POSTGRES_URL_${service.toUpperCase()}`;
+/** The event log in PostgreSQL has a database beside those of the services. */
+export const EVENTS_DATABASE = "events";
+
+/** The settings by which a service has a database of its own. */
+export const ownDatabaseSettings = (service: string) =>
+  ({ url: `POSTGRES_URL_${service.toUpperCase()}`, directUrl: `POSTGRES_DIRECT_URL_${service.toUpperCase()}` }) as const;
 
 /** Kafka, where it is the event log. */
 const kafkaSettings = {
@@ -165,14 +169,29 @@ export const platformSettings = (services: readonly string[]) => ({
     needs: "POSTGRES_URL",
     text: "the same server around its pooler, for what needs a session of its own",
   }),
-  postgresUrlOf: ofEach(services, (service) =>
+  postgresUrlOf: ofEach([...services, EVENTS_DATABASE], (service) =>
     setting({
-      name: ownDatabaseSetting(service),
+      name: ownDatabaseSettings(service).url,
       type: url("postgres", "postgresql"),
       default: undefined,
-      text: `database of ${service} alone`,
+      text: service === EVENTS_DATABASE ? "database of the event log alone, where that isn't Kafka" : `database of ${service} alone`,
     }),
   ),
+  postgresDirectUrlOf: ofEach([...services, EVENTS_DATABASE], (service) =>
+    setting({
+      name: ownDatabaseSettings(service).directUrl,
+      type: url("postgres", "postgresql"),
+      default: undefined,
+      needs: ownDatabaseSettings(service).url,
+      text: "the same database around its pooler",
+    }),
+  ),
+  postgresPrepare: setting({
+    name: "POSTGRES_PREPARE",
+    type: choice("auto", "on", "off"),
+    default: "auto",
+    text: "whether statements are prepared; auto: unless a direct URL says that a pooler stands between; on: this pooler knows them, as PgBouncer does from 1.21 on",
+  }),
   addressesOf: ofEach(services, (service) =>
     setting({
       name: `${service.toUpperCase()}_URL`,
@@ -201,7 +220,7 @@ export const platformSettings = (services: readonly string[]) => ({
 export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
 
 /** Variables that begin so are ours: one that no setting has is reported. */
-export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "KAFKA_", "SCHEMA_REGISTRY_"];
+export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "POSTGRES_PREPARE", "KAFKA_", "SCHEMA_REGISTRY_"];
 
 const ofEach = <S>(services: readonly string[], make: (service: string) => S): Record<string, S> =>
   Object.fromEntries(services.map((service) => [service, make(service)]));

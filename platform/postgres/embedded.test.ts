@@ -220,6 +220,8 @@ test("a Polis whose server was taken over by another is told", async () => {
     "SELECT pid, (classid::bigint << 32 | objid::bigint) AS key FROM pg_locks WHERE locktype = 'advisory'",
   );
   const waiting = other.query("SELECT pg_advisory_lock($1)", [rows[0].key]);
+  const queued = "SELECT count(*)::int AS v FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+  await vi.waitFor(async () => expect(await ask(first, queued)).toBe(1), WAIT);
   expect(await ask(first, `SELECT pg_terminate_backend(${rows[0].pid}) AS v`)).toBe(true);
   await waiting;
   await vi.waitFor(() => expect(lost).toHaveBeenCalledWith(expect.any(FolderTaken)), WAIT);

@@ -442,9 +442,9 @@ async function proxy(connection: ClientConfig) {
   let cutRequest: string | undefined;
   let cutAnswer: string | undefined;
   let lastWords: Buffer | undefined;
-  const target = `${connection.host}/.s.PGSQL.${connection.port}`;
+  const { host = "", port: serverPort = 0 } = connection;
   const server = createServer((near) => {
-    const far = connect(target);
+    const far = host.startsWith("/") ? connect(`${host}/.s.PGSQL.${serverPort}`) : connect(serverPort, host);
     let isMute = false;
     const cut = () => {
       near.destroy();

@@ -24,7 +24,7 @@ export type DatabaseOptions = {
   /** What bounds the connections of all databases together; the process's own unless said. */
   readonly limit?: ConnectionLimit;
   /** False behind a pooler that gives each transaction another session and knows no prepared statements. */
-  readonly preparedStatements?: boolean;
+  readonly preparesStatements?: boolean;
   readonly log: Log;
   readonly metrics: Metrics;
 };
@@ -35,7 +35,7 @@ export type DatabaseOptions = {
  */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { name, log } = options;
-  const sendable = sendables(options.preparedStatements ?? true);
+  const sendable = sendables(options.preparesStatements ?? true);
   const pool = new Pool({
     connection: options.connection,
     name,

@@ -9,7 +9,7 @@ const PREPARED_MAX = 1_000;
 export type MakeSendable = (statement: Statement) => Sendable;
 
 /** Statements as they go out. Prepared ones get a name from their text, since one name may stand for several. */
-export function sendables(preparedStatements: boolean): MakeSendable {
+export function sendables(preparesStatements: boolean): MakeSendable {
   const names = new Map<string, string>();
   const nameOf = (text: string): string | undefined => {
     let name = names.get(text);
@@ -22,6 +22,6 @@ export function sendables(preparedStatements: boolean): MakeSendable {
   return ({ text, values, name }) => ({
     text,
     values: values?.map(parameter) ?? [],
-    name: preparedStatements && name !== undefined ? nameOf(text) : undefined,
+    name: preparesStatements && name !== undefined ? nameOf(text) : undefined,
   });
 }

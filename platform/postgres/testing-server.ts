@@ -18,8 +18,16 @@ declare module "vitest" {
 
 const FOLDER = /^polis-test-(\d+)-/;
 
-/** Vitest's global setup: one server a run, without a disk to wait for, gone at the end. */
-export async function setup(project: TestProject): Promise<() => Promise<void>> {
+/**
+ * Vitest's global setup: one server a run, without a disk to wait for, gone at the end; or the one that POSTGRES_URL names, and
+ * around its pooler where POSTGRES_DIRECT_URL does.
+ */
+export async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
+  const { POSTGRES_URL, POSTGRES_DIRECT_URL = POSTGRES_URL } = process.env;
+  if (POSTGRES_DIRECT_URL !== undefined) {
+    project.provide("postgres", configOf(POSTGRES_DIRECT_URL));
+    return undefined;
+  }
   const log = pino({ level: "warn" }) as unknown as Log;
   await sweep(log);
   const folder = await mkdtemp(join(tmpdir(), `polis-test-${process.pid}-`));
@@ -31,6 +39,12 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     await rm(folder, { recursive: true, force: true });
   };
 }
+
+const configOf = (url: string): ClientConfig => {
+  const { hostname, port, username, password, pathname } = new URL(url);
+  const [user, secret] = [username, password].map(decodeURIComponent);
+  return { host: hostname, port: Number(port || 5432), user, password: secret, database: pathname.slice(1) || "postgres" };
+};
 
 /** Ends the servers of runs that were killed: a server outlives its Polis, as it should elsewhere. */
 async function sweep(log: Log): Promise<void> {

@@ -54,7 +54,8 @@ export async function testDatabaseConnection(folders: readonly string[] = []): P
   await withServer(async (client) => {
     const template = await templateOf(client, folders);
     await client.query(`CREATE DATABASE ${name} TEMPLATE ${template}`);
-    await setSessions(client, name, sessionSettings);
+    // Nobody waits for the disk in a test, whatever the server does elsewhere.
+    await setSessions(client, name, { ...sessionSettings, synchronous_commit: "off" });
   });
   afterAll(() => withServer((client) => client.query(`DROP DATABASE ${name} WITH (FORCE)`)));
   return { ...testServer(), database: name };

@@ -1,5 +1,5 @@
 import type { ClientConfig } from "pg";
-import { ownDatabaseSetting, type PlatformSettings } from "#platform/config/platform-settings.ts";
+import { ownDatabaseSettings, type PlatformSettings } from "#platform/config/platform-settings.ts";
 import { isConnectionLost, isGivenUpWaiting, sqlState } from "#platform/postgres/errors.ts";
 
 /** A PostgreSQL in which a process has databases. */
@@ -7,18 +7,52 @@ export type DatabaseServer = {
   readonly connection: (database: string) => ClientConfig;
   /** How it is reached, for a person. */
   readonly description: string;
+  /** It knows a statement that was prepared in the transaction before. */
+  readonly preparesStatements: boolean;
   /** Runs what connects to it. Where it isn't reached, or doesn't let us in, the error names the setting that leads there. */
   readonly reach: <T>(work: () => Promise<T>) => Promise<T>;
   /** Stops the embedded one; another stays. */
   readonly stop: () => Promise<void>;
 };
 
+/** A server as it is reached for work, perhaps through a pooler, and around that, for what needs a session of its own. */
+export type DatabaseServers = { readonly pooled: DatabaseServer; readonly direct: DatabaseServer };
+
+/** The server of POSTGRES_URL; undefined where there is none. */
+export const outsideServers = (settings: PlatformSettings): DatabaseServers | undefined =>
+  serversOf({ url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, settings.postgresUrl, settings.postgresDirectUrl, settings);
+
+/** The server of a service that has a URL of its own, whose database is the one that the URL names. */
+export function ownServers(settings: PlatformSettings, service: string): DatabaseServers | undefined {
+  const { postgresUrlOf, postgresDirectUrlOf } = settings;
+  const [url, directUrl = url] = [postgresUrlOf[service], postgresDirectUrlOf[service]];
+  const servers = serversOf(ownDatabaseSettings(service), url, postgresDirectUrlOf[service], settings);
+  if (servers === undefined) return undefined;
+  return {
+    pooled: { ...servers.pooled, connection: () => ({ connectionString: url }) },
+    direct: { ...servers.direct, connection: () => ({ connectionString: directUrl }) },
+  };
+}
+
+function serversOf(
+  names: { readonly url: string; readonly directUrl: string },
+  url: string | undefined,
+  directUrl: string | undefined,
+  { postgresPrepare }: PlatformSettings,
+): DatabaseServers | undefined {
+  if (url === undefined) return undefined;
+  const preparesStatements = postgresPrepare === "auto" ? directUrl === undefined : postgresPrepare === "on";
+  const pooled = { ...outside(names.url, url), preparesStatements };
+  return { pooled, direct: directUrl === undefined ? pooled : outside(names.directUrl, directUrl) };
+}
+
 /** The server of a URL, which `setting` holds. The database is another one in each connection. */
-export function outside(setting: string, text: string): DatabaseServer {
+function outside(setting: string, text: string): DatabaseServer {
   const url = new URL(text);
   const description = `${url.hostname || "localhost"}:${url.port || 5432}`;
   return {
     description,
+    preparesStatements: true,
     connection(database) {
       const own = new URL(url);
       own.pathname = `/${database}`;
@@ -37,11 +71,16 @@ export function outside(setting: string, text: string): DatabaseServer {
   };
 }
 
-/** The server of a service that has a URL of its own, whose database is the one that the URL names. */
-export function ownServer({ postgresUrlOf }: PlatformSettings, service: string): DatabaseServer | undefined {
-  const url = postgresUrlOf[service];
-  return url === undefined ? undefined : { ...outside(ownDatabaseSetting(service), url), connection: () => ({ connectionString: url }) };
-}
+/** The embedded server, which needs no setting to be reached. */
+export const embeddedServer = ({
+  folder,
+  ...server
+}: Pick<DatabaseServer, "connection" | "stop"> & { readonly folder: string }): DatabaseServer => ({
+  ...server,
+  description: `embedded in ${folder}`,
+  preparesStatements: true,
+  reach: (work) => work(),
+});
 
 /** Not reached; or, of class 28, reached under a name or a password that it doesn't take. */
 const isShut = (error: unknown): boolean =>

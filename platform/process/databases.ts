@@ -6,7 +6,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { type MigrationSet, migrate } from "#platform/postgres/migrate.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
-import { type DatabaseServer, outside, ownServer } from "#platform/process/database-server.ts";
+import { type DatabaseServers, embeddedServer, outsideServers, ownServers } from "#platform/process/database-server.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -36,34 +36,33 @@ export async function openDatabases(options: {
   readonly onLost: (error: Error) => void;
 }): Promise<Databases> {
   const { settings, release, log, metrics } = options;
-  const server =
-    settings.postgresUrl === undefined ? await embedded(settings, log, options.onLost) : outside("POSTGRES_URL", settings.postgresUrl);
-  const direct = settings.postgresDirectUrl === undefined ? server : outside("POSTGRES_DIRECT_URL", settings.postgresDirectUrl);
+  const shared = outsideServers(settings) ?? (await embedded(settings, log, options.onLost));
   const limit = new ConnectionLimit(PROCESS_CONNECTIONS_MAX);
   const connectDirectly = async (): Promise<Client> => {
-    const client = new Client(direct.connection("postgres"));
+    const client = new Client(shared.direct.connection("postgres"));
     await client.connect();
     return client;
   };
   return {
-    description: server.description,
+    description: shared.pooled.description,
     async open(service, sets) {
       const name = databaseName(service);
-      const own = ownServer(settings, service);
+      const own = ownServers(settings, service);
+      const { pooled, direct } = own ?? shared;
       if (own === undefined) await direct.reach(() => ensureDatabase(direct.connection("postgres"), name));
       // Migrations keep their locks in a session, so they go around a pooler.
-      const around = own ?? direct;
-      await around.reach(() => migrate({ connection: around.connection(name), sets, release, log }));
-      const through = own ?? server;
-      return through.reach(() => openDatabase({ connection: through.connection(name), name, limit, log, metrics }));
+      await direct.reach(() => migrate({ connection: direct.connection(name), sets, release, log }));
+      const { preparesStatements } = pooled;
+      return pooled.reach(() => openDatabase({ connection: pooled.connection(name), name, limit, preparesStatements, log, metrics }));
     },
-    reach: () => direct.reach(async () => (await connectDirectly()).end()),
+    reach: () => shared.direct.reach(async () => (await connectDirectly()).end()),
     connectDirectly,
-    stop: server.stop,
+    stop: shared.pooled.stop,
   };
 }
 
-async function embedded(settings: PlatformSettings, log: Log, onLost: (error: Error) => void): Promise<DatabaseServer> {
-  const { connection, stop } = await startEmbeddedPostgres({ folder: settings.dataFolder, log, onLost });
-  return { connection, stop, reach: (work) => work(), description: `embedded in ${settings.dataFolder}` };
+async function embedded({ dataFolder: folder }: PlatformSettings, log: Log, onLost: (error: Error) => void): Promise<DatabaseServers> {
+  const { connection, stop } = await startEmbeddedPostgres({ folder, log, onLost });
+  const server = embeddedServer({ connection, stop, folder });
+  return { pooled: server, direct: server };
 }

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DescMessage } from "@bufbuild/protobuf";
-import type { PlatformSettings } from "#platform/config/platform-settings.ts";
+import { EVENTS_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { KafkaUrl } from "#platform/config/setting-types.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import type { KafkaConnection } from "#platform/events/kafka-client.ts";
@@ -54,7 +54,7 @@ export async function openEventLog({ settings, databases, wakeups, publishes, on
       },
     };
   }
-  const database = await databases.open("events", eventMigrations);
+  const database = await databases.open(EVENTS_DATABASE, eventMigrations);
   const log = openPostgresLog({ database, wakeups, ...shared });
   return {
     ...log,
@@ -89,7 +89,7 @@ export async function reachGroups(surroundings: {
     const { kafkaGroups } = await import("#platform/events/kafka-groups.ts");
     return { groups: kafkaGroups(connection), close: async () => {} };
   }
-  const { database, close } = await reachDatabase("events", surroundings);
+  const { database, close } = await reachDatabase(EVENTS_DATABASE, surroundings);
   return { groups: postgresGroups(database), close };
 }
 

@@ -3,7 +3,7 @@ import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { attachEmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
-import { type DatabaseServer, outside, ownServer } from "#platform/process/database-server.ts";
+import { type DatabaseServer, embeddedServer, outsideServers, ownServers } from "#platform/process/database-server.ts";
 import { databaseName } from "#platform/process/databases.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -18,10 +18,12 @@ export async function reachDatabase(
   { settings, log }: { readonly settings: PlatformSettings; readonly log: Log },
 ): Promise<{ readonly database: Database; close(): Promise<void> }> {
   const name = databaseName(service);
-  const server = ownServer(settings, service) ?? (await sharedServer(settings, log));
+  const server = (ownServers(settings, service) ?? outsideServers(settings))?.pooled ?? (await embedded(settings.dataFolder, log));
   try {
     const connection = server.connection(name);
-    const database = await server.reach(() => openDatabase({ connection, name, maxConnections: 1, log, metrics: new Metrics() }));
+    const { preparesStatements } = server;
+    const metrics = new Metrics();
+    const database = await server.reach(() => openDatabase({ connection, name, maxConnections: 1, preparesStatements, log, metrics }));
     const close = async (): Promise<void> => {
       await database.close();
       await server.stop();
@@ -33,13 +35,10 @@ export async function reachDatabase(
   }
 }
 
-async function sharedServer({ postgresUrl, dataFolder }: PlatformSettings, log: Log): Promise<Omit<DatabaseServer, "description">> {
-  if (postgresUrl !== undefined) return outside("POSTGRES_URL", postgresUrl);
-  const reach: DatabaseServer["reach"] = (work) => work();
-  const { connection } = await attachEmbeddedPostgres(dataFolder);
-  if (await answers(connection("postgres"))) return { connection, reach, stop: async () => {} };
-  const { stop } = await startEmbeddedPostgres({ folder: dataFolder, log });
-  return { connection, reach, stop };
+async function embedded(folder: string, log: Log): Promise<DatabaseServer> {
+  const { connection } = await attachEmbeddedPostgres(folder);
+  if (await answers(connection("postgres"))) return embeddedServer({ connection, folder, stop: async () => {} });
+  return embeddedServer({ ...(await startEmbeddedPostgres({ folder, log })), folder });
 }
 
 async function answers(connection: ClientConfig): Promise<boolean> {

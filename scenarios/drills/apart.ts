@@ -1,6 +1,5 @@
-import { once } from "node:events";
-import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../support/free-port.ts";
 import type { PolisChild } from "../support/polis-child.ts";
 import { compare, type Findings } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
@@ -88,6 +87,7 @@ export async function openApart(kafka?: KafkaOfDrill): Promise<Apart> {
   const site = await sharedSite(kafka);
   const shop = openShop();
   const ports = new Map<string, number>();
+  // Each process must come back to the port under which the others know it.
   for (const services of PROCESSES) ports.set(services, await freePort());
   const settings = Object.fromEntries(
     [...ports].flatMap(([services, port]) =>
@@ -127,15 +127,4 @@ export async function openApart(kafka?: KafkaOfDrill): Promise<Apart> {
       close: (options) => site.close(options),
     },
   };
-}
-
-/** One that is free now; each process must come back to the one under which the others know it. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no port is free");
-  return address.port;
 }

@@ -1,127 +1,162 @@
-import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { Pool } from "pg";
+import type { DescService } from "@bufbuild/protobuf";
 import { afterAll } from "vitest";
+import type { Caller } from "#platform/access/caller.ts";
+import { callerTokens } from "#platform/access/caller-token.ts";
+import { systemClock } from "#platform/clock.ts";
 import { type PlatformSettings, platformSettings } from "#platform/config/platform-settings.ts";
 import { readSettings } from "#platform/config/settings.ts";
+import { serviceName } from "#platform/contract/method-options.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
-import { testDatabaseConnection, testLog, testServer } from "#platform/postgres/testing.ts";
+import { testLog } from "#platform/postgres/testing.ts";
 import { openDatabases } from "#platform/process/databases.ts";
-import { eventMigrations, openEventLog, reachGroups } from "#platform/process/event-log.ts";
-import { migrationsOf } from "#platform/process/host-service.ts";
-import { type RunningProcess, startProcess } from "#platform/process/start-process.ts";
+import { openEventLog, reachGroups } from "#platform/process/event-log.ts";
+import { startProcess } from "#platform/process/start-process.ts";
+import { createClient, type Peers } from "#platform/rpc/client.ts";
+import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { release } from "../../cli/release.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
-import { urlOf } from "./postgres-url.ts";
+import { freePort } from "./free-port.ts";
+import { startPolisChild } from "./polis-child.ts";
 import { type Rest, restOf } from "./rest-client.ts";
+import { SECRET, type TestDatabases } from "./test-databases.ts";
 
-export const SECRET = "the secret of a deployment that is there for its tests alone";
+const SERVICES = orderPayments.services.map(({ name }) => name);
 
-/** The databases of the order payments, the log's among them, by their services' names. */
-export type TestDatabases = {
-  readonly urls: Readonly<Record<string, string>>;
-  /** What processes on these databases are told of their event log: nothing, or Kafka where the tests run on it. */
-  readonly eventLog: Readonly<Record<string, string>>;
-  query<T extends object>(service: string, text: string, values?: readonly unknown[]): Promise<T[]>;
-};
-
-/** Kafka where KAFKA_URL says so, with topics of their own for those who share this. */
-export const kafkaOfTests = (): Record<string, string> => {
-  const { KAFKA_URL } = process.env;
-  return KAFKA_URL === undefined ? {} : { KAFKA_URL, KAFKA_PREFIX: `test.${randomUUID()}.` };
-};
-
-/** Fresh databases on the run's server, cloned from migrated ones; dropped after the tests of the file. */
-export async function testDatabases(): Promise<TestDatabases> {
-  const sets = {
-    events: eventMigrations,
-    ...Object.fromEntries(orderPayments.services.map((service) => [service.name, migrationsOf(service)])),
-  };
-  const connections = await Promise.all(
-    Object.entries(sets).map(async ([name, of]) => [name, await testDatabaseConnection(of.map(({ folder }) => folder))] as const),
-  );
-  const pools = new Map(connections.map(([name, connection]) => [name, new Pool({ ...connection, max: 2 })]));
-  afterAll(async () => void (await Promise.all([...pools.values()].map((pool) => pool.end()))));
-  return {
-    eventLog: kafkaOfTests(),
-    urls: Object.fromEntries(connections.map(([name, connection]) => [name, urlOf(connection)])),
-    async query<T extends object>(service: string, text: string, values: readonly unknown[] = []) {
-      const { rows } = await (pools.get(service) as Pool).query<T>(text, [...values]);
-      return rows;
-    },
-  };
-}
+/** Whether what a test starts is a process a service, or one for all of them. */
+export const isApart = process.env.TEST_LAYOUT === "apart";
 
 export type TestPolis = {
-  readonly process: RunningProcess;
   /** REST as this user; without one, as nobody. */
   rest(userId?: string): Rest;
+  /** Clients of every service, in the process where they can be, and over gRPC. */
+  clientFor(caller: Caller): Peers;
+  grpcFor(caller: Caller): Peers;
+  /** `host:port` of gRPC where one process serves it all. */
+  readonly grpc: string;
   stop(): Promise<void>;
 };
 
-const environmentOf = (databases: TestDatabases, more: Readonly<Record<string, string>> = {}): Record<string, string> => ({
-  PORT: "0",
-  POLIS_SECRET: SECRET,
-  POSTGRES_URL: urlOf(testServer()),
-  // The log's database as well, so that files of tests run beside each other.
-  ...Object.fromEntries(Object.entries(databases.urls).map(([name, url]) => [`POSTGRES_URL_${name.toUpperCase()}`, url])),
-  ...databases.eventLog,
-  ...more,
-});
+export type TestPolisOptions = {
+  /** Names of services that share a process within the test; all, with the gateway, unless said. */
+  readonly services?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  /** For processes within the test. */
+  readonly timings?: Partial<EventTimings>;
+};
 
-const settingsOf = (databases: TestDatabases, environment: Readonly<Record<string, string>>): PlatformSettings =>
-  readSettings(environment, platformSettings(Object.keys(databases.urls)), { data: join(import.meta.dirname, "none") });
+const settingsOf = (environment: Readonly<Record<string, string>>): PlatformSettings =>
+  readSettings(environment, platformSettings(SERVICES), { data: join(import.meta.dirname, "none") });
 
 /** The event log of these databases beside the processes that use it, and its groups. Closed after the tests of the file. */
 export async function reachTestLog(
-  databases: TestDatabases,
+  { environment }: Pick<TestDatabases, "environment">,
   timings: Partial<EventTimings> = {},
 ): Promise<{ log: EventLog; groups: Groups }> {
-  const settings = settingsOf(databases, environmentOf(databases));
-  const shared = { metrics: new Metrics(), timings: { ...defaultEventTimings, ...timings }, logger: testLog };
-  const onLost = (error: Error): never => {
-    throw error;
-  };
-  const opened = await openDatabases({ settings, release, log: testLog, metrics: shared.metrics, onLost });
-  const log = await openEventLog({ settings, databases: opened, wakeups: undefined, publishes: [], onLost, ...shared });
+  const settings = settingsOf(environment);
+  const shared = { metrics: new Metrics(), timings: { ...defaultEventTimings, ...timings }, logger: testLog, onLost };
+  const databases = await openDatabases({ settings, release, log: testLog, metrics: shared.metrics, onLost });
+  const log = await openEventLog({ settings, databases, wakeups: undefined, publishes: [], ...shared });
   const { groups, close } = await reachGroups({ settings, log: testLog });
   afterAll(async () => {
     await log.close();
     await close();
-    await opened.stop();
+    await databases.stop();
   });
   return { log, groups };
 }
 
-/** A whole process as `polis start` makes it, on these databases. Stopped after the tests of the file unless it was before. */
-export async function startTestPolis(
-  databases: TestDatabases,
-  options: {
-    /** Names of services; all, with the gateway, unless said. */
-    readonly services?: readonly string[];
-    readonly environment?: Readonly<Record<string, string>>;
-    readonly timings?: Partial<EventTimings>;
-  } = {},
+/**
+ * The order payments on these databases, or some of their services. All of them are one process within the test; or, where
+ * TEST_LAYOUT is `apart`, a process a service, as `polis start --services …` makes them. Stopped after the tests of the file
+ * unless it was before.
+ */
+export async function startTestPolis(databases: Pick<TestDatabases, "environment">, options: TestPolisOptions = {}): Promise<TestPolis> {
+  const start = isApart && options.services === undefined ? startApart : startWithin;
+  const polis = await start({ ...databases.environment, ...options.environment }, options);
+  let stopped: Promise<void> | undefined;
+  const stop = () => (stopped ??= polis.stop());
+  afterAll(stop);
+  return { ...polis, stop };
+}
+
+async function startWithin(
+  said: Readonly<Record<string, string>>,
+  { services: names = ["gateway", ...SERVICES], timings }: TestPolisOptions,
 ): Promise<TestPolis> {
-  const names = options.services ?? ["gateway", ...orderPayments.services.map(({ name }) => name)];
-  const environment = environmentOf(databases, options.environment);
+  const environment = { PORT: "0", GRPC_PORT: "0", ...said };
   const running = await startProcess({
     services: orderPayments.services.filter(({ name }) => names.includes(name)),
     edge: orderPayments.edges.find(({ name }) => names.includes(name)),
     system: orderPayments,
-    settings: settingsOf(databases, environment),
+    settings: settingsOf(environment),
     environment,
     release,
     log: testLog,
-    ...(options.timings === undefined ? {} : { timings: options.timings }),
-    onLost: (error) => {
-      throw error;
-    },
+    ...(timings === undefined ? {} : { timings }),
+    onLost,
   });
-  let stopped: Promise<void> | undefined;
-  const stop = () => (stopped ??= running.stop());
-  afterAll(stop);
-  return { process: running, rest: (userId) => restOf(running.urls.http, userId), stop };
+  const { http, grpc = "" } = running.urls;
+  const remote = remoteClients(() => grpc);
+  return {
+    rest: (userId) => restOf(http, userId),
+    clientFor: running.clientFor,
+    grpcFor: remote.clientFor,
+    grpc,
+    async stop() {
+      remote.close();
+      await running.stop();
+    },
+  };
+}
+
+async function startApart(said: Readonly<Record<string, string>>): Promise<TestPolis> {
+  const addresses = new Map<string, string>();
+  for (const service of SERVICES) addresses.set(service, `127.0.0.1:${await freePort()}`);
+  const environment = {
+    ...said,
+    ...Object.fromEntries([...addresses].map(([service, address]) => [`${service.toUpperCase()}_URL`, address])),
+  };
+  const children = ["gateway", ...SERVICES].map((name) => {
+    const port = addresses.get(name)?.split(":")[1] ?? "0";
+    return startPolisChild(["--services", name, "--grpc-port", port], environment);
+  });
+  const remote = remoteClients((service) => addresses.get(service) as string);
+  const stop = async (): Promise<void> => {
+    remote.close();
+    for (const child of children) if (child.isRunning()) child.signal("SIGTERM");
+    await Promise.all(children.map(({ ended }) => ended));
+  };
+  try {
+    const [gateway] = await Promise.all(children.map(({ ready }) => ready));
+    const http = gateway?.http ?? "";
+    return { rest: (userId) => restOf(http, userId), clientFor: remote.clientFor, grpcFor: remote.clientFor, grpc: "", stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Clients over gRPC, each service at its address. */
+function remoteClients(addressOf: (service: string) => string): { clientFor(caller: Caller): Peers; close(): void } {
+  const tokens = callerTokens({ secrets: [SECRET], clock: systemClock });
+  const transports = new Map<string, GrpcTransport>();
+  const transportTo = (service: DescService): GrpcTransport => {
+    const address = addressOf(serviceName(service));
+    const transport = transports.get(address) ?? grpcTransport({ addresses: [address], tokens });
+    transports.set(address, transport);
+    return transport;
+  };
+  return {
+    clientFor: (caller) => (service) => createClient(service, transportTo(service), { caller }),
+    close() {
+      for (const transport of transports.values()) transport.close();
+    },
+  };
+}
+
+function onLost(error: Error): never {
+  throw error;
 }

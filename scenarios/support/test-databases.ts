@@ -1,0 +1,61 @@
+import { randomUUID } from "node:crypto";
+import { type ClientConfig, Pool } from "pg";
+import { afterAll } from "vitest";
+import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
+import { testDatabaseConnection, testServer } from "#platform/postgres/testing.ts";
+import { eventMigrations } from "#platform/process/event-log.ts";
+import { migrationsOf } from "#platform/process/host-service.ts";
+import { orderPayments } from "../../systems/order-payments.ts";
+import { urlOf } from "./postgres-url.ts";
+
+export const SECRET = "the secret of a deployment that is there for its tests alone";
+
+/** The databases of the order payments, the log's among them, by their services' names. */
+export type TestDatabases = {
+  /** What processes on them are told: where they are, through a pooler where the tests have one, and their event log. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** The database of a service, around any pooler. */
+  connection(service: string): ClientConfig;
+  query<T extends object>(service: string, text: string, values?: readonly unknown[]): Promise<T[]>;
+};
+
+/** Kafka and a schema registry where the tests run on them, with topics of their own for those who share this. */
+export function eventLogOfTests(): Record<string, string> {
+  const said = Object.entries(process.env).filter((entry): entry is [string, string] => /^(KAFKA|SCHEMA_REGISTRY)_/.test(entry[0]));
+  return said.length === 0 ? {} : { ...Object.fromEntries(said), KAFKA_PREFIX: `test.${randomUUID()}.` };
+}
+
+/** Fresh databases on the run's server, with their tables unless said otherwise; dropped after the tests of the file. */
+export async function testDatabases({ migrated = true } = {}): Promise<TestDatabases> {
+  const sets = new Map([
+    ["events", eventMigrations],
+    ...orderPayments.services.map((service) => [service.name, migrationsOf(service)] as const),
+  ]);
+  const connections = new Map<string, ClientConfig>();
+  for (const [name, of] of sets) connections.set(name, await testDatabaseConnection(migrated ? of.map(({ folder }) => folder) : []));
+  const pools = new Map([...connections].map(([name, connection]) => [name, new Pool({ ...connection, max: 2 })]));
+  afterAll(async () => void (await Promise.all([...pools.values()].map((pool) => pool.end()))));
+  return {
+    environment: {
+      POLIS_SECRET: SECRET,
+      ...throughPooler({ url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, testServer()),
+      // The log's database as well, so that files of tests run beside each other.
+      ...Object.assign({}, ...[...connections].map(([name, connection]) => throughPooler(ownDatabaseSettings(name), connection))),
+      ...eventLogOfTests(),
+    },
+    connection: (service) => connections.get(service) as ClientConfig,
+    async query<T extends object>(service: string, text: string, values: readonly unknown[] = []) {
+      const { rows } = await (pools.get(service) as Pool).query<T>(text, [...values]);
+      return rows;
+    },
+  };
+}
+
+/** The settings by which a database is reached through the tests' pooler and around it, or directly where there is none. */
+function throughPooler(names: { readonly url: string; readonly directUrl: string }, connection: ClientConfig): Record<string, string> {
+  const { POSTGRES_URL, POSTGRES_DIRECT_URL } = process.env;
+  if (POSTGRES_URL === undefined || POSTGRES_DIRECT_URL === undefined) return { [names.url]: urlOf(connection) };
+  const pooled = new URL(POSTGRES_URL);
+  pooled.pathname = `/${connection.database}`;
+  return { [names.url]: pooled.href, [names.directUrl]: urlOf(connection) };
+}
