@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { testServer } from "#platform/postgres/testing.ts";
-import { urlOf } from "../scenarios/support/postgres-url.ts";
+import { urlOf } from "#platform/postgres/connection-url.ts";
 import { backup } from "./backup.ts";
 import { callerToken } from "./caller-token.ts";
 import { type Command, helpOf, runCommand, UsageError } from "./command.ts";

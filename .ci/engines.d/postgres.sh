@@ -1,6 +1,8 @@
 # PostgreSQL, Debian's: older than the embedded one. Its data needn't outlive the machine, so nothing waits for the disk; what was
 # handed to the kernel outlives a SIGKILL all the same.
 version=15
+# TERM would wait for every session to end.
+stop_signal=INT
 binaries=/usr/lib/postgresql/$version/bin
 
 install() { debian "postgresql-$version"; }

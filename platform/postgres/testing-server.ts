@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { ClientConfig } from "pg";
 import { pino } from "pino";
 import type { TestProject } from "vitest/node";
+import { connectionOf } from "#platform/postgres/connection-url.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { isRunning } from "#platform/postgres/is-running.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -25,7 +26,7 @@ const FOLDER = /^polis-test-(\d+)-/;
 export async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
   const { POSTGRES_URL, POSTGRES_DIRECT_URL = POSTGRES_URL } = process.env;
   if (POSTGRES_DIRECT_URL !== undefined) {
-    project.provide("postgres", configOf(POSTGRES_DIRECT_URL));
+    project.provide("postgres", connectionOf(POSTGRES_DIRECT_URL));
     return undefined;
   }
   const log = pino({ level: "warn" }) as unknown as Log;
@@ -39,12 +40,6 @@ export async function setup(project: TestProject): Promise<(() => Promise<void>)
     await rm(folder, { recursive: true, force: true });
   };
 }
-
-const configOf = (url: string): ClientConfig => {
-  const { hostname, port, username, password, pathname } = new URL(url);
-  const [user, secret] = [username, password].map(decodeURIComponent);
-  return { host: hostname, port: Number(port || 5432), user, password: secret, database: pathname.slice(1) || "postgres" };
-};
 
 /** Ends the servers of runs that were killed: a server outlives its Polis, as it should elsewhere. */
 async function sweep(log: Log): Promise<void> {

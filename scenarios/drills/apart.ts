@@ -4,10 +4,10 @@ import type { PolisChild } from "../support/polis-child.ts";
 import { compare, type Findings } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
 import { type Addresses, openShop } from "./shop.ts";
-import { type KafkaOfDrill, sharedSite } from "./site.ts";
+import { type Site, sharedSite } from "./site.ts";
 
 /** Who runs together; what they ask of each other goes over gRPC. */
-const PROCESSES = ["gateway,orders", "payments", "accounts"] as const;
+const PROCESSES = ["gateway,orders", "payments", "accounts"];
 
 export type Part = { readonly services: string; readonly port: number; child: PolisChild };
 
@@ -16,7 +16,7 @@ export const apart: Drill = {
   name: "apart",
   text: "gateway and orders, payments, and accounts as three processes that call each other; any of them killed, frozen or told to stop",
   async openStage(): Promise<Stage> {
-    const apart = await openApart();
+    const apart = await openApart(await sharedSite(), PROCESSES);
     return {
       ...apart.stage,
       async round(random) {
@@ -52,7 +52,7 @@ export const away: Drill = {
   text: "the same three processes; accounts is killed and stays away for two to three minutes (only by its name)",
   onlyByName: true,
   async openStage(): Promise<Stage> {
-    const apart = await openApart();
+    const apart = await openApart(await sharedSite(), PROCESSES);
     return {
       ...apart.stage,
       async round(random) {
@@ -83,12 +83,12 @@ export type Apart = {
   compare(): Promise<Findings>;
 };
 
-export async function openApart(kafka?: KafkaOfDrill): Promise<Apart> {
-  const site = await sharedSite(kafka);
+/** Starts processes of these services each; the gateway is in the first, accounts in the last. */
+export async function openApart(site: Site, processes: readonly string[]): Promise<Apart> {
   const shop = openShop();
   const ports = new Map<string, number>();
   // Each process must come back to the port under which the others know it.
-  for (const services of PROCESSES) ports.set(services, await freePort());
+  for (const services of processes) ports.set(services, await freePort());
   const settings = Object.fromEntries(
     [...ports].flatMap(([services, port]) =>
       services.split(",").map((name) => [`${name.toUpperCase()}_URL`, `127.0.0.1:${port}`] as const),

@@ -19,7 +19,7 @@ export type Books = {
 
 export type Findings = { readonly lost: string[]; readonly doubled: string[]; readonly wrong: string[] };
 
-const SERVICES = ["accounts", "payments", "orders"];
+export const SERVICES = ["accounts", "payments", "orders"] as const;
 const SETTLE_TIMEOUT_MS = 45_000;
 
 type OrderRow = { id: string; user_id: string; amount: string; status: string; reason: string | null };

@@ -18,8 +18,8 @@ export type Drill = {
   readonly text: string;
   /** Too long for a run of all. */
   readonly onlyByName?: boolean;
-  /** An engine without which it isn't run: the setting that names it, and the command that prints that. */
-  readonly needs?: { readonly setting: string; readonly from: string };
+  /** Engines of .ci/engines without which it isn't run. */
+  readonly needs?: readonly string[];
   openStage(): Promise<Stage>;
 };
 

@@ -5,7 +5,7 @@ import { compare } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
 import type { Random } from "./random.ts";
 import { openShop } from "./shop.ts";
-import { embeddedSite, type Site } from "./site.ts";
+import { type EmbeddedSite, embeddedSite } from "./site.ts";
 
 /*
  * One Polis on its embedded PostgreSQL. What breaks it is chosen by chance, and so is when: while it serves, or while it is
@@ -13,7 +13,7 @@ import { embeddedSite, type Site } from "./site.ts";
  */
 
 /** The process that runs at the moment; it changes with each restart. */
-type Stand = { readonly site: Site; child: PolisChild; url: string | undefined; readonly said: string[] };
+type Stand = { readonly site: EmbeddedSite; child: PolisChild; url: string | undefined; readonly said: string[] };
 
 /** Breaks something and says what; whatever it ended, it has started again. */
 type Fault = (stand: Stand, random: Random) => Promise<string>;

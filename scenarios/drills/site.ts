@@ -1,22 +1,26 @@
+import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type ClientConfig, Pool } from "pg";
+import { Client, type ClientConfig, Pool } from "pg";
 import { deploymentSecret } from "#platform/access/secret.ts";
+import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
 import { openCluster } from "#platform/postgres/cluster.ts";
+import { connectionOf, urlOf } from "#platform/postgres/connection-url.ts";
+import { ensureDatabase } from "#platform/postgres/create-database.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { databaseName } from "#platform/process/databases.ts";
 import { createLog } from "#platform/telemetry/create-log.ts";
+import { databaseSettings, eventLogSettings } from "../support/engine-settings.ts";
 import { type PolisChild, postmasterPid, signalled, startPolisChild } from "../support/polis-child.ts";
-import { urlOf } from "../support/postgres-url.ts";
+import { reachLog } from "../support/reach-log.ts";
 import { until } from "../support/until.ts";
-import { type Books, behindInPostgres, type Sql } from "./check.ts";
+import { type Books, behindInPostgres, SERVICES, type Sql } from "./check.ts";
 
-/** Where a drill runs Polis: a data folder, its PostgreSQL, and the ways to them. */
+/** Where a drill runs Polis: a folder, databases, and the ways to them. */
 export type Site = {
   readonly folder: string;
-  /** PGDATA. */
-  readonly postgresFolder: string;
   readonly secret: () => Promise<string>;
   readonly books: Books;
   /** A new process here, with more of a command line and of an environment. */
@@ -25,82 +29,114 @@ export type Site = {
   close(options: { readonly keep: boolean }): Promise<void>;
 };
 
-/** A Kafka for a drill, in which names of its own are used. */
-export type KafkaOfDrill = {
-  readonly environment: Readonly<Record<string, string>>;
-  readonly behind: Books["behind"];
-};
+const SECRET = "the secret of a deployment that is there for a drill alone";
 
 const folderOf = (): Promise<string> => mkdtemp(join(tmpdir(), "polis-drill-"));
 
-/** One Polis, with the embedded PostgreSQL that it starts itself. */
-export async function embeddedSite(): Promise<Site> {
+/** A site whose PostgreSQL is the one that Polis starts itself; `postgresFolder` is its PGDATA. */
+export type EmbeddedSite = Site & { readonly postgresFolder: string };
+
+/** A place for one Polis on its embedded PostgreSQL. */
+export async function embeddedSite(): Promise<EmbeddedSite> {
   const folder = await folderOf();
   await openCluster(folder);
   const { connection, dataFolder } = await attachEmbeddedPostgres(folder);
-  const children: PolisChild[] = [];
-  const sql = sqlOver(connection);
+  const sql = sqlOver((service) => connection(databaseName(service)));
+  const endPostgres = async (): Promise<void> => {
+    // A killed Polis leaves its server running, as it should.
+    const pid = await postmasterPid(dataFolder);
+    if (pid !== undefined && signalled(pid, "SIGINT"))
+      await until(`the end of PostgreSQL ${pid}`, async () => (await postmasterPid(dataFolder)) === undefined, { withinMs: 60_000 });
+  };
   return {
-    folder,
+    ...processesIn(folder, { args: ["--data", folder], environment: {}, end: endPostgres }),
     postgresFolder: dataFolder,
     secret: () => deploymentSecret({ folder }),
     books: { sql, behind: () => behindInPostgres(sql) },
-    start: (args = [], environment = {}) => {
-      const child = startPolisChild(["--data", folder, ...args], environment);
-      children.push(child);
-      return child;
-    },
-    async close({ keep }) {
-      await endAll(children);
-      // A killed Polis leaves its server running, as it should.
-      const pid = await postmasterPid(dataFolder);
-      if (pid !== undefined && signalled(pid, "SIGINT"))
-        await until(`the end of PostgreSQL ${pid}`, async () => (await postmasterPid(dataFolder)) === undefined, { withinMs: 60_000 });
-      if (!keep) await rm(folder, { recursive: true, force: true });
-    },
   };
 }
 
-/** Any number of Polis on one PostgreSQL by URL, which the drill runs, and on Kafka where it is given. */
-export async function sharedSite(kafka?: KafkaOfDrill): Promise<Site> {
+/** Any number of Polis on one PostgreSQL by URL, which the drill runs. */
+export async function sharedSite(): Promise<Site> {
   const folder = await folderOf();
   const log = await createLog({ level: "fatal", format: "json" });
   const postgres: EmbeddedPostgres = await startEmbeddedPostgres({ folder, log, settings: { max_connections: "200" } });
+  const sql = sqlOver((service) => postgres.connection(databaseName(service)));
+  const environment = { POSTGRES_URL: urlOf(postgres.connection("postgres")), POLIS_SECRET: SECRET };
+  return {
+    ...processesIn(folder, { args: [], environment, end: () => postgres.stop() }),
+    secret: async () => SECRET,
+    books: { sql, behind: () => behindInPostgres(sql) },
+  };
+}
+
+/** Any number of Polis on the engines that the environment names, with databases and topics of their own. */
+export async function enginesSite(): Promise<Site & { readonly log: EventLog }> {
+  const { POSTGRES_URL = "", POSTGRES_DIRECT_URL = POSTGRES_URL } = process.env;
+  const server = connectionOf(POSTGRES_DIRECT_URL);
+  const id = randomBytes(4).toString("hex");
+  const databaseOf = (service: string): ClientConfig => ({ ...server, database: `drill_${id}_${service}` });
+  for (const service of SERVICES) await ensureDatabase(server, `drill_${id}_${service}`);
+  const environment = {
+    POSTGRES_URL,
+    POSTGRES_DIRECT_URL,
+    ...Object.assign({}, ...SERVICES.map((service) => databaseSettings(ownDatabaseSettings(service), databaseOf(service)))),
+    ...eventLogSettings(`drill.${id}.`),
+    POLIS_SECRET: SECRET,
+  };
+  const { log, groups, close } = await reachLog(environment, await createLog({ level: "fatal", format: "json" }));
+  const end = async (): Promise<void> => {
+    await close();
+    const admin = new Client(server);
+    await admin.connect();
+    for (const service of SERVICES) await admin.query(`DROP DATABASE drill_${id}_${service} WITH (FORCE)`);
+    await admin.end();
+  };
+  return {
+    ...processesIn(await folderOf(), { args: [], environment, end }),
+    secret: async () => SECRET,
+    books: {
+      sql: sqlOver(databaseOf),
+      behind: async () => (await groups.list()).filter(({ lag }) => lag > 0n).map(({ group, lag }) => `${group} is ${lag} behind`),
+    },
+    log,
+  };
+}
+
+type Surroundings = {
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** Ends what was started beside the processes. */
+  readonly end: () => Promise<void>;
+};
+
+/** Processes that are ended with their site. */
+function processesIn(folder: string, { args, environment, end }: Surroundings): Pick<Site, "folder" | "start" | "close"> {
   const children: PolisChild[] = [];
-  const secret = "the secret of a deployment that is there for a drill alone";
-  const sql = sqlOver(postgres.connection);
   return {
     folder,
-    postgresFolder: postgres.dataFolder,
-    secret: async () => secret,
-    books: { sql, behind: kafka?.behind ?? (() => behindInPostgres(sql)) },
-    start: (args = [], environment = {}) => {
-      const own = { POSTGRES_URL: urlOf(postgres.connection("postgres")), POLIS_SECRET: secret, ...kafka?.environment };
-      const child = startPolisChild(args, { ...own, ...environment });
+    start: (more = [], moreEnvironment = {}) => {
+      const child = startPolisChild([...args, ...more], { ...environment, ...moreEnvironment });
       children.push(child);
       return child;
     },
     async close({ keep }) {
-      await endAll(children);
-      await postgres.stop();
+      for (const child of children) {
+        if (!child.isRunning()) continue;
+        child.signal("SIGKILL");
+        await child.ended;
+      }
+      await end();
       if (!keep) await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-async function endAll(children: readonly PolisChild[]): Promise<void> {
-  for (const child of children) {
-    if (!child.isRunning()) continue;
-    child.signal("SIGKILL");
-    await child.ended;
-  }
 }
 
 /** A pool a question: none is left over from before a crash, and no connection idles into one. */
 const sqlOver =
-  (connection: (database: string) => ClientConfig): Sql =>
+  (connectionTo: (service: string) => ClientConfig): Sql =>
   async (service, text) => {
-    const pool = new Pool({ ...connection(databaseName(service)), max: 1 });
+    const pool = new Pool({ ...connectionTo(service), max: 1 });
     pool.on("error", () => undefined);
     try {
       return (await pool.query(text)).rows;

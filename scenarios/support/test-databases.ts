@@ -6,7 +6,7 @@ import { testDatabaseConnection, testServer } from "#platform/postgres/testing.t
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
-import { urlOf } from "./postgres-url.ts";
+import { databaseSettings, eventLogSettings } from "./engine-settings.ts";
 
 export const SECRET = "the secret of a deployment that is there for its tests alone";
 
@@ -20,10 +20,7 @@ export type TestDatabases = {
 };
 
 /** Kafka and a schema registry where the tests run on them, with topics of their own for those who share this. */
-export function eventLogOfTests(): Record<string, string> {
-  const said = Object.entries(process.env).filter((entry): entry is [string, string] => /^(KAFKA|SCHEMA_REGISTRY)_/.test(entry[0]));
-  return said.length === 0 ? {} : { ...Object.fromEntries(said), KAFKA_PREFIX: `test.${randomUUID()}.` };
-}
+export const eventLogOfTests = (): Readonly<Record<string, string>> => eventLogSettings(`test.${randomUUID()}.`);
 
 /** Fresh databases on the run's server, with their tables unless said otherwise; dropped after the tests of the file. */
 export async function testDatabases({ migrated = true } = {}): Promise<TestDatabases> {
@@ -38,9 +35,9 @@ export async function testDatabases({ migrated = true } = {}): Promise<TestDatab
   return {
     environment: {
       POLIS_SECRET: SECRET,
-      ...throughPooler({ url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, testServer()),
+      ...databaseSettings({ url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, testServer()),
       // The log's database as well, so that files of tests run beside each other.
-      ...Object.assign({}, ...[...connections].map(([name, connection]) => throughPooler(ownDatabaseSettings(name), connection))),
+      ...Object.assign({}, ...[...connections].map(([name, connection]) => databaseSettings(ownDatabaseSettings(name), connection))),
       ...eventLogOfTests(),
     },
     connection: (service) => connections.get(service) as ClientConfig,
@@ -49,13 +46,4 @@ export async function testDatabases({ migrated = true } = {}): Promise<TestDatab
       return rows;
     },
   };
-}
-
-/** The settings by which a database is reached through the tests' pooler and around it, or directly where there is none. */
-function throughPooler(names: { readonly url: string; readonly directUrl: string }, connection: ClientConfig): Record<string, string> {
-  const { POSTGRES_URL, POSTGRES_DIRECT_URL } = process.env;
-  if (POSTGRES_URL === undefined || POSTGRES_DIRECT_URL === undefined) return { [names.url]: urlOf(connection) };
-  const pooled = new URL(POSTGRES_URL);
-  pooled.pathname = `/${connection.database}`;
-  return { [names.url]: pooled.href, [names.directUrl]: urlOf(connection) };
 }

@@ -7,19 +7,16 @@ import { systemClock } from "#platform/clock.ts";
 import { type PlatformSettings, platformSettings } from "#platform/config/platform-settings.ts";
 import { readSettings } from "#platform/config/settings.ts";
 import { serviceName } from "#platform/contract/method-options.ts";
-import type { EventLog, Groups } from "#platform/events/event-log.ts";
-import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
+import type { EventTimings } from "#platform/events/timings.ts";
 import { testLog } from "#platform/postgres/testing.ts";
-import { openDatabases } from "#platform/process/databases.ts";
-import { openEventLog, reachGroups } from "#platform/process/event-log.ts";
 import { startProcess } from "#platform/process/start-process.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
-import { Metrics } from "#platform/telemetry/metrics.ts";
 import { release } from "../../cli/release.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
 import { freePort } from "./free-port.ts";
 import { startPolisChild } from "./polis-child.ts";
+import { reachLog } from "./reach-log.ts";
 import { type Rest, restOf } from "./rest-client.ts";
 import { SECRET, type TestDatabases } from "./test-databases.ts";
 
@@ -51,21 +48,10 @@ const settingsOf = (environment: Readonly<Record<string, string>>): PlatformSett
   readSettings(environment, platformSettings(SERVICES), { data: join(import.meta.dirname, "none") });
 
 /** The event log of these databases beside the processes that use it, and its groups. Closed after the tests of the file. */
-export async function reachTestLog(
-  { environment }: Pick<TestDatabases, "environment">,
-  timings: Partial<EventTimings> = {},
-): Promise<{ log: EventLog; groups: Groups }> {
-  const settings = settingsOf(environment);
-  const shared = { metrics: new Metrics(), timings: { ...defaultEventTimings, ...timings }, logger: testLog, onLost };
-  const databases = await openDatabases({ settings, release, log: testLog, metrics: shared.metrics, onLost });
-  const log = await openEventLog({ settings, databases, wakeups: undefined, publishes: [], ...shared });
-  const { groups, close } = await reachGroups({ settings, log: testLog });
-  afterAll(async () => {
-    await log.close();
-    await close();
-    await databases.stop();
-  });
-  return { log, groups };
+export async function reachTestLog({ environment }: Pick<TestDatabases, "environment">, timings?: Partial<EventTimings>) {
+  const reached = await reachLog(environment, testLog, timings);
+  afterAll(() => reached.close());
+  return reached;
 }
 
 /**

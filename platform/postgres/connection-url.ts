@@ -8,3 +8,10 @@ export function urlOf({ host = "localhost", port = 5432, user = "", password, da
   url.searchParams.set("host", host);
   return url.href;
 }
+
+/** The connection of a URL, to be had with another database. */
+export function connectionOf(url: string): ClientConfig {
+  const { hostname, port, username, password, pathname } = new URL(url);
+  const [user, secret] = [username, password].map(decodeURIComponent);
+  return { host: hostname, port: Number(port || 5432), user, password: secret, database: pathname.slice(1) || "postgres" };
+}
