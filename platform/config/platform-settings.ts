@@ -77,6 +77,31 @@ const kafkaSettings = {
   }),
 };
 
+/** How what processes say to each other over gRPC is kept from others. */
+const grpcTlsSettings = {
+  mode: setting({
+    name: "GRPC_TLS",
+    type: choice("off", "on", "mutual"),
+    default: "off",
+    text: "whether gRPC is encrypted, both ways of a process; mutual: callers must show a certificate as well",
+  }),
+  certFile: setting({
+    name: "GRPC_CERT_FILE",
+    type: file,
+    default: undefined,
+    needs: "GRPC_KEY_FILE",
+    text: "PEM file of our own certificate, and those between it and its authority; read again when it changes",
+  }),
+  keyFile: setting({ name: "GRPC_KEY_FILE", type: file, default: undefined, needs: "GRPC_CERT_FILE", text: "PEM file of its key" }),
+  caFile: setting({
+    name: "GRPC_CA_FILE",
+    type: file,
+    default: undefined,
+    needs: "GRPC_TLS",
+    text: "PEM file of the authorities that sign the others' certificates; without it, those that Node knows",
+  }),
+};
+
 /** The schemas of events in Kafka, for readers that aren't ours. */
 const schemaRegistrySettings = {
   url: setting({
@@ -156,6 +181,14 @@ export const platformSettings = (services: readonly string[]) => ({
     default: undefined,
     text: "key that signs callers between processes, the same in all of them; without it, one is made in the data folder",
   }),
+  secretAlso: setting({
+    name: "POLIS_SECRET_ALSO",
+    type: secretText(32),
+    default: undefined,
+    needs: "POLIS_SECRET",
+    text: "another key that is taken as well: the next one before a change of POLIS_SECRET, the last one after it",
+  }),
+  grpcTls: grpcTlsSettings,
   postgresUrl: setting({
     name: "POSTGRES_URL",
     type: url("postgres", "postgresql"),
@@ -220,7 +253,7 @@ export const platformSettings = (services: readonly string[]) => ({
 export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
 
 /** Variables that begin so are ours: one that no setting has is reported. */
-export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "POSTGRES_PREPARE", "KAFKA_", "SCHEMA_REGISTRY_"];
+export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "POSTGRES_PREPARE", "KAFKA_", "SCHEMA_REGISTRY_", "GRPC_"];
 
 const ofEach = <S>(services: readonly string[], make: (service: string) => S): Record<string, S> =>
   Object.fromEntries(services.map((service) => [service, make(service)]));

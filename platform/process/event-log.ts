@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DescMessage } from "@bufbuild/protobuf";
 import { EVENTS_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
+import { settingFile } from "#platform/config/setting-file.ts";
 import type { KafkaUrl } from "#platform/config/setting-types.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import type { KafkaConnection } from "#platform/events/kafka-client.ts";
@@ -103,21 +103,12 @@ async function kafkaConnection({ kafka }: PlatformSettings): Promise<KafkaConnec
 
 async function tlsOf(url: KafkaUrl, { caFile, certFile, keyFile }: PlatformSettings["kafka"]): Promise<KafkaConnection["tls"]> {
   const [ca, cert, key] = await Promise.all([
-    read("KAFKA_CA_FILE", caFile),
-    read("KAFKA_CERT_FILE", certFile),
-    read("KAFKA_KEY_FILE", keyFile),
+    settingFile("KAFKA_CA_FILE", caFile),
+    settingFile("KAFKA_CERT_FILE", certFile),
+    settingFile("KAFKA_KEY_FILE", keyFile),
   ]);
   const given = { ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }) };
   if (url.tls) return given;
   if (Object.keys(given).length > 0) throw new Error("certificates are given for Kafka, but KAFKA_URL doesn't begin with kafkas://");
   return undefined;
-}
-
-async function read(setting: string, path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return undefined;
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    throw new Error(`${setting}: the file can't be read`, { cause: error });
-  }
 }

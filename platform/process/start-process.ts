@@ -16,7 +16,9 @@ import { listenAt } from "#platform/process/listen.ts";
 import { startPruning } from "#platform/process/prune.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
+import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
+import { guardedPeer } from "#platform/rpc/guarded-peer.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -71,7 +73,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const eventLog = await openEventLog({ settings, databases, wakeups, publishes, logger: log, metrics, timings, onLost: options.onLost });
   parts.defer(() => eventLog.close());
 
-  const tokens = callerTokens({ secrets: [await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder })], clock });
+  const secret = await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder });
+  const tokens = callerTokens({ secrets: settings.secretAlso === undefined ? [secret] : [secret, settings.secretAlso], clock });
+  const tls = await openGrpcTls(settings.grpcTls, log);
+  parts.defer(() => tls?.close());
   const transports = new Map<string, Transport>();
   // Made when first asked for, which is mostly after the start, and closed after all who call.
   const remotes: GrpcTransport[] = [];
@@ -84,9 +89,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       const name = serviceName(service);
       const addresses = settings.addressesOf[name];
       if (addresses === undefined) throw new Error(`no setting says where ${name} answers`);
-      const remote = grpcTransport({ addresses, tokens });
+      const remote = grpcTransport({ addresses, tokens, tls });
       remotes.push(remote);
-      transport = remote;
+      transport = guardedPeer(remote, { name, metrics, log });
       transports.set(service.typeName, transport);
     }
     return transport;
@@ -109,7 +114,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
   parts.defer(() => pruning.stop());
 
-  const grpc = await startGrpc(hosted, tokens, settings);
+  const grpc = await startGrpc(hosted, { tokens, tls }, settings);
   if (grpc !== undefined) parts.defer(() => grpc.close());
   const http = await startHttp({
     edge: options.edge,
@@ -137,12 +142,12 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
 
 async function startGrpc(
   hosted: readonly HostedService[],
-  tokens: CallerTokens,
+  access: { readonly tokens: CallerTokens; readonly tls: GrpcTls | undefined },
   { host, grpcPort: port }: PlatformSettings,
 ): Promise<GrpcServer | undefined> {
   if (port === undefined) return undefined;
   const endpoints = hosted.map(({ endpoint }) => endpoint);
-  return listenAt({ host, port, portSettings: "--grpc-port or GRPC_PORT" }, () => startGrpcServer({ endpoints, tokens, host, port }));
+  return listenAt({ host, port, portSettings: "--grpc-port or GRPC_PORT" }, () => startGrpcServer({ endpoints, ...access, host, port }));
 }
 
 /** Every event that these services publish or consume, once. */

@@ -6,7 +6,7 @@ import { type Caller, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { type ClientBase, createClient } from "#platform/rpc/client.ts";
-import { defineEndpoint, type Handlers } from "#platform/rpc/endpoint.ts";
+import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endpoint.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
@@ -18,7 +18,7 @@ type Opened = { readonly transport: Transport; close(): Promise<void> };
 type Tools = Parameters<typeof defineEndpoint>[2];
 type Logged = { level: number; msg: string; method: string; err: { message: string } };
 
-const tokens = callerTokens({ secrets: ["a secret of at least thirty-two characters"] });
+export const tokens = callerTokens({ secrets: ["a secret of at least thirty-two characters"] });
 export const user = userCaller("01890000-0000-7000-8000-000000000001");
 
 export const say = (text: string) => create(AnswerSchema, { text });
@@ -40,6 +40,14 @@ const defaults: Handlers<Service> = {
   tell: unexpected,
   converse: nothing,
 };
+
+/** The service with these handlers, whoever serves it. */
+export const conformanceEndpoint = (handlers: Partial<Handlers<Service>> = {}): Endpoint =>
+  defineEndpoint(
+    ConformanceService,
+    { ...defaults, ...handlers },
+    { metrics: new Metrics(), tracer: passingTracer, log: pino({ level: "silent" }) },
+  );
 
 const inProcess = (handlers: Handlers<Service>, tools: Tools): Promise<Opened> =>
   Promise.resolve({ transport: defineEndpoint(ConformanceService, handlers, tools), close: async () => {} });

@@ -22,6 +22,7 @@ import type { Endpoint } from "#platform/rpc/endpoint.ts";
 import { toGrpc } from "#platform/rpc/grpc-errors.ts";
 import { addReflection } from "#platform/rpc/grpc-reflection.ts";
 import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
+import type { GrpcTls } from "#platform/rpc/grpc-tls.ts";
 import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
 import { Race } from "#platform/rpc/race.ts";
 import { cancelled } from "#platform/rpc/served-call.ts";
@@ -54,10 +55,12 @@ const DRAIN_MS_DEFAULT = 10_000;
 export async function startGrpcServer(options: {
   readonly endpoints: readonly Endpoint[];
   readonly tokens: Pick<CallerTokens, "verify">;
+  /** Without it, nothing is encrypted. */
+  readonly tls?: GrpcTls | undefined;
   readonly host?: string;
   readonly port: number;
 }): Promise<GrpcServer> {
-  const { endpoints, tokens, host = "127.0.0.1" } = options;
+  const { endpoints, tokens, tls, host = "127.0.0.1" } = options;
   const server = new Server(OPTIONS);
   for (const endpoint of endpoints) server.addService(definitionOf(endpoint), implementationOf(endpoint, tokens));
   const names = ["", ...endpoints.map((endpoint) => endpoint.service.typeName)];
@@ -69,7 +72,9 @@ export async function startGrpcServer(options: {
   );
   const port = await new Promise<number>((resolve, reject) => {
     const address = `${host.includes(":") ? `[${host}]` : host}:${options.port}`;
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error)));
+    server.bindAsync(address, tls?.server() ?? ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
   });
   return {
     port,

@@ -6,6 +6,7 @@ import type { Dependant } from "#platform/rpc/cancellation.ts";
 import { targetOf } from "#platform/rpc/grpc-addresses.ts";
 import { fromGrpc } from "#platform/rpc/grpc-errors.ts";
 import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
+import type { GrpcTls } from "#platform/rpc/grpc-tls.ts";
 import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
 import { Race } from "#platform/rpc/race.ts";
 import { cancelled, deadlineExceeded } from "#platform/rpc/served-call.ts";
@@ -14,9 +15,9 @@ import type { Call, Transport } from "#platform/rpc/transport.ts";
 const OPTIONS: ClientOptions = {
   "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
   "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
-  // A peer whose machine vanished is noticed in half a minute and not when TCP gives up.
-  "grpc.keepalive_time_ms": 20_000,
-  "grpc.keepalive_timeout_ms": 10_000,
+  // A peer that is frozen, or whose machine vanished, is noticed while calls wait for it, and not when TCP gives up.
+  "grpc.keepalive_time_ms": 5_000,
+  "grpc.keepalive_timeout_ms": 3_000,
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 5_000,
   "grpc.service_config": JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] }),
@@ -32,8 +33,11 @@ export type GrpcTransport = Transport & { close(): void };
 export function grpcTransport(options: {
   readonly addresses: readonly string[];
   readonly tokens: Pick<CallerTokens, "sign">;
+  /** Without it, nothing is encrypted. */
+  readonly tls?: GrpcTls | undefined;
 }): GrpcTransport {
-  const client = new Client(targetOf(options.addresses), credentials.createInsecure(), OPTIONS);
+  const { addresses, tls } = options;
+  const client = new Client(targetOf(addresses), tls?.channel(addresses) ?? credentials.createInsecure(), OPTIONS);
   const prepare = async (call: Call): Promise<Metadata> => {
     const metadata = new Metadata();
     if (call.caller.kind !== "nobody") metadata.set("authorization", `Bearer ${await options.tokens.sign(call.caller)}`);

@@ -3,7 +3,6 @@ import { create, createFileRegistry, type DescMessage, fromBinary, getOption, ty
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { pino } from "pino";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { ErrorInfoSchema } from "#contracts/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "#contracts/google/rpc/status_pb.ts";
@@ -13,12 +12,10 @@ import { nobody, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { createClient } from "#platform/rpc/client.ts";
+import { conformanceEndpoint } from "#platform/rpc/conformance.testing.ts";
 import type { Context } from "#platform/rpc/context.ts";
-import { defineEndpoint } from "#platform/rpc/endpoint.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
-import { Metrics } from "#platform/telemetry/metrics.ts";
-import { passingTracer } from "#platform/telemetry/tracing.ts";
 
 const SECRET = "a secret of at least thirty-two characters";
 const SERVICE = "polis.conformance.v1.ConformanceService";
@@ -34,24 +31,7 @@ afterEach(async () => {
 type Ask = (request: { text: string }, context: Context) => Promise<Message>;
 
 async function start(ask: Ask = async ({ text }) => create(AnswerSchema, { text })): Promise<GrpcServer> {
-  const unexpected = () => Promise.reject(new Error("no handler for this test"));
-  async function* none() {}
-  const endpoint = defineEndpoint(
-    ConformanceService,
-    {
-      ask: ask as never,
-      change: unexpected,
-      getOwned: unexpected,
-      askPublic: async ({ text }) => create(AnswerSchema, { text }),
-      askGuarded: unexpected,
-      askInternal: unexpected,
-      listen: none,
-      tell: unexpected,
-      converse: none,
-    },
-    { metrics: new Metrics(), tracer: passingTracer, log: pino({ level: "silent" }) },
-  );
-  const server = await startGrpcServer({ endpoints: [endpoint], tokens, port: 0 });
+  const server = await startGrpcServer({ endpoints: [conformanceEndpoint({ ask: ask as never })], tokens, port: 0 });
   closing.push(() => server.close({ drainMs: 50 }));
   return server;
 }
@@ -340,14 +320,7 @@ describe("a server that closes", () => {
 });
 
 async function restart(port: number): Promise<GrpcServer> {
-  const endpoint = defineEndpoint(
-    ConformanceService,
-    Object.fromEntries(
-      ConformanceService.methods.map(({ localName }) => [localName, async ({ text }: { text: string }) => create(AnswerSchema, { text })]),
-    ) as never,
-    { metrics: new Metrics(), tracer: passingTracer, log: pino({ level: "silent" }) },
-  );
-  const server = await startGrpcServer({ endpoints: [endpoint], tokens, port });
+  const server = await startGrpcServer({ endpoints: [conformanceEndpoint()], tokens, port });
   closing.push(() => server.close({ drainMs: 50 }));
   return server;
 }

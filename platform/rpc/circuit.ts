@@ -1,0 +1,80 @@
+/** So many calls without an answer in a row, and the peer counts as away. */
+const FAILURES_TO_OPEN = 10;
+/** It is tried again after the first of these, and then after twice as long each time, up to the last. */
+const OPEN_MS_MIN = 200;
+const OPEN_MS_MAX = 2_000;
+/** Calls under way: more of them than a peer that answers ever has. */
+const IN_FLIGHT_MAX = 1_000;
+/** Retries that may be made at once, and how many calls earn another: a peer in trouble isn't given twice the work. */
+const RETRIES_MAX = 10;
+const CALLS_A_RETRY = 10;
+
+export type Refusal = { readonly why: "away" | "busy"; readonly retryAfterMs: number };
+
+/** What is known of how a peer is, and what follows from it for the next call. */
+export class Circuit {
+  #inFlight = 0;
+  #failures = 0;
+  #openMs = 0;
+  #openUntilMs = 0;
+  #isProbing = false;
+  #retries = RETRIES_MAX;
+  readonly #changed: (isOpen: boolean) => void;
+
+  /** `changed` is told when the peer begins to count as away, and when it no longer does. */
+  constructor(changed: (isOpen: boolean) => void) {
+    this.#changed = changed;
+  }
+
+  get isOpen(): boolean {
+    return this.#openMs > 0;
+  }
+
+  /** Counts a call in, which `answered`, `unanswered` or `givenUp` ends; a refusal ends it at once. One at a time finds out whether a peer that was away is back. */
+  enter(): Refusal | undefined {
+    if (this.isOpen) {
+      const leftMs = this.#openUntilMs - performance.now();
+      if (leftMs > 0 || this.#isProbing) return { why: "away", retryAfterMs: Math.max(leftMs, OPEN_MS_MIN) };
+      this.#isProbing = true;
+    } else if (this.#inFlight >= IN_FLIGHT_MAX) return { why: "busy", retryAfterMs: OPEN_MS_MAX };
+    this.#inFlight += 1;
+    return undefined;
+  }
+
+  /** Whatever the answer was: the peer is there. */
+  answered(): void {
+    this.#inFlight -= 1;
+    this.#failures = 0;
+    this.#retries = Math.min(this.#retries + 1 / CALLS_A_RETRY, RETRIES_MAX);
+    this.#isProbing = false;
+    if (!this.isOpen) return;
+    this.#openMs = 0;
+    this.#changed(false);
+  }
+
+  /** Not reached, or no answer in time. */
+  unanswered(): void {
+    this.#inFlight -= 1;
+    this.#failures += 1;
+    const wasOpen = this.isOpen;
+    // What began before it was open says nothing new.
+    if (wasOpen ? !this.#isProbing : this.#failures < FAILURES_TO_OPEN) return;
+    this.#isProbing = false;
+    this.#openMs = wasOpen ? Math.min(this.#openMs * 2, OPEN_MS_MAX) : OPEN_MS_MIN;
+    this.#openUntilMs = performance.now() + this.#openMs;
+    if (!wasOpen) this.#changed(true);
+  }
+
+  /** The caller went away: it tells nothing of the peer. */
+  givenUp(): void {
+    this.#inFlight -= 1;
+    this.#isProbing = false;
+  }
+
+  /** Whether a call that wasn't answered may be made again now. */
+  mayRetry(): boolean {
+    if (this.isOpen || this.#retries < 1) return false;
+    this.#retries -= 1;
+    return true;
+  }
+}

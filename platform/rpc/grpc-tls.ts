@@ -1,0 +1,142 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { checkServerIdentity, rootCertificates } from "node:tls";
+import { isDeepStrictEqual } from "node:util";
+import { type ChannelCredentials, experimental, type ServerCredentials } from "@grpc/grpc-js";
+import type { PlatformSettings } from "#platform/config/platform-settings.ts";
+import { settingFile } from "#platform/config/setting-file.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+
+/** How often the files are looked at: certificates are changed without a stop. */
+const LOOK_EVERY_MS = 10_000;
+
+export type GrpcTls = {
+  /** For who listens. */
+  server(): ServerCredentials;
+  /** For who calls a peer at these addresses. Its certificate must name one of their hosts. */
+  channel(addresses: readonly string[]): ChannelCredentials;
+  close(): void;
+};
+
+/** What the files hold, in PEM. */
+type Held = { readonly authorities: string; readonly certificate: string | undefined; readonly privateKey: string | undefined };
+
+/**
+ * TLS as the settings have it; undefined where gRPC is plain. New connections go by what the files hold then; those that are
+ * there live on until their age ends them. Throws, naming the setting, where a file is missing, or key and certificate don't
+ * belong together.
+ */
+export async function openGrpcTls(
+  settings: PlatformSettings["grpcTls"],
+  log: Log,
+  everyMs: number = LOOK_EVERY_MS,
+): Promise<GrpcTls | undefined> {
+  const { mode, certFile, caFile } = settings;
+  if (mode === "off") {
+    if (certFile !== undefined || caFile !== undefined) throw new Error("certificates are given for gRPC, but GRPC_TLS is off");
+    return undefined;
+  }
+  const isMutual = mode === "mutual";
+  if (isMutual && (certFile === undefined || caFile === undefined))
+    throw new Error("GRPC_TLS is mutual, which needs GRPC_CERT_FILE, GRPC_KEY_FILE and GRPC_CA_FILE");
+  const provider = new Certificates(await readFiles(settings));
+  const timer = setInterval(() => {
+    readFiles(settings).then(
+      (held) => {
+        if (provider.update(held)) log.info("the certificates of gRPC were changed");
+      },
+      (error: unknown) => log.error({ err: error }, "the certificates of gRPC can't be read; those from before stay"),
+    );
+  }, everyMs);
+  timer.unref();
+  return {
+    server() {
+      if (certFile === undefined) throw new Error(`GRPC_TLS is ${mode}: a process that serves gRPC needs GRPC_CERT_FILE and GRPC_KEY_FILE`);
+      // Which argument is which differs between the library's types and its code; ours gives both.
+      return experimental.createCertificateProviderServerCredentials(provider, (isMutual ? provider : null) as typeof provider, isMutual);
+    },
+    channel(addresses) {
+      const hosts = addresses.map((address) => address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, ""));
+      return experimental.createCertificateProviderChannelCredentials(provider, certFile === undefined ? null : provider, {
+        // The library asks for the first address of a list alone.
+        checkServerIdentity(_, certificate) {
+          const faults = hosts.map((host) => checkServerIdentity(host, certificate));
+          return faults.includes(undefined) ? undefined : faults[0];
+        },
+      });
+    },
+    close: () => clearInterval(timer),
+  };
+}
+
+/** The present certificates, for grpc-js, which asks to be told of changes. */
+class Certificates implements experimental.CertificateProvider {
+  #held: Held;
+  readonly #pairs = new Set<experimental.IdentityCertificateUpdateListener>();
+  readonly #authorities = new Set<experimental.CaCertificateUpdateListener>();
+
+  constructor(held: Held) {
+    this.#held = held;
+  }
+
+  /** False where nothing is new. */
+  update(held: Held): boolean {
+    if (isDeepStrictEqual(held, this.#held)) return false;
+    this.#held = held;
+    for (const listener of this.#authorities) this.#tellAuthorities(listener);
+    for (const listener of this.#pairs) this.#tellPair(listener);
+    return true;
+  }
+
+  addCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
+    this.#authorities.add(listener);
+    // Not at once: it is added before it is ready.
+    process.nextTick(() => this.#tellAuthorities(listener));
+  }
+
+  removeCaCertificateListener(listener: experimental.CaCertificateUpdateListener): void {
+    this.#authorities.delete(listener);
+  }
+
+  addIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
+    this.#pairs.add(listener);
+    process.nextTick(() => this.#tellPair(listener));
+  }
+
+  removeIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
+    this.#pairs.delete(listener);
+  }
+
+  #tellAuthorities(listener: experimental.CaCertificateUpdateListener): void {
+    listener({ caCertificate: Buffer.from(this.#held.authorities) });
+  }
+
+  #tellPair(listener: experimental.IdentityCertificateUpdateListener): void {
+    const { certificate, privateKey } = this.#held;
+    if (certificate === undefined || privateKey === undefined) listener(null);
+    else listener({ certificate: Buffer.from(certificate), privateKey: Buffer.from(privateKey) });
+  }
+}
+
+async function readFiles({ certFile, keyFile, caFile }: PlatformSettings["grpcTls"]): Promise<Held> {
+  const [certificate, privateKey, ca] = await Promise.all([
+    settingFile("GRPC_CERT_FILE", certFile),
+    settingFile("GRPC_KEY_FILE", keyFile),
+    settingFile("GRPC_CA_FILE", caFile),
+  ]);
+  if (ca !== undefined) parsed("GRPC_CA_FILE", () => new X509Certificate(ca));
+  const authorities = ca ?? rootCertificates.join("\n");
+  if (certificate === undefined || privateKey === undefined) return { authorities, certificate: undefined, privateKey: undefined };
+  const isPair = parsed("GRPC_CERT_FILE", () => new X509Certificate(certificate)).checkPrivateKey(
+    parsed("GRPC_KEY_FILE", () => createPrivateKey(privateKey)),
+  );
+  if (!isPair) throw new Error("GRPC_KEY_FILE isn't the key of the certificate in GRPC_CERT_FILE");
+  return { authorities, certificate, privateKey };
+}
+
+function parsed<T>(setting: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new Error(`${setting} holds no PEM of what it should`, { cause: error });
+  }
+}

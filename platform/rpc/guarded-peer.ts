@@ -1,0 +1,115 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { DescMethod } from "@bufbuild/protobuf";
+import { methodOptions } from "#platform/contract/method-options.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
+import { Circuit, type Refusal } from "#platform/rpc/circuit.ts";
+import type { Call, Transport } from "#platform/rpc/transport.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+
+const TRIES_MAX = 3;
+const RETRY_PAUSE_MS = 50;
+/** A call with less time than this that has no answer tells of its caller's haste. */
+const FAIR_TIME_MS = 1_000;
+
+const refusals: Record<Refusal["why"], string> = {
+  away: "The service can't be reached.",
+  busy: "The service has too much to do; try again later.",
+};
+
+/**
+ * The way to a peer that is spared what is in vain: while it is away, or has more under way than it can answer, calls fail at once
+ * and say when to come again. What didn't reach it is sent again where that is safe: by the contract's idempotency, which for a
+ * KEYED method needs the key.
+ */
+export function guardedPeer(
+  transport: Transport,
+  { name, metrics, log }: { readonly name: string; readonly metrics: Metrics; readonly log: Log },
+): Transport {
+  const open = metrics
+    .gauge("polis_peer_away", "1 while calls to a peer aren't even tried, as it hasn't answered", ["peer"])
+    .labels({ peer: name });
+  const refused = metrics.counter("polis_peer_refused_total", "Calls to a peer that weren't tried", ["peer", "why"]);
+  const retried = metrics.counter("polis_peer_retries_total", "Calls to a peer that were sent again", ["peer"]).labels({ peer: name });
+  open.set(0);
+  const circuit = new Circuit((isOpen) => {
+    open.set(isOpen ? 1 : 0);
+    if (isOpen) log.warn({ peer: name }, "a peer doesn't answer; calls to it fail at once until it does");
+    else log.info({ peer: name }, "a peer answers again");
+  });
+
+  const enter = (): void => {
+    const refusal = circuit.enter();
+    if (refusal === undefined) return;
+    const { why, retryAfterMs } = refusal;
+    refused.inc({ peer: name, why });
+    throw new CallError("UNAVAILABLE", "unavailable", refusals[why], { retryAfterMs });
+  };
+
+  const leave = (error: unknown, startedMs: number): void => {
+    if (isUnanswered(error, startedMs)) circuit.unanswered();
+    else if (error instanceof CallError && (error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED")) circuit.givenUp();
+    else circuit.answered();
+  };
+
+  async function once<T>(send: () => Promise<T>): Promise<T> {
+    enter();
+    const startedMs = performance.now();
+    try {
+      const answer = await send();
+      circuit.answered();
+      return answer;
+    } catch (error) {
+      leave(error, startedMs);
+      throw error;
+    }
+  }
+
+  /** A stream tells how its peer is by its first answer; how long it lasts afterwards is its own matter. */
+  async function* stream<T>(start: () => AsyncIterable<T>): AsyncGenerator<T, void> {
+    enter();
+    const startedMs = performance.now();
+    let isUnderWay = true;
+    try {
+      for await (const item of start()) {
+        if (isUnderWay) circuit.answered();
+        isUnderWay = false;
+        yield item;
+      }
+      if (isUnderWay) circuit.answered();
+      isUnderWay = false;
+    } catch (error) {
+      if (isUnderWay) leave(error, startedMs);
+      isUnderWay = false;
+      throw error;
+    } finally {
+      if (isUnderWay) circuit.givenUp();
+    }
+  }
+
+  return {
+    async unary(method, request, call) {
+      for (let tries = 1; ; tries++) {
+        try {
+          return await once(() => transport.unary(method, request, call));
+        } catch (error) {
+          if (tries === TRIES_MAX || !isLost(error) || !isRepeatable(method, call) || !circuit.mayRetry()) throw error;
+          retried.inc();
+          await sleep(RETRY_PAUSE_MS * tries * (0.5 + Math.random()));
+        }
+      }
+    },
+    clientStreaming: (method, requests, call) => once(() => transport.clientStreaming(method, requests, call)),
+    serverStreaming: (method, request, call) => stream(() => transport.serverStreaming(method, request, call)),
+    bidiStreaming: (method, requests, call) => stream(() => transport.bidiStreaming(method, requests, call)),
+  };
+}
+
+/** It never got there, or its answer never came back. A peer that says so of its own peers is there, and says it without a cause. */
+const isLost = (error: unknown): boolean => error instanceof CallError && error.status === "UNAVAILABLE" && error.cause !== undefined;
+
+const isUnanswered = (error: unknown, startedMs: number): boolean =>
+  isLost(error) || (error instanceof CallError && error.status === "DEADLINE_EXCEEDED" && performance.now() - startedMs >= FAIR_TIME_MS);
+
+const isRepeatable = (method: DescMethod, { idempotencyKey }: Call): boolean =>
+  methodOptions(method).idempotency !== "KEYED" || idempotencyKey !== undefined;
