@@ -135,7 +135,12 @@ const otelSettings = {
     text: "the same, as the whole URL for traces",
   }),
   headers: setting({ name: "OTEL_EXPORTER_OTLP_HEADERS", type: secretText(1), default: undefined, text: "headers for the collector" }),
-  serviceName: setting({ name: "OTEL_SERVICE_NAME", type: text, default: undefined, text: "name of this process in traces" }),
+  serviceName: setting({
+    name: "OTEL_SERVICE_NAME",
+    type: text,
+    default: undefined,
+    text: "name of this process in traces; without it, what it hosts, or polis where that is everything",
+  }),
   resource: setting({
     name: "OTEL_RESOURCE_ATTRIBUTES",
     type: text,

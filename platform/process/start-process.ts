@@ -61,7 +61,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   await using parts = new AsyncDisposableStack();
 
   const metrics = new Metrics({ runtime: true });
-  const tracer = await openTracer(environment);
+  const hostedNames = [...(options.edge === undefined ? [] : [options.edge.name]), ...options.services.map(({ name }) => name)];
+  const isWhole = options.edge !== undefined && options.services.length === system.services.length;
+  const tracer = await openTracer(environment, { name: isWhole ? "polis" : hostedNames.join("-"), release });
   parts.defer(() => tracer.shutdown());
   const databases = await openDatabases({ settings, release, log, metrics, onLost: options.onLost });
   parts.defer(() => databases.stop());

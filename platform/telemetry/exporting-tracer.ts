@@ -1,17 +1,26 @@
+import { randomUUID } from "node:crypto";
 import { type Attributes, type Link, ROOT_CONTEXT, type SpanContext, SpanStatusCode, TraceFlags, trace } from "@opentelemetry/api";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from "@opentelemetry/resources";
 import { BasicTracerProvider, BatchSpanProcessor } from "@opentelemetry/sdk-trace-base";
 import { formatTraceparent, parseTraceparent } from "#platform/telemetry/trace-context.ts";
+import type { TracedProcess } from "#platform/telemetry/tracing.ts";
 
 /**
  * A tracer that exports over OTLP/HTTP. Where to, how often, and which traces (OTEL_TRACES_SAMPLER, by default those that
  * the caller samples, and all that begin here) the SDK reads from the OTEL_* variables of the process by itself.
  */
-export function exportingTracer(serviceName: string) {
+export function exportingTracer({ name, release }: TracedProcess) {
   const provider = new BasicTracerProvider({
     resource: defaultResource()
-      .merge(resourceFromAttributes({ "service.name": serviceName }))
+      .merge(
+        resourceFromAttributes({
+          "service.namespace": "polis",
+          "service.name": name,
+          "service.version": release,
+          "service.instance.id": randomUUID(),
+        }),
+      )
       .merge(detectResources({ detectors: [envDetector] })),
     spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
   });

@@ -44,13 +44,14 @@ describe("a traceparent", () => {
 });
 
 describe("a tracer", () => {
+  const traced = { name: "tested", release: "1.2.3" };
   afterEach(() => {
     vi.unstubAllEnvs();
   });
 
   it("only passes traces on where nothing says where to export them", async () => {
     for (const environment of [{}, { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1", OTEL_SDK_DISABLED: "true" }])
-      expect(await openTracer(environment)).toBe(passingTracer);
+      expect(await openTracer(environment, traced)).toBe(passingTracer);
     expect(passingTracer.start("x", VALID).traceparent).toBe(VALID);
   });
 
@@ -62,7 +63,7 @@ describe("a tracer", () => {
     await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
     const { port } = collector.address() as { port: number };
     vi.stubEnv("OTEL_EXPORTER_OTLP_ENDPOINT", `http://127.0.0.1:${port}`);
-    const tracer = await openTracer({ ...process.env, OTEL_SERVICE_NAME: "tested" });
+    const tracer = await openTracer({ ...process.env }, traced);
     const span = tracer.start("work", VALID, { "rpc.method": "Ask" }, [newTraceparent(true), "nonsense"]);
     expect(parseTraceparent(span.traceparent)).toMatchObject({ traceId: TRACE, sampled: true });
     span.end(new Error("of someone's account"));
@@ -70,7 +71,11 @@ describe("a tracer", () => {
     await tracer.shutdown();
     collector.close();
     const [resourceSpans] = JSON.parse(bodies.join("")).resourceSpans;
-    expect(resourceSpans.resource.attributes).toContainEqual({ key: "service.name", value: { stringValue: "tested" } });
+    for (const [key, stringValue] of [
+      ["service.name", "tested"],
+      ["service.version", "1.2.3"],
+    ])
+      expect(resourceSpans.resource.attributes).toContainEqual({ key, value: { stringValue } });
     const { spans } = resourceSpans.scopeSpans[0];
     expect(spans).toHaveLength(1);
     expect(spans[0]).toMatchObject({ traceId: TRACE, parentSpanId: SPAN, name: "work", status: { code: 2 } });

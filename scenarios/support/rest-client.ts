@@ -39,7 +39,7 @@ export function restOf(url: string, userId?: string, { timeoutMs = 15_000 }: { t
   async function call<T = object>(
     method: "GET" | "POST",
     path: string,
-    sent: { body?: string | object; key?: string | undefined } = {},
+    sent: { body?: string | object; key?: string | undefined; traceparent?: string } = {},
   ): Promise<Answer<T>> {
     const answer = await request(url + path, {
       method,
@@ -47,6 +47,7 @@ export function restOf(url: string, userId?: string, { timeoutMs = 15_000 }: { t
         ...(userId === undefined ? {} : { "x-user-id": userId }),
         ...(sent.body === undefined ? {} : { "content-type": "application/json" }),
         ...(sent.key === undefined ? {} : { "idempotency-key": sent.key }),
+        ...(sent.traceparent === undefined ? {} : { traceparent: sent.traceparent }),
       },
       body: sent.body === undefined ? null : typeof sent.body === "string" ? sent.body : JSON.stringify(sent.body),
       signal: AbortSignal.timeout(timeoutMs),

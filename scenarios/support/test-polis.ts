@@ -61,9 +61,19 @@ export async function reachTestLog({ environment }: Pick<TestDatabases, "environ
  */
 export async function startTestPolis(databases: Pick<TestDatabases, "environment">, options: TestPolisOptions = {}): Promise<TestPolis> {
   const start = isApart && options.services === undefined ? startApart : startWithin;
-  const polis = await start({ ...databases.environment, ...options.environment }, options);
-  let stopped: Promise<void> | undefined;
-  const stop = () => (stopped ??= polis.stop());
+  return stopped(await start({ ...databases.environment, ...options.environment }, options));
+}
+
+/** The same, always as a process a service. */
+export const startApartPolis = async (
+  { environment }: Pick<TestDatabases, "environment">,
+  more: Readonly<Record<string, string>> = {},
+): Promise<TestPolis> => stopped(await startApart({ ...environment, ...more }));
+
+/** Stops it once, at the latest after the tests of the file. */
+function stopped(polis: TestPolis): TestPolis {
+  let stopping: Promise<void> | undefined;
+  const stop = () => (stopping ??= polis.stop());
   afterAll(stop);
   return { ...polis, stop };
 }
