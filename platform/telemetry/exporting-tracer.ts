@@ -4,13 +4,12 @@ import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from "@opentelemetry/resources";
 import { BasicTracerProvider, BatchSpanProcessor } from "@opentelemetry/sdk-trace-base";
 import { formatTraceparent, parseTraceparent } from "#platform/telemetry/trace-context.ts";
-import type { TracedProcess } from "#platform/telemetry/tracing.ts";
 
 /**
  * A tracer that exports over OTLP/HTTP. Where to, how often, and which traces (OTEL_TRACES_SAMPLER, by default those that
  * the caller samples, and all that begin here) the SDK reads from the OTEL_* variables of the process by itself.
  */
-export function exportingTracer({ name, release }: TracedProcess) {
+export function exportingTracer({ name, release }: { readonly name: string; readonly release: string }) {
   const provider = new BasicTracerProvider({
     resource: defaultResource()
       .merge(
