@@ -5,8 +5,10 @@ const OPEN_MS_MIN = 200;
 const OPEN_MS_MAX = 2_000;
 /** Calls under way: more of them than a peer that answers ever has. */
 const IN_FLIGHT_MAX = 1_000;
+/** A peer that has been silent for less than this may only be changing: one goes, another comes. */
+const PATIENCE_MS = 1_500;
 /** Retries that may be made at once, and how many calls earn another: a peer in trouble isn't given twice the work. */
-const RETRIES_MAX = 10;
+const RETRIES_MAX = 100;
 const CALLS_A_RETRY = 10;
 
 export type Refusal = { readonly why: "away" | "busy"; readonly retryAfterMs: number };
@@ -15,6 +17,7 @@ export type Refusal = { readonly why: "away" | "busy"; readonly retryAfterMs: nu
 export class Circuit {
   #inFlight = 0;
   #failures = 0;
+  #silentSinceMs = 0;
   #openMs = 0;
   #openUntilMs = 0;
   #isProbing = false;
@@ -52,9 +55,10 @@ export class Circuit {
     this.#changed(false);
   }
 
-  /** Not reached, or no answer in time. */
-  unanswered(): void {
+  /** Not reached, or no answer in time, since `startedMs` (of performance.now). */
+  unanswered(startedMs: number): void {
     this.#inFlight -= 1;
+    if (this.#failures === 0) this.#silentSinceMs = startedMs;
     this.#failures += 1;
     const wasOpen = this.isOpen;
     // What began before it was open says nothing new.
@@ -71,9 +75,14 @@ export class Circuit {
     this.#isProbing = false;
   }
 
-  /** Whether a call that wasn't answered may be made again now. */
-  mayRetry(): boolean {
-    if (this.isOpen || this.#retries < 1) return false;
+  /** Whether it is worth waiting for: it has answered a moment ago. */
+  get isWorthWaiting(): boolean {
+    return this.#failures > 0 && performance.now() - this.#silentSinceMs < PATIENCE_MS;
+  }
+
+  /** Whether a call that wasn't answered may be made again. */
+  takeRetry(): boolean {
+    if (this.#retries < 1) return false;
     this.#retries -= 1;
     return true;
   }

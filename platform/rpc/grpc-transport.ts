@@ -19,7 +19,8 @@ const OPTIONS: ClientOptions = {
   "grpc.keepalive_time_ms": 5_000,
   "grpc.keepalive_timeout_ms": 3_000,
   "grpc.initial_reconnect_backoff_ms": 100,
-  "grpc.max_reconnect_backoff_ms": 5_000,
+  // One that has come back, or come new, is found before the next one goes.
+  "grpc.max_reconnect_backoff_ms": 1_000,
   "grpc.service_config": JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] }),
   "grpc.service_config_disable_resolution": 1,
 };

@@ -122,12 +122,12 @@ describe("a call that is lost on its way", () => {
     expect(await tested.metric("polis_peer_retries_total")).toBeUndefined();
   });
 
-  test("is given up after some tries, and retries stop where most calls are lost", async () => {
+  test("is given up after a while, and a peer in trouble isn't given the work many times over", async () => {
     const tested = await peer();
     tested.line("cut");
-    for (let n = 0; n < 8; n++) expect(await failure(tested.client.ask({ text: "lost" }))).toMatchObject({ status: "UNAVAILABLE" });
-    // Eight calls, and no more retries than a peer in trouble is given.
-    expect(Number(await tested.metric("polis_peer_retries_total"))).toBeLessThanOrEqual(10);
+    const lost = () => failure(tested.client.ask({ text: "lost" }));
+    for (const { status } of await Promise.all(Array.from({ length: 100 }, lost))) expect(status).toBe("UNAVAILABLE");
+    expect(tested.requests()).toBeLessThan(150);
   });
 });
 
@@ -138,7 +138,7 @@ describe("a peer that doesn't answer", () => {
     const tested = await peer();
     await tested.client.ask({ text: "before" });
     tested.line("mute");
-    const calls = Array.from({ length: 10 }, () => failure(tested.client.ask({ text: "in vain" }, { timeoutMs: 1_100 })));
+    const calls = Array.from({ length: 10 }, () => failure(tested.client.ask({ text: "in vain" }, { timeoutMs: 1_600 })));
     for (const { status } of await Promise.all(calls)) expect(status).toBe("DEADLINE_EXCEEDED");
     return tested;
   }

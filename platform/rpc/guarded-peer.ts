@@ -7,7 +7,6 @@ import type { Call, Transport } from "#platform/rpc/transport.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
-const TRIES_MAX = 3;
 const RETRY_PAUSE_MS = 50;
 /** A call with less time than this that has no answer tells of its caller's haste. */
 const FAIR_TIME_MS = 1_000;
@@ -38,22 +37,28 @@ export function guardedPeer(
     else log.info({ peer: name }, "a peer answers again");
   });
 
-  const enter = (): void => {
-    const refusal = circuit.enter();
-    if (refusal === undefined) return;
-    const { why, retryAfterMs } = refusal;
-    refused.inc({ peer: name, why });
-    throw new CallError("UNAVAILABLE", "unavailable", refusals[why], { retryAfterMs });
+  /** Counts a call in. One that is refused hasn't been sent, so that it can wait a moment for a peer that is only changing. */
+  const enter = async ({ deadlineMs }: Call): Promise<void> => {
+    for (;;) {
+      const refusal = circuit.enter();
+      if (refusal === undefined) return;
+      const { why, retryAfterMs } = refusal;
+      if (why === "busy" || !circuit.isWorthWaiting || Date.now() + retryAfterMs >= deadlineMs) {
+        refused.inc({ peer: name, why });
+        throw new CallError("UNAVAILABLE", "unavailable", refusals[why], { retryAfterMs });
+      }
+      await sleep(retryAfterMs * (0.5 + Math.random()));
+    }
   };
 
   const leave = (error: unknown, startedMs: number): void => {
-    if (isUnanswered(error, startedMs)) circuit.unanswered();
+    if (isUnanswered(error, startedMs)) circuit.unanswered(startedMs);
     else if (error instanceof CallError && (error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED")) circuit.givenUp();
     else circuit.answered();
   };
 
-  async function once<T>(send: () => Promise<T>): Promise<T> {
-    enter();
+  async function once<T>(call: Call, send: () => Promise<T>): Promise<T> {
+    await enter(call);
     const startedMs = performance.now();
     try {
       const answer = await send();
@@ -66,8 +71,8 @@ export function guardedPeer(
   }
 
   /** A stream tells how its peer is by its first answer; how long it lasts afterwards is its own matter. */
-  async function* stream<T>(start: () => AsyncIterable<T>): AsyncGenerator<T, void> {
-    enter();
+  async function* stream<T>(call: Call, start: () => AsyncIterable<T>): AsyncGenerator<T, void> {
+    await enter(call);
     const startedMs = performance.now();
     let isUnderWay = true;
     try {
@@ -91,17 +96,17 @@ export function guardedPeer(
     async unary(method, request, call) {
       for (let tries = 1; ; tries++) {
         try {
-          return await once(() => transport.unary(method, request, call));
+          return await once(call, () => transport.unary(method, request, call));
         } catch (error) {
-          if (tries === TRIES_MAX || !isLost(error) || !isRepeatable(method, call) || !circuit.mayRetry()) throw error;
+          if (!isLost(error) || !isRepeatable(method, call) || !circuit.isWorthWaiting || !circuit.takeRetry()) throw error;
           retried.inc();
           await sleep(RETRY_PAUSE_MS * tries * (0.5 + Math.random()));
         }
       }
     },
-    clientStreaming: (method, requests, call) => once(() => transport.clientStreaming(method, requests, call)),
-    serverStreaming: (method, request, call) => stream(() => transport.serverStreaming(method, request, call)),
-    bidiStreaming: (method, requests, call) => stream(() => transport.bidiStreaming(method, requests, call)),
+    clientStreaming: (method, requests, call) => once(call, () => transport.clientStreaming(method, requests, call)),
+    serverStreaming: (method, request, call) => stream(call, () => transport.serverStreaming(method, request, call)),
+    bidiStreaming: (method, requests, call) => stream(call, () => transport.bidiStreaming(method, requests, call)),
   };
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { isRunning } from "#platform/postgres/is-running.ts";
 
-const root = join(import.meta.dirname, "..", "..");
+const ours = join(import.meta.dirname, "..", "..");
 const LINES_KEPT = 300;
 const ERRORS_KEPT = 100;
 
@@ -22,14 +22,14 @@ export type PolisChild = {
   said(): string;
 };
 
-/** Starts it; `environment` is all that it gets. It ends by itself when this process does. */
-export function startPolisChild(args: readonly string[], environment: Readonly<Record<string, string>>): PolisChild {
+/** Starts it, from another checkout where `root` says so; `environment` is all that it gets. It ends by itself when this process does. */
+export function startPolisChild(args: readonly string[], environment: Readonly<Record<string, string>>, root = ours): PolisChild {
   const { PATH = "", HOME = "" } = process.env;
   const child: ChildProcess = spawn(
     process.execPath,
     [join(root, "cli", "main.ts"), "start", "--no-demo", "--port", "0", "--grpc-port", "0", ...args],
     {
-      env: { PATH, HOME, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile"), ...environment },
+      env: { PATH, HOME, NODE_COMPILE_CACHE: join(ours, "node_modules", ".cache", "compile"), ...environment },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
     },
   );
