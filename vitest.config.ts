@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["{platform,services,scenarios,cli,contracts,bench,.ci}/**/*.test.ts"],
+    include: ["{platform,services,scenarios,cli,contracts,bench,deploy,.ci}/**/*.test.ts"],
     // Node loads the code itself, as `npm start` does: what runs here runs there.
     experimental: { viteModuleRunner: false },
     // One PostgreSQL server for the run; what other engines there are is told.

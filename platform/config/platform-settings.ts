@@ -258,7 +258,18 @@ export const platformSettings = (services: readonly string[]) => ({
 export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
 
 /** Variables that begin so are ours: one that no setting has is reported. */
-export const settingPrefixes = ["POLIS_", "POSTGRES_URL_", "POSTGRES_DIRECT_", "POSTGRES_PREPARE", "KAFKA_", "SCHEMA_REGISTRY_", "GRPC_"];
+export const settingPrefixes = [
+  "POLIS_",
+  "POSTGRES_URL_",
+  "POSTGRES_DIRECT_",
+  "POSTGRES_PREPARE",
+  "KAFKA_",
+  "SCHEMA_REGISTRY_",
+  "GRPC_TLS",
+  "GRPC_CERT_",
+  "GRPC_KEY_",
+  "GRPC_CA_",
+];
 
 const ofEach = <S>(services: readonly string[], make: (service: string) => S): Record<string, S> =>
   Object.fromEntries(services.map((service) => [service, make(service)]));
