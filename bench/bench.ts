@@ -30,6 +30,8 @@ export type Bench = {
   readonly name: string;
   /** What it measures beside what, in one line. */
   readonly text: string;
+  /** Engines of .ci/engines without whose settings it isn't run. */
+  readonly needs?: readonly string[];
   readonly run: (context: BenchContext) => Promise<void>;
 };
 

@@ -6,6 +6,7 @@ import type { Bench, Figure } from "./bench.ts";
 import { callInProcess } from "./call-in-process.ts";
 import { grpcUnary } from "./grpc-unary.ts";
 import { httpInsert } from "./http-insert.ts";
+import { kafka } from "./kafka.ts";
 import { millionOrders } from "./million-orders.ts";
 import { orderAlone } from "./order-alone.ts";
 import { ordersFinished } from "./orders-finished.ts";
@@ -14,7 +15,17 @@ import { postings } from "./postings.ts";
 import { nodeOptions } from "./support/node-options.ts";
 import { heading, tableRow } from "./support/table.ts";
 
-const benches: readonly Bench[] = [ordersFinished, ordersHttp, orderAlone, postings, httpInsert, callInProcess, grpcUnary, millionOrders];
+const benches: readonly Bench[] = [
+  ordersFinished,
+  ordersHttp,
+  orderAlone,
+  postings,
+  httpInsert,
+  callInProcess,
+  grpcUnary,
+  kafka,
+  millionOrders,
+];
 
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 const STOPPED = 130;
@@ -43,7 +54,10 @@ async function main(): Promise<number> {
     return 0;
   }
   for (const name of positionals) if (!benches.some((bench) => bench.name === name)) throw new UsageError(`there is no bench '${name}'`);
-  const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  const named = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  const chosen = named.filter(({ needs }) => needs === undefined || process.env.KAFKA_URL !== undefined);
+  for (const { name, needs } of named.filter((bench) => !chosen.includes(bench)))
+    console.error(`${name}: skipped, as KAFKA_URL isn't set: env $(.ci/engines up ${needs?.join(" ")}) npm run bench -- ${name}`);
   const print = values.json ? (figure: Figure) => console.log(JSON.stringify(figure)) : (figure: Figure) => console.log(tableRow(figure));
   if (!values.json) console.log(heading);
   const [load = 0] = loadavg();

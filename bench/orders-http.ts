@@ -1,10 +1,9 @@
-import { strict as assert } from "node:assert";
 import type { Bench } from "./bench.ts";
 import { openHttpCustomers } from "./support/http-customers.ts";
-import { orderBody, startLoad } from "./support/load.ts";
-import { watchOrders } from "./support/order-flow.ts";
+import { startLoad } from "./support/load.ts";
+import { ordersOverHttp } from "./support/orders-over-http.ts";
 import { spawnPolis } from "./support/polis.ts";
-import { alternate, type Round, ratioFigure } from "./support/rounds.ts";
+import { alternate, ratioFigure } from "./support/rounds.ts";
 import { connect, startServer } from "./support/server.ts";
 import { openYardstick } from "./support/yardstick.ts";
 
@@ -23,24 +22,7 @@ export const ordersHttp: Bench = {
     const orders = await connect(server, "polis_orders", parts);
     const load = startLoad(parts);
     const userIds = await openHttpCustomers(polis.url, CUSTOMERS);
-    const flow = (connections: number) => async (): Promise<Round> => {
-      const watch = await watchOrders(orders);
-      const cpu = () => [polis.cpuUs(), server.cpuUs()].map((us) => us ?? Number.NaN) as [number, number];
-      const [node, postgres] = cpu();
-      const { startedMs, refused } = await load.ask({
-        origin: polis.url,
-        path: "/orders",
-        userIds,
-        body: orderBody,
-        connections,
-        until: { count: ORDERS },
-      });
-      assert.equal(refused, 0, "every order is taken");
-      const endedMs = performance.timeOrigin + (await watch.awaitFinished(ORDERS));
-      const [nodeNow, postgresNow] = cpu();
-      const used = (us: number): number | undefined => (Number.isNaN(us) ? undefined : us / ORDERS);
-      return { value: (ORDERS / (endedMs - startedMs)) * 1000, nodeUs: used(nodeNow - node), postgresUs: used(postgresNow - postgres) };
-    };
+    const flow = (connections: number) => ordersOverHttp({ polis, server, orders, load, userIds, connections, count: ORDERS });
     const sides = { yardstick: () => yardstick.run(YARDSTICK_S), at64: flow(64), at256: flow(256) };
     const found = await alternate(sides, ROUNDS, server.tidy);
     for (const [connections, rounds] of [

@@ -7,9 +7,10 @@ import type { Drill, Stage } from "./drills/drill.ts";
 import { engines } from "./drills/engines.ts";
 import { kill, postgres } from "./drills/one-process.ts";
 import { randomOf } from "./drills/random.ts";
+import { replicas } from "./drills/replicas.ts";
 import { two } from "./drills/two-processes.ts";
 
-const drills: readonly Drill[] = [kill, postgres, two, apart, engines, away];
+const drills: readonly Drill[] = [kill, postgres, two, apart, engines, replicas, away];
 
 /** What .ci/engines says of the engines that drills need. */
 const ENGINES = ["POSTGRES_DIRECT_URL", "KAFKA_URL", "SCHEMA_REGISTRY_URL"];

@@ -20,13 +20,14 @@ export async function startPolis(
   server: Pick<BenchServer, "url" | "folder">,
   parts: AsyncDisposableStack,
   services: readonly ServiceDefinition[] = orderPayments.services,
+  environment: Readonly<Record<string, string>> = {},
 ): Promise<RunningProcess> {
   const table = platformSettings(orderPayments.services.map(({ name }) => name));
   const polis = await startProcess({
     services,
     edge: undefined,
     system: { title: "bench", services },
-    settings: readSettings({ POSTGRES_URL: server.url, POLIS_DATA: server.folder, PORT: "0" }, table),
+    settings: readSettings({ POSTGRES_URL: server.url, POLIS_DATA: server.folder, PORT: "0", ...environment }, table),
     environment: {},
     release,
     log: benchLog(),
@@ -41,9 +42,16 @@ export async function startPolis(
 /** Polis in a process of its own, as `npm start` runs it. */
 export type SpawnedPolis = { readonly url: string; cpuUs(): number | undefined };
 
-/** Starts it with all services, or with those named; `parts` stops it. */
-export async function spawnPolis(server: BenchServer, parts: AsyncDisposableStack, services?: string): Promise<SpawnedPolis> {
+/** Starts it with all services, or with those named, under more settings; `parts` stops it. */
+export async function spawnPolis(
+  server: BenchServer,
+  parts: AsyncDisposableStack,
+  services?: string,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<SpawnedPolis> {
   const main = join(import.meta.dirname, "..", "..", "cli", "main.ts");
+  // Settings of engines are for those benches alone that ask for them.
+  const plain = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(POSTGRES|KAFKA|SCHEMA_REGISTRY)_/.test(name)));
   const args = [
     "start",
     "--no-demo",
@@ -54,7 +62,7 @@ export async function spawnPolis(server: BenchServer, parts: AsyncDisposableStac
   const child: ChildProcess = spawn(process.execPath, [...nodeOptions, main, ...args], {
     // The channel tells it when this process is gone.
     stdio: ["ignore", "pipe", "inherit", "ipc"],
-    env: { ...process.env, POSTGRES_URL: server.url, POLIS_DATA: server.folder, LOG_FORMAT: "json", LOG_LEVEL: "info" },
+    env: { ...plain, POSTGRES_URL: server.url, POLIS_DATA: server.folder, LOG_FORMAT: "json", LOG_LEVEL: "info", ...environment },
   });
   parts.defer(() => ended(child, "SIGTERM"));
   const url = await new Promise<string>((resolve, reject) => {

@@ -36,6 +36,7 @@ export class CallError extends Error {
   /** Stable, snake_case: `account_exists`, `validation_failed`, `unavailable`. */
   readonly code: string;
   readonly violations: readonly Violation[];
+  /** Whole milliseconds. */
   readonly retryAfterMs: number | undefined;
 
   constructor(
@@ -48,7 +49,7 @@ export class CallError extends Error {
     this.status = status;
     this.code = code;
     this.violations = more.violations ?? [];
-    this.retryAfterMs = more.retryAfterMs;
+    this.retryAfterMs = more.retryAfterMs === undefined ? undefined : Math.ceil(more.retryAfterMs);
   }
 
   /** Any error as a CallError: what isn't one is a fault whose cause is not shown to the caller. */

@@ -110,7 +110,7 @@ describeCalls(({ serve, client, logged }) => {
       const violations = [{ field: "legs[0].amount", rule: "int64.gt", message: "must be > 0 – ü" }];
       serve({
         ask: async () => {
-          throw new CallError(status, "peer_code", "A text of the peer.", { violations, retryAfterMs: 1500 });
+          throw new CallError(status, "peer_code", "A text of the peer.", { violations, retryAfterMs: 1499.2 });
         },
       });
       const error = await failure(client().ask({}));

@@ -16,8 +16,17 @@ const MESSAGE_LENGTH_MAX = 1000;
 
 export type GrpcStatus = { readonly code: number; readonly details: string; readonly metadata: Metadata };
 
-/** A CallError as grpc-js sends it. */
-export function toGrpc(error: CallError): GrpcStatus {
+/** Any error as grpc-js sends it. Never throws: who answers with an error has nothing left to answer with. */
+export function toGrpc(error: unknown): GrpcStatus {
+  try {
+    return encoded(CallError.from(error));
+  } catch {
+    const { message: details } = CallError.from(undefined);
+    return { code: statuses.INTERNAL.grpc, details, metadata: new Metadata() };
+  }
+}
+
+function encoded(error: CallError): GrpcStatus {
   const code = statuses[error.status].grpc;
   const message = error.message.slice(0, MESSAGE_LENGTH_MAX).toWellFormed();
   const details: Any[] = [anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { reason: error.code, domain: DOMAIN }))];

@@ -224,7 +224,7 @@ function respond(method: DescMethod, done: sendUnaryData<Buffer>, run: () => Pro
     .then((answer) => encode(method.output, answer))
     .then(
       (bytes) => done(null, bytes),
-      (error: unknown) => done(toGrpc(CallError.from(error))),
+      (error: unknown) => done(toGrpc(error)),
     );
 }
 
@@ -238,6 +238,6 @@ function stream(method: DescMethod, call: OutgoingStream, run: () => Promise<Asy
     .then(
       () => call.end(),
       // So grpc-js is told of an error: it ends the stream with it.
-      (error: unknown) => void call.emit("error", toGrpc(CallError.from(error))),
+      (error: unknown) => void call.emit("error", toGrpc(error)),
     );
 }

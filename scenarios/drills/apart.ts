@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePort } from "../support/free-port.ts";
 import type { PolisChild } from "../support/polis-child.ts";
-import { compare, type Findings } from "./check.ts";
+import { compare, type Findings, SERVICES } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
 import { type Addresses, openShop } from "./shop.ts";
 import { type Site, sharedSite } from "./site.ts";
@@ -9,7 +9,8 @@ import { type Site, sharedSite } from "./site.ts";
 /** Who runs together; what they ask of each other goes over gRPC. */
 const PROCESSES = ["gateway,orders", "payments", "accounts"];
 
-export type Part = { readonly services: string; readonly port: number; child: PolisChild };
+/** A process, the port of its gRPC, and where it answers REST while it runs. */
+export type Part = { readonly services: string; readonly port: number; child: PolisChild; http: string | undefined };
 
 /** The services in processes of their own, each of which is killed, frozen or told to stop. */
 export const apart: Drill = {
@@ -77,48 +78,43 @@ export type Apart = {
   readonly stage: Omit<Stage, "round">;
   readonly parts: readonly Part[];
   readonly addresses: Addresses;
-  /** It was ended; of the gateway there is no address then. */
+  /** It was ended; nobody asks it any more. */
   isGone(part: Part): void;
   bringBack(part: Part): Promise<void>;
   compare(): Promise<Findings>;
 };
 
-/** Starts processes of these services each; the gateway is in the first, accounts in the last. */
+/** Starts processes of these services each, several of the same where they are named several times; accounts is in the last. */
 export async function openApart(site: Site, processes: readonly string[]): Promise<Apart> {
   const shop = openShop();
-  const ports = new Map<string, number>();
   // Each process must come back to the port under which the others know it.
-  for (const services of processes) ports.set(services, await freePort());
-  const settings = Object.fromEntries(
-    [...ports].flatMap(([services, port]) =>
-      services.split(",").map((name) => [`${name.toUpperCase()}_URL`, `127.0.0.1:${port}`] as const),
-    ),
-  );
-  // No setting of its own: nobody calls a gateway.
-  delete settings.GATEWAY_URL;
-  const begin = (services: string): PolisChild =>
-    site.start(["--services", services, "--grpc-port", String(ports.get(services))], settings);
-  const parts = [...ports].map(([services, port]): Part => ({ services, port, child: begin(services) }));
-  const [gateway] = parts as [Part];
+  const places = await Promise.all(processes.map(async (services) => ({ services, port: await freePort() })));
+  const settings: Record<string, string> = {};
+  for (const name of SERVICES) {
+    const addresses = places.filter(({ services }) => services.split(",").includes(name)).map(({ port }) => `127.0.0.1:${port}`);
+    settings[`${name.toUpperCase()}_URL`] = addresses.join(",");
+  }
+  const begin = ({ services, port }: Pick<Part, "services" | "port">): PolisChild =>
+    site.start(["--services", services, "--grpc-port", String(port)], settings);
+  const parts = places.map((place): Part => ({ ...place, child: begin(place), http: undefined }));
+  for (const part of parts) part.http = (await part.child.ready).http;
+  const gateways = parts.filter(({ services }) => services.split(",").includes("gateway"));
+  const addresses = (): string[] => gateways.flatMap(({ http }) => http ?? []);
   const said: string[] = [];
-  let url: string | undefined = (await gateway.child.ready).http;
-  for (const { child } of parts) await child.ready;
   return {
     parts,
-    addresses: () => (url === undefined ? [] : [url]),
+    addresses,
     isGone(part) {
-      if (part === gateway) url = undefined;
+      part.http = undefined;
     },
     async bringBack(part) {
       said.push(part.child.said());
-      part.child = begin(part.services);
-      await part.child.ready;
-      url = (await gateway.child.ready).http;
+      part.child = begin(part);
+      part.http = (await part.child.ready).http;
     },
     async compare() {
-      const { http } = await gateway.child.ready;
       const { grpc } = await (parts.at(-1) as Part).child.ready;
-      return compare(shop, site.books, { http, grpc, secret: await site.secret() });
+      return compare(shop, site.books, { http: addresses()[0] ?? "", grpc, secret: await site.secret() });
     },
     stage: {
       folder: site.folder,

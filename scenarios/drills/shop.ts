@@ -26,11 +26,13 @@ export type Shop = {
   /** Requests sent, repeats for want of an answer among them. */
   requests: number;
   repeats: number;
+  /** How long each answer took, in milliseconds, in the order of their coming. */
+  readonly answeredAfterMs: number[];
   /** Answers that nobody should get: another one to a repeat, a refusal, a fault. */
   readonly wrongAnswers: string[];
 };
 
-export const openShop = (): Shop => ({ customers: [], requests: 0, repeats: 0, wrongAnswers: [] });
+export const openShop = (): Shop => ({ customers: [], requests: 0, repeats: 0, answeredAfterMs: [], wrongAnswers: [] });
 
 const REQUEST_TIMEOUT_MS = 3_000;
 /** Who is told "not now", or reaches nobody, comes again after so long. */
@@ -146,8 +148,12 @@ async function command<T>({ shop, addresses, random, abandoned }: Counter, { cus
     if (abandoned.aborted) throw new Error("the drill gave up");
     shop.requests++;
     if (tries > 1) shop.repeats++;
+    const sentMs = performance.now();
     const answer = await send<T>(addresses, random, customer, { path, body, key });
-    if (answer?.status === 201) return answer.body;
+    if (answer?.status === 201) {
+      shop.answeredAfterMs.push(performance.now() - sentMs);
+      return answer.body;
+    }
     // 503, 504, 429: not now. Everything else would be told to a user as final.
     if (answer !== undefined && ![429, 503, 504].includes(answer.status)) {
       shop.wrongAnswers.push(`${path} under ${key} was answered ${answer.status} ${JSON.stringify(answer.body)} at try ${tries}`);
