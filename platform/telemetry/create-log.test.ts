@@ -1,3 +1,7 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
 import { expect, it } from "vitest";
 import { OrderSchema } from "#contracts/polis/orders/v1/orders_pb.ts";
@@ -64,4 +68,36 @@ it("writes lines for a reader where it is told to", async () => {
   const { log, written } = await record("pretty");
   log.info({ service: "orders" }, "started");
   expect(written.join("")).toMatch(/INFO.*started[\s\S]*service: "orders"/);
+});
+
+it("lets its process go on where nobody reads it any more, and end when that wants to", async () => {
+  const script = `
+    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
+    const log = await createLog({ level: "info", format: "json" });
+    process.once("message", () => {
+      for (let n = 0; n < 100; n++) log.info({ n }, "nobody reads this");
+      process.send("went on", () => process.exit(7));
+    });
+    log.info("ready");`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit", "ipc"] });
+  await once(child.stdout as Readable, "data");
+  child.stdout?.destroy();
+  const [said, ended] = [once(child, "message"), once(child, "exit")];
+  child.send("write");
+  expect(await said).toEqual(["went on", undefined]);
+  expect(await ended).toEqual([7, null]);
+});
+
+it("writes a line whole that a pipe doesn't take at once", async () => {
+  const script = `
+    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
+    // Makes the pipe one that doesn't wait.
+    process.stdout.write("");
+    const log = await createLog({ level: "info", format: "json" });
+    log.info("x".repeat(1_000_000));
+    log.info("last");`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const lines: string[] = [];
+  for await (const line of createInterface({ input: child.stdout as Readable })) lines.push(line);
+  expect(lines.map((line) => JSON.parse(line).msg.length)).toEqual([1_000_000, 4]);
 });
