@@ -7,13 +7,16 @@ const OPEN_MS_MAX = 2_000;
 const IN_FLIGHT_MAX = 1_000;
 /** A peer that has been silent for less than this may only be changing: one goes, another comes. */
 const PATIENCE_MS = 1_500;
-/** Retries that may be made at once, and how many calls earn another: a peer in trouble isn't given twice the work. */
+/** Retries that may be made at once, and how many answered calls earn another: a peer in trouble isn't given twice the work. */
 const RETRIES_MAX = 100;
 const CALLS_A_RETRY = 10;
 
 export type Refusal = { readonly why: "away" | "busy"; readonly retryAfterMs: number };
 
-/** What is known of how a peer is, and what follows from it for the next call. */
+/**
+ * A circuit breaker: what is known of how a peer is, and what follows from it for the next call. Each call that is let in
+ * tells what became of it (`answered`, `unanswered` or `abandoned`), and one that was counted leaves.
+ */
 export class Circuit {
   #inFlight = 0;
   #failures = 0;
@@ -29,38 +32,46 @@ export class Circuit {
     this.#changed = changed;
   }
 
-  get isOpen(): boolean {
+  get #isOpen(): boolean {
     return this.#openMs > 0;
   }
 
-  /** Counts a call in, which `answered`, `unanswered` or `givenUp` ends; a refusal ends it at once. One at a time finds out whether a peer that was away is back. */
+  /** Undefined for a call that may go. While the peer is away, one at a time finds out whether it is back. */
   enter(): Refusal | undefined {
-    if (this.isOpen) {
-      const leftMs = this.#openUntilMs - performance.now();
-      if (leftMs > 0 || this.#isProbing) return { why: "away", retryAfterMs: Math.max(leftMs, OPEN_MS_MIN) };
-      this.#isProbing = true;
-    } else if (this.#inFlight >= IN_FLIGHT_MAX) return { why: "busy", retryAfterMs: OPEN_MS_MAX };
+    if (this.#inFlight >= IN_FLIGHT_MAX) return { why: "busy", retryAfterMs: OPEN_MS_MAX };
+    const refusal = this.enterStream();
+    if (refusal !== undefined) return refusal;
+    this.#isProbing = this.#isOpen;
     this.#inFlight += 1;
     return undefined;
   }
 
+  /** The same for a stream, which may be silent for long without anything being wrong: it isn't counted, nor what a peer is tried with. */
+  enterStream(): Refusal | undefined {
+    if (!this.#isOpen) return undefined;
+    const leftMs = this.#openUntilMs - performance.now();
+    return leftMs > 0 || this.#isProbing ? { why: "away", retryAfterMs: Math.max(leftMs, OPEN_MS_MIN) } : undefined;
+  }
+
+  leave(): void {
+    this.#inFlight -= 1;
+  }
+
   /** Whatever the answer was: the peer is there. */
   answered(): void {
-    this.#inFlight -= 1;
     this.#failures = 0;
     this.#retries = Math.min(this.#retries + 1 / CALLS_A_RETRY, RETRIES_MAX);
     this.#isProbing = false;
-    if (!this.isOpen) return;
+    if (!this.#isOpen) return;
     this.#openMs = 0;
     this.#changed(false);
   }
 
   /** Not reached, or no answer in time, since `startedMs` (of performance.now). */
   unanswered(startedMs: number): void {
-    this.#inFlight -= 1;
     if (this.#failures === 0) this.#silentSinceMs = startedMs;
     this.#failures += 1;
-    const wasOpen = this.isOpen;
+    const wasOpen = this.#isOpen;
     // What began before it was open says nothing new.
     if (wasOpen ? !this.#isProbing : this.#failures < FAILURES_TO_OPEN) return;
     this.#isProbing = false;
@@ -69,13 +80,12 @@ export class Circuit {
     if (!wasOpen) this.#changed(true);
   }
 
-  /** The caller went away: it tells nothing of the peer. */
-  givenUp(): void {
-    this.#inFlight -= 1;
+  /** Its caller went away, which tells nothing of the peer. */
+  abandoned(): void {
     this.#isProbing = false;
   }
 
-  /** Whether it is worth waiting for: it has answered a moment ago. */
+  /** Whether the peer is worth waiting for: it has answered a moment ago. */
   get isWorthWaiting(): boolean {
     return this.#failures > 0 && performance.now() - this.#silentSinceMs < PATIENCE_MS;
   }

@@ -5,13 +5,14 @@ import { ConformanceService } from "#contracts/polis/conformance/v1/conformance_
 import { testLog } from "#platform/postgres/testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { createClient } from "#platform/rpc/client.ts";
-import { conformanceEndpoint, echo, failure, say, tokens, user } from "#platform/rpc/conformance.testing.ts";
+import { collect, conformanceEndpoint, echo, failure, say, tokens, user } from "#platform/rpc/conformance.testing.ts";
 import type { Handlers } from "#platform/rpc/endpoint.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import { guardedPeer } from "#platform/rpc/guarded-peer.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
+const WAIT = { timeout: 10_000, interval: 50 };
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
@@ -84,6 +85,12 @@ async function peer(handlers: Partial<Handlers<typeof ConformanceService>> = { a
     line(next: Line) {
       line = next;
     },
+    /** Until it counts as away. */
+    async silence() {
+      line = "mute";
+      const calls = Array.from({ length: 10 }, () => failure(client.ask({ text: "in vain" }, { timeoutMs: 1_600 })));
+      for (const { status } of await Promise.all(calls)) expect(status).toBe("DEADLINE_EXCEEDED");
+    },
     /** The line is open again once a request has met it as it was. */
     async heal() {
       await vi.waitFor(() => expect(requests).toBeGreaterThan(0), { interval: 5 });
@@ -137,9 +144,7 @@ describe("a peer that doesn't answer", () => {
   async function silenced(): Promise<Peer> {
     const tested = await peer();
     await tested.client.ask({ text: "before" });
-    tested.line("mute");
-    const calls = Array.from({ length: 10 }, () => failure(tested.client.ask({ text: "in vain" }, { timeoutMs: 1_600 })));
-    for (const { status } of await Promise.all(calls)) expect(status).toBe("DEADLINE_EXCEEDED");
+    await tested.silence();
     return tested;
   }
 
@@ -158,7 +163,7 @@ describe("a peer that doesn't answer", () => {
     const tested = await silenced();
     tested.line("open");
     const again = () => tested.client.ask({ text: "back" }).then(({ text }) => text);
-    await vi.waitFor(async () => expect(await again()).toBe("back"), { timeout: 10_000, interval: 50 });
+    await vi.waitFor(async () => expect(await again()).toBe("back"), WAIT);
     expect(await Promise.all(Array.from({ length: 20 }, again))).toEqual(Array.from({ length: 20 }, () => "back"));
     expect(await tested.metric("polis_peer_away")).toBe("0");
   });
@@ -168,6 +173,27 @@ describe("a peer that doesn't answer", () => {
     await Promise.all(Array.from({ length: 30 }, () => failure(tested.client.ask({ text: "slow" }, { timeoutMs: 200 }))));
     expect((await tested.client.ask({ text: "quick" })).text).toBe("quick");
   });
+});
+
+test("streams that say nothing are as many as one likes, and keep nobody from finding the peer back", async () => {
+  const tested = await peer({
+    ask: echo,
+    async *listen(_request, { signal }) {
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    },
+  });
+  const giveUp = new AbortController();
+  const silent = () => collect(tested.client.listen({}, { signal: giveUp.signal })).catch(() => undefined);
+  const streams = Array.from({ length: 1_100 }, silent);
+  expect((await tested.client.ask({ text: "beside them" })).text).toBe("beside them");
+  await tested.silence();
+  tested.line("open");
+  await vi.waitFor(async () => {
+    streams.push(silent());
+    expect((await tested.client.ask({ text: "back" })).text).toBe("back");
+  }, WAIT);
+  giveUp.abort();
+  await Promise.all(streams);
 });
 
 test("more calls under way than a peer ever answers are refused at once", async () => {

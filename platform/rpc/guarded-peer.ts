@@ -37,10 +37,10 @@ export function guardedPeer(
     else log.info({ peer: name }, "a peer answers again");
   });
 
-  /** Counts a call in. One that is refused hasn't been sent, so that it can wait a moment for a peer that is only changing. */
-  const enter = async ({ deadlineMs }: Call): Promise<void> => {
+  /** Who is refused hasn't been sent, so that it can wait a moment for a peer that is only changing. */
+  const letIn = async (enter: () => Refusal | undefined, { deadlineMs }: Call): Promise<void> => {
     for (;;) {
-      const refusal = circuit.enter();
+      const refusal = enter();
       if (refusal === undefined) return;
       const { why, retryAfterMs } = refusal;
       if (why === "busy" || !circuit.isWorthWaiting || Date.now() + retryAfterMs >= deadlineMs) {
@@ -51,44 +51,42 @@ export function guardedPeer(
     }
   };
 
-  const leave = (error: unknown, startedMs: number): void => {
+  const failed = (error: unknown, startedMs: number): void => {
     if (isUnanswered(error, startedMs)) circuit.unanswered(startedMs);
-    else if (error instanceof CallError && (error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED")) circuit.givenUp();
+    else if (error instanceof CallError && (error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED")) circuit.abandoned();
     else circuit.answered();
   };
 
   async function once<T>(call: Call, send: () => Promise<T>): Promise<T> {
-    await enter(call);
+    await letIn(() => circuit.enter(), call);
     const startedMs = performance.now();
     try {
       const answer = await send();
       circuit.answered();
       return answer;
     } catch (error) {
-      leave(error, startedMs);
+      failed(error, startedMs);
       throw error;
+    } finally {
+      circuit.leave();
     }
   }
 
-  /** A stream tells how its peer is by its first answer; how long it lasts afterwards is its own matter. */
+  /** A stream tells how its peer is by its first answer, or by its end. */
   async function* stream<T>(call: Call, start: () => AsyncIterable<T>): AsyncGenerator<T, void> {
-    await enter(call);
+    await letIn(() => circuit.enterStream(), call);
     const startedMs = performance.now();
-    let isUnderWay = true;
+    let isTold = false;
     try {
       for await (const item of start()) {
-        if (isUnderWay) circuit.answered();
-        isUnderWay = false;
+        if (!isTold) circuit.answered();
+        isTold = true;
         yield item;
       }
-      if (isUnderWay) circuit.answered();
-      isUnderWay = false;
+      if (!isTold) circuit.answered();
     } catch (error) {
-      if (isUnderWay) leave(error, startedMs);
-      isUnderWay = false;
+      if (!isTold) failed(error, startedMs);
       throw error;
-    } finally {
-      if (isUnderWay) circuit.givenUp();
     }
   }
 
