@@ -2,7 +2,7 @@
 version=4.4.0
 
 install() {
-  debian default-jre-headless maven
+  debian default-jre-headless maven openssl
   # kafka-tools-api is named in this version's pom and was never published; a broker does without it.
   cat >"$files/pom.xml" <<POM
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -23,20 +23,32 @@ POM
 
 java_options=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxMetaspaceSize=160m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn)
 
-# Partitions of Kafka's own topics are few and rebalances begin at once, as suits a machine with one broker; members of groups may
+# Two listeners for clients, one plain, one with TLS and SASL. Partitions of Kafka's own topics are few and rebalances begin at once, as suits a machine with one broker; members of groups may
 # be given up after half a second, so that tests needn't wait. A broker that was killed comes back once its controller has given
 # up the one before.
 prepare() {
-  local port controller
-  port=$(free_port) controller=$(free_port)
+  local port secure controller
+  port=$(free_port) secure=$(free_port) controller=$(free_port)
   echo "$port" >"$state/port"
+  echo "$secure" >"$state/secure-port"
+  # A certificate that signs itself is its own authority.
+  openssl req -x509 -newkey rsa:2048 -noenc -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -keyout "$data/key.pem" -out "$data/ca.pem" 2>>"$log"
+  cat "$data/key.pem" "$data/ca.pem" >"$data/broker.pem"
   cat >"$data/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,SECURE://127.0.0.1:$secure,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port,SECURE://localhost:$secure
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location=$data/broker.pem
+listener.name.secure.sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_polis="polis";
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$data/log
 auto.create.topics.enable=false
@@ -58,7 +70,8 @@ num.io.threads=2
 PROPERTIES
   local id
   id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 1-22)
-  java "${java_options[@]}" -cp "$files/lib/*" kafka.tools.StorageTool format -t "$id" -c "$data/server.properties" >>"$log" 2>&1
+  java "${java_options[@]}" -cp "$files/lib/*" kafka.tools.StorageTool format -t "$id" -c "$data/server.properties" \
+    --add-scram 'SCRAM-SHA-512=[name=polis,password=polis]' --add-scram 'SCRAM-SHA-256=[name=polis,password=polis]' >>"$log" 2>&1
 }
 
 run() {
@@ -69,4 +82,9 @@ run() {
 # A broker listens only once it has started.
 ready() { (exec 3<>"/dev/tcp/127.0.0.1/$(cat "$state/port")"); }
 
-settings() { echo "KAFKA_URL=kafka://127.0.0.1:$(cat "$state/port")"; }
+settings() {
+  echo "KAFKA_URL=kafka://127.0.0.1:$(cat "$state/port")"
+  # The same broker where it encrypts, and asks who comes.
+  echo "TEST_SECURE_KAFKA_URL=kafkas://polis:polis@localhost:$(cat "$state/secure-port")"
+  echo "TEST_KAFKA_CA_FILE=$data/ca.pem"
+}

@@ -53,4 +53,20 @@ export function isAway(error: unknown): boolean {
   return within(error).some(isAway);
 }
 
+/** A refusal with what the brokers said of it in its own message; the library has that deep within. */
+export function refusal(error: unknown): unknown {
+  const said = brokersWords(error);
+  return said === undefined ? error : new Error(`Kafka (KAFKA_URL) refuses: ${said}`, { cause: error });
+}
+
+function brokersWords(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if ("serverErrorMessage" in error && typeof error.serverErrorMessage === "string") return error.serverErrorMessage;
+  for (const each of within(error)) {
+    const said = brokersWords(each);
+    if (said !== undefined) return said;
+  }
+  return undefined;
+}
+
 const codeOf = (error: unknown): string | undefined => (error instanceof Error && "code" in error ? String(error.code) : undefined);

@@ -1,6 +1,6 @@
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import type { Topic } from "#platform/events/event-log.ts";
-import { clientOptions, hasProtocolError, isAway, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, hasProtocolError, isAway, type KafkaConnection, nameThere, refusal } from "#platform/events/kafka-client.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** The topics that this process needs, in a cluster that may be away when it starts. */
@@ -51,7 +51,7 @@ export function kafkaTopics({ connection, replicas, logger }: KafkaTopicsOptions
         try {
           if (!made.has(topic.name)) await make(topic);
         } catch (error) {
-          if (!isAway(error)) throw error;
+          if (!isAway(error)) throw refusal(error);
           logger.warn({ err: error, topic: topic.name }, "Kafka is away; its topics are made when it is back");
           return;
         }

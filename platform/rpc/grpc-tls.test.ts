@@ -1,5 +1,6 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import forge from "node-forge";
@@ -53,7 +54,7 @@ function authority(name: string) {
     sign(host: string, files = join(folder, `${name}-${host}`)) {
       const own = keyPair();
       const paths = { certFile: `${files}.pem`, keyFile: `${files}.key` };
-      const names = [{ name: "subjectAltName", altNames: [{ type: 2, value: host }] }];
+      const names = [{ name: "subjectAltName", altNames: [isIP(host) === 0 ? { type: 2, value: host } : { type: 7, ip: host }] }];
       writeFileSync(paths.certFile, certificate(host, own.publicKey, name, key, names));
       writeFileSync(paths.keyFile, own.privateKey);
       return paths;
@@ -102,6 +103,11 @@ describe("with GRPC_TLS on", async () => {
 
   test("a caller that knows the authority is served, and needs no certificate", async () => {
     expect(await ask(client, `localhost:${await serve(server)}`)).toBe("over TLS");
+  });
+
+  test("a peer may be known by its address", async () => {
+    const port = await serve({ ...server, ...ours.sign("127.0.0.1") });
+    expect(await ask(client, `127.0.0.1:${port}`)).toBe("over TLS");
   });
 
   test("a caller that doesn't, or doesn't encrypt, gets nowhere", async () => {

@@ -28,6 +28,8 @@ const REPEATS_AT_ONCE = 8;
 const REPEAT_EVERY_MS = 150;
 /** Fewer than elsewhere: engines start on the same machine meanwhile. */
 const WORKERS = 3;
+/** A gateway gives a call 15 s. */
+const ANSWERS_WITHIN_MS = 18_000;
 
 /** Does to an engine what `.ci/engines` can: it has started it. */
 const command = (action: "kill" | "stop" | "start", engine: Engine): Promise<unknown> =>
@@ -55,7 +57,10 @@ export const engines: Drill = {
           return what;
         };
         const repeating = () => whileRepeating(site.log, heard, work);
-        const broken = await underLoad(apart.stage.shop, apart.addresses, random, repeating, { workers: WORKERS });
+        const broken = await underLoad(apart.stage.shop, apart.addresses, random, repeating, {
+          workers: WORKERS,
+          answersWithinMs: ANSWERS_WITHIN_MS,
+        });
         const findings = await apart.compare();
         return { broken: `${broken} after ${afterMs} ms`, backMs: performance.now() - startedMs, findings };
       },

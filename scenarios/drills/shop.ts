@@ -34,6 +34,7 @@ export type Shop = {
 
 export const openShop = (): Shop => ({ customers: [], requests: 0, repeats: 0, answeredAfterMs: [], wrongAnswers: [] });
 
+/** A process that is frozen doesn't answer; who waits longer than this asks again. */
 const REQUEST_TIMEOUT_MS = 3_000;
 /** Who is told "not now", or reaches nobody, comes again after so long. */
 const PAUSE_MS = 20;
@@ -54,6 +55,8 @@ export type LoadOptions = {
   readonly workers?: number;
   /** Nobody new, and no top-ups: what would have to wait for accounts. */
   readonly ordersAlone?: boolean;
+  /** So long a process that runs may take over an answer, whatever is away: one that takes longer hangs. */
+  readonly answersWithinMs?: number;
 };
 
 /** What a worker works with. */
@@ -62,15 +65,16 @@ type Counter = {
   readonly addresses: Addresses;
   readonly random: Random;
   readonly ordersAlone: boolean;
+  readonly answersWithinMs: number | undefined;
   readonly abandoned: AbortSignal;
 };
 
 /** Customers come in and give commands, so many at a time, until it is stopped. */
 export function startLoad(shop: Shop, addresses: Addresses, random: Random, options: LoadOptions = {}): Load {
-  const { workers = 8, ordersAlone = false } = options;
+  const { workers = 8, ordersAlone = false, answersWithinMs } = options;
   let stopping = false;
   const abandoning = new AbortController();
-  const counter: Counter = { shop, addresses, random, ordersAlone, abandoned: abandoning.signal };
+  const counter: Counter = { shop, addresses, random, ordersAlone, answersWithinMs, abandoned: abandoning.signal };
   const work = async (): Promise<void> => {
     while (!stopping) {
       if (!ordersAlone && (shop.customers.length < 6 || random.chance(0.01))) await newCustomer(counter);
@@ -142,14 +146,15 @@ async function topUp(counter: Counter, customer: Customer, amount: bigint): Prom
 type Command = { readonly customer: Customer; readonly path: string; readonly body: object; readonly key: string };
 
 /** Repeats the command under its key until it is answered. */
-async function command<T>({ shop, addresses, random, abandoned }: Counter, { customer, path, body, key }: Command): Promise<T> {
+async function command<T>(counter: Counter, { customer, path, body, key }: Command): Promise<T> {
+  const { shop, abandoned } = counter;
   const endsAtMs = performance.now() + COMMAND_TIMEOUT_MS;
   for (let tries = 1; performance.now() < endsAtMs; tries++) {
     if (abandoned.aborted) throw new Error("the drill gave up");
     shop.requests++;
     if (tries > 1) shop.repeats++;
     const sentMs = performance.now();
-    const answer = await send<T>(addresses, random, customer, { path, body, key });
+    const answer = await send<T>(counter, customer, { path, body, key });
     if (answer?.status === 201) {
       shop.answeredAfterMs.push(performance.now() - sentMs);
       return answer.body;
@@ -166,16 +171,18 @@ async function command<T>({ shop, addresses, random, abandoned }: Counter, { cus
 
 /** Undefined where nobody answers. */
 async function send<T>(
-  addresses: Addresses,
-  random: Random,
+  { shop, addresses, random, answersWithinMs }: Counter,
   customer: Customer,
   { path, body, key }: Omit<Command, "customer">,
 ): Promise<Answer<T> | undefined> {
   const urls = addresses();
   if (urls.length === 0) return undefined;
+  const timeoutMs = answersWithinMs ?? REQUEST_TIMEOUT_MS;
   try {
-    return await restOf(random.pick(urls), customer.userId, { timeoutMs: REQUEST_TIMEOUT_MS }).call<T>("POST", path, { body, key });
-  } catch {
+    return await restOf(random.pick(urls), customer.userId, { timeoutMs }).call<T>("POST", path, { body, key });
+  } catch (error) {
+    if (answersWithinMs !== undefined && (error as Error).name === "TimeoutError")
+      shop.wrongAnswers.push(`${path} under ${key} had no answer, not even a refusal, for ${answersWithinMs} ms`);
     return undefined;
   }
 }
