@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
-import { afterAll } from "vitest";
+import { afterAll, expect, onTestFinished } from "vitest";
 import type { Caller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { systemClock } from "#platform/clock.ts";
@@ -56,8 +56,8 @@ export async function reachTestLog({ environment }: Pick<TestDatabases, "environ
 
 /**
  * The order payments on these databases, or some of their services. All of them are one process within the test; or, where
- * TEST_LAYOUT is `apart`, a process a service, as `polis start --services …` makes them. Stopped after the tests of the file
- * unless it was before.
+ * TEST_LAYOUT is `apart`, a process a service, as `polis start --services …` makes them. Stopped after the test, or the
+ * tests of the file, unless it was before.
  */
 export async function startTestPolis(databases: Pick<TestDatabases, "environment">, options: TestPolisOptions = {}): Promise<TestPolis> {
   const start = isApart && options.services === undefined ? startApart : startWithin;
@@ -70,11 +70,12 @@ export const startApartPolis = async (
   more: Readonly<Record<string, string>> = {},
 ): Promise<TestPolis> => stopped(await startApart({ ...environment, ...more }));
 
-/** Stops it once, at the latest after the tests of the file. */
+/** Stops it once: at the latest after the test that started it, or else after the tests of the file. */
 function stopped(polis: TestPolis): TestPolis {
   let stopping: Promise<void> | undefined;
   const stop = () => (stopping ??= polis.stop());
-  afterAll(stop);
+  if (expect.getState().currentTestName === undefined) afterAll(stop);
+  else onTestFinished(stop);
   return { ...polis, stop };
 }
 
