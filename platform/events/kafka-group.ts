@@ -87,7 +87,10 @@ export class KafkaGroup implements Subscription {
       } catch (error) {
         if (signal.aborted) break;
         failures += 1;
-        this.#options.logger.warn({ err: error, group: subscribe.group, failures }, "the group is away");
+        this.#options.logger.warn(
+          { err: error, group: subscribe.group, failures, brokers: this.#options.connection.brokers },
+          "the group in Kafka is away",
+        );
       } finally {
         await member.close(true).catch((error: unknown) => this.#options.logger.debug({ err: error }, "a membership ends by itself"));
       }

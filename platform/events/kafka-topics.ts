@@ -52,7 +52,10 @@ export function kafkaTopics({ connection, replicas, logger }: KafkaTopicsOptions
           if (!made.has(topic.name)) await make(topic);
         } catch (error) {
           if (!isAway(error)) throw refusal(error);
-          logger.warn({ err: error, topic: topic.name }, "Kafka is away; its topics are made when it is back");
+          logger.warn(
+            { err: error, topic: topic.name, brokers: connection.brokers },
+            "Kafka (KAFKA_URL) is away; its topics are made when it is back",
+          );
           return;
         }
     },

@@ -37,6 +37,12 @@ export const isPreparedInVain = (error: unknown): boolean => {
   return state === "0A000" || state === "26000";
 };
 
+/** 26000 and 42P05: the session isn't the one in which we prepared, or somebody else has prepared in it: a pooler lends it out. */
+export const isLentSession = (error: unknown): boolean => {
+  const state = sqlState(error);
+  return state === "26000" || state === "42P05";
+};
+
 /** Classes 22, 23, 44 and 54, and what a trigger raises: the data is at fault, not the moment. */
 export const isDataError = (error: unknown): boolean => /^(?:22|23|44|54|P0001$)/.test(sqlState(error) ?? "");
 

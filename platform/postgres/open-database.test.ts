@@ -1,8 +1,9 @@
 import { type AddressInfo, connect, createServer } from "node:net";
 import type { ClientConfig } from "pg";
-import { afterAll, describe, expect, test, vi } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
 import { ConnectionLimit } from "#platform/postgres/connection-limit.ts";
+import { connectionOf } from "#platform/postgres/connection-url.ts";
 import type { Database, Sql, Transaction } from "#platform/postgres/database.ts";
 import { isConnectionLost, isDataError, isGivenUpWaiting, isUniqueViolation, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
@@ -489,3 +490,35 @@ async function proxy(connection: ClientConfig) {
     },
   };
 }
+
+describe.skipIf(process.env.POSTGRES_DIRECT_URL === undefined)("behind a pooler in transaction mode", () => {
+  const pooled = connectionOf(process.env.POSTGRES_URL ?? "postgres://nowhere");
+
+  test.each([true, false])(
+    "of which it was told nothing (%s) or all, statements mean what they say, and none fails",
+    async (preparesStatements) => {
+      const { database } = await testDatabaseConnection();
+      const open = () =>
+        openDatabase({ connection: { ...pooled, database }, name: "pooled", preparesStatements, log: testLog, metrics: new Metrics() });
+      const databases = [await open(), await open()];
+      onTestFinished(async () => void (await Promise.all(databases.map((each) => each.close()))));
+      await databases[0]?.query({ text: "CREATE TABLE t (who integer, n integer)" });
+      // The same names of statements, in another order: what one has prepared is another statement of the other's.
+      const work = databases.flatMap((each, who) =>
+        Array.from({ length: 60 }, async (_, n) => {
+          const [first, second] = who === 0 ? [1, 2] : [2, 1];
+          const read = (plus: number) => each.query<{ v: number }>({ name: "read", text: `SELECT $1::int + ${plus} AS v`, values: [n] });
+          expect((await read(first as number)).rows).toEqual([{ v: n + (first as number) }]);
+          expect((await read(second as number)).rows).toEqual([{ v: n + (second as number) }]);
+          await each.transaction(async (tx) => tx.commit([{ name: "write", text: "INSERT INTO t VALUES ($1, $2)", values: [who, n] }]));
+        }),
+      );
+      await Promise.all(work);
+      const { rows } =
+        (await databases[0]?.query({
+          text: "SELECT who, count(*)::int AS n, count(DISTINCT n)::int AS of FROM t GROUP BY who ORDER BY who",
+        })) ?? {};
+      expect(rows).toEqual([0, 1].map((who) => ({ who, n: 60, of: 60 })));
+    },
+  );
+});

@@ -3,7 +3,7 @@ import type { ClientConfig, QueryResultRow } from "pg";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
 import { type ConnectionLimit, processConnectionLimit } from "#platform/postgres/connection-limit.ts";
 import type { Database, Rows, Statement, Transaction, TransactionOptions } from "#platform/postgres/database.ts";
-import { isRetryable, sqlState } from "#platform/postgres/errors.ts";
+import { isLentSession, isRetryable, sqlState } from "#platform/postgres/errors.ts";
 import { Pool } from "#platform/postgres/pool.ts";
 import { sendTogether } from "#platform/postgres/round-trip.ts";
 import { sendables } from "#platform/postgres/statements.ts";
@@ -35,7 +35,19 @@ export type DatabaseOptions = {
  */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { name, log } = options;
-  const sendable = sendables(options.preparesStatements ?? true);
+  let isPrepared = options.preparesStatements ?? true;
+  const sendable = sendables(() => isPrepared);
+  /** True where it makes sense to try again: nothing was written, and nothing is prepared from now on. */
+  const isOfPooler = (error: unknown): boolean => {
+    if (!isLentSession(error)) return false;
+    if (isPrepared)
+      log.warn(
+        { err: error, database: name },
+        "a pooler lends our sessions to others: statements aren't prepared any more; POSTGRES_PREPARE=off or a POSTGRES_DIRECT_URL says so from the start",
+      );
+    isPrepared = false;
+    return true;
+  };
   const pool = new Pool({
     connection: options.connection,
     name,
@@ -46,6 +58,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   });
 
   async function queryAll(statements: readonly Statement[]): Promise<Rows<QueryResultRow>[]> {
+    const wasPrepared = isPrepared;
     const sent = statements.map(sendable);
     const client = await pool.acquire();
     try {
@@ -54,9 +67,12 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
         if ("error" in answer) throw answer.error;
         return answer;
       });
+    } catch (error) {
+      if (!isOfPooler(error) || !wasPrepared) throw error;
     } finally {
       pool.release(client, client.getTransactionStatus() === "I");
     }
+    return queryAll(statements);
   }
 
   async function query<R extends QueryResultRow = QueryResultRow>(statement: Statement): Promise<Rows<R>> {
@@ -82,7 +98,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       return { kind: "committed", value };
     } catch (error) {
       await tx.rollback();
-      return { kind: "failed", error, mayRetry: tx.state !== "committed" && isRetryable(error) };
+      return { kind: "failed", error, mayRetry: tx.state !== "committed" && (isRetryable(error) || isOfPooler(error)) };
     } finally {
       if (isHeld) pool.release(client, tx.isAtRest);
     }

@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import type { Statement } from "#platform/postgres/database.ts";
 import { parameter } from "#platform/postgres/parameters.ts";
 import type { Sendable } from "#platform/postgres/round-trip.ts";
@@ -8,13 +9,16 @@ const PREPARED_MAX = 1_000;
 /** Throws for a value that can't be sent. */
 export type MakeSendable = (statement: Statement) => Sendable;
 
-/** Statements as they go out. Prepared ones get a name from their text, since one name may stand for several. */
-export function sendables(preparesStatements: boolean): MakeSendable {
+/**
+ * Statements as they go out. Prepared ones are named by a digest of their text: one of our names may stand for several, and where
+ * a pooler lends a session to others, a name that they have prepared must never stand for another statement than ours.
+ */
+export function sendables(isPrepared: () => boolean): MakeSendable {
   const names = new Map<string, string>();
   const nameOf = (text: string): string | undefined => {
     let name = names.get(text);
     if (name === undefined && names.size < PREPARED_MAX) {
-      name = `p${names.size}`;
+      name = `p${hash("sha256", text, "base64url").slice(0, 22)}`;
       names.set(text, name);
     }
     return name;
@@ -22,6 +26,6 @@ export function sendables(preparesStatements: boolean): MakeSendable {
   return ({ text, values, name }) => ({
     text,
     values: values?.map(parameter) ?? [],
-    name: preparesStatements && name !== undefined ? nameOf(text) : undefined,
+    name: isPrepared() && name !== undefined ? nameOf(text) : undefined,
   });
 }

@@ -116,6 +116,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
   parts.defer(() => pruning.stop());
 
+  if (!isWhole) warnAboutPeers(options);
   const grpc = await startGrpc(hosted, { tokens, tls }, settings);
   if (grpc !== undefined) parts.defer(() => grpc.close());
   const http = await startHttp({
@@ -140,6 +141,14 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     clientFor: (caller) => (service) => createClient(service, transportFor(service), { caller }),
     stop: () => running.disposeAsync(),
   };
+}
+
+/** What a process that shares its work with others likely wants, and doesn't have. */
+function warnAboutPeers({ services, settings, log }: ProcessOptions): void {
+  if (services.length > 0 && settings.grpcPort === undefined)
+    log.warn("no gRPC is served, so that no other process can call these services: --grpc-port or GRPC_PORT");
+  if (settings.secret === undefined)
+    log.warn("POLIS_SECRET isn't set: one was made in the data folder, and processes elsewhere won't take this one's word, nor it theirs");
 }
 
 async function startGrpc(

@@ -36,6 +36,11 @@ export class Circuit {
     return this.#openMs > 0;
   }
 
+  /** Calls aren't tried. Where nobody calls, nobody finds out whether the peer is back, and so this ends by itself. */
+  get isRefusing(): boolean {
+    return this.#isOpen && (this.#isProbing || performance.now() < this.#openUntilMs + OPEN_MS_MAX);
+  }
+
   /** Undefined for a call that may go. While the peer is away, one at a time finds out whether it is back. */
   enter(): Refusal | undefined {
     if (this.#inFlight >= IN_FLIGHT_MAX) return { why: "busy", retryAfterMs: OPEN_MS_MAX };

@@ -30,12 +30,13 @@ export function guardedPeer(
     .labels({ peer: name });
   const refused = metrics.counter("polis_peer_refused_total", "Calls to a peer that weren't tried", ["peer", "why"]);
   const retried = metrics.counter("polis_peer_retries_total", "Calls to a peer that were sent again", ["peer"]).labels({ peer: name });
-  open.set(0);
+  for (const why of Object.keys(refusals)) refused.inc({ peer: name, why }, 0);
   const circuit = new Circuit((isOpen) => {
-    open.set(isOpen ? 1 : 0);
     if (isOpen) log.warn({ peer: name }, "a peer doesn't answer; calls to it fail at once until it does");
     else log.info({ peer: name }, "a peer answers again");
   });
+
+  metrics.measureWhenRead(() => open.set(circuit.isRefusing ? 1 : 0));
 
   /** Who is refused hasn't been sent, so that it can wait a moment for a peer that is only changing. */
   const letIn = async (enter: () => Refusal | undefined, { deadlineMs }: Call): Promise<void> => {
@@ -96,7 +97,7 @@ export function guardedPeer(
         try {
           return await once(call, () => transport.unary(method, request, call));
         } catch (error) {
-          if (!isLost(error) || !isRepeatable(method, call) || !circuit.isWorthWaiting || !circuit.takeRetry()) throw error;
+          if (!isLost(error) || !isRepeatable(method, call) || !circuit.isWorthWaiting || !circuit.takeRetry()) throw named(error, name);
           retried.inc();
           await sleep(RETRY_PAUSE_MS * tries * (0.5 + Math.random()));
         }
@@ -110,6 +111,14 @@ export function guardedPeer(
 
 /** It never got there, or its answer never came back. A peer that says so of its own peers is there, and says it without a cause. */
 const isLost = (error: unknown): boolean => error instanceof CallError && error.status === "UNAVAILABLE" && error.cause !== undefined;
+
+/** What its log says of a lost call: which peer, and the setting that leads there. */
+function named(error: unknown, name: string): unknown {
+  if (!isLost(error)) return error;
+  const { status, code, message, cause } = error as CallError;
+  const said = new Error(`${name} isn't reached; ${name.toUpperCase()}_URL says where it is`, { cause });
+  return new CallError(status, code, message, { cause: said });
+}
 
 const isUnanswered = (error: unknown, startedMs: number): boolean =>
   isLost(error) || (error instanceof CallError && error.status === "DEADLINE_EXCEEDED" && performance.now() - startedMs >= FAIR_TIME_MS);
