@@ -13,9 +13,17 @@ const CALLS_A_RETRY = 10;
 
 export type Refusal = { readonly why: "away" | "busy"; readonly retryAfterMs: number };
 
+/** A call that was let in. */
+export type Entry = {
+  /** When, of performance.now. */
+  readonly atMs: number;
+  /** It finds out whether the peer is back. */
+  readonly isProbe: boolean;
+};
+
 /**
  * A circuit breaker: what is known of how a peer is, and what follows from it for the next call. Each call that is let in
- * tells what became of it (`answered`, `unanswered` or `abandoned`), and one that was counted leaves.
+ * tells what became of it (`answered`, `unanswered` or `abandoned`), and leaves if it came by `enter`.
  */
 export class Circuit {
   #inFlight = 0;
@@ -41,21 +49,25 @@ export class Circuit {
     return this.#isOpen && (this.#isProbing || performance.now() < this.#openUntilMs + OPEN_MS_MAX);
   }
 
-  /** Undefined for a call that may go. While the peer is away, one at a time finds out whether it is back. */
-  enter(): Refusal | undefined {
+  /** While the peer is away, one call at a time finds out whether it is back. */
+  enter(): Entry | Refusal {
     if (this.#inFlight >= IN_FLIGHT_MAX) return { why: "busy", retryAfterMs: OPEN_MS_MAX };
-    const refusal = this.enterStream();
-    if (refusal !== undefined) return refusal;
-    this.#isProbing = this.#isOpen;
+    const entry = this.enterStream();
+    if ("why" in entry) return entry;
     this.#inFlight += 1;
-    return undefined;
+    this.#isProbing = this.#isOpen;
+    return { ...entry, isProbe: this.#isProbing };
   }
 
-  /** The same for a stream, which may be silent for long without anything being wrong: it isn't counted, nor what a peer is tried with. */
-  enterStream(): Refusal | undefined {
-    if (!this.#isOpen) return undefined;
-    const leftMs = this.#openUntilMs - performance.now();
-    return leftMs > 0 || this.#isProbing ? { why: "away", retryAfterMs: Math.max(leftMs, OPEN_MS_MIN) } : undefined;
+  /**
+   * The same for a stream. It may be silent for long without anything being wrong, so that it isn't counted among the calls
+   * under way, and the peer isn't tried with it.
+   */
+  enterStream(): Entry | Refusal {
+    const atMs = performance.now();
+    const leftMs = this.#openUntilMs - atMs;
+    if (this.#isOpen && (leftMs > 0 || this.#isProbing)) return { why: "away", retryAfterMs: Math.max(leftMs, OPEN_MS_MIN) };
+    return { atMs, isProbe: false };
   }
 
   leave(): void {
@@ -72,13 +84,13 @@ export class Circuit {
     this.#changed(false);
   }
 
-  /** Not reached, or no answer in time, since `startedMs` (of performance.now). */
-  unanswered(startedMs: number): void {
-    if (this.#failures === 0) this.#silentSinceMs = startedMs;
+  /** Not reached, or no answer in time. */
+  unanswered({ atMs, isProbe }: Entry): void {
+    if (this.#failures === 0) this.#silentSinceMs = atMs;
     this.#failures += 1;
     const wasOpen = this.#isOpen;
-    // What began before it was open says nothing new.
-    if (wasOpen ? !this.#isProbing : this.#failures < FAILURES_TO_OPEN) return;
+    // While it is away, only what tries it says anything new.
+    if (wasOpen ? !isProbe : this.#failures < FAILURES_TO_OPEN) return;
     this.#isProbing = false;
     this.#openMs = wasOpen ? Math.min(this.#openMs * 2, OPEN_MS_MAX) : OPEN_MS_MIN;
     this.#openUntilMs = performance.now() + this.#openMs;
@@ -86,11 +98,11 @@ export class Circuit {
   }
 
   /** Its caller went away, which tells nothing of the peer. */
-  abandoned(): void {
-    this.#isProbing = false;
+  abandoned({ isProbe }: Entry): void {
+    if (isProbe) this.#isProbing = false;
   }
 
-  /** Whether the peer is worth waiting for: it has answered a moment ago. */
+  /** Whether the peer is worth waiting for: its silence began less than PATIENCE_MS ago. */
   get isWorthWaiting(): boolean {
     return this.#failures > 0 && performance.now() - this.#silentSinceMs < PATIENCE_MS;
   }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { methodOptions } from "#platform/contract/method-options.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
-import { Circuit, type Refusal } from "#platform/rpc/circuit.ts";
+import { Circuit, type Entry, type Refusal } from "#platform/rpc/circuit.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -39,11 +39,11 @@ export function guardedPeer(
   metrics.measureWhenRead(() => open.set(circuit.isRefusing ? 1 : 0));
 
   /** Who is refused hasn't been sent, so that it can wait a moment for a peer that is only changing. */
-  const letIn = async (enter: () => Refusal | undefined, { deadlineMs }: Call): Promise<void> => {
+  const letIn = async (enter: () => Entry | Refusal, { deadlineMs }: Call): Promise<Entry> => {
     for (;;) {
-      const refusal = enter();
-      if (refusal === undefined) return;
-      const { why, retryAfterMs } = refusal;
+      const entered = enter();
+      if (!("why" in entered)) return entered;
+      const { why, retryAfterMs } = entered;
       if (why === "busy" || !circuit.isWorthWaiting || Date.now() + retryAfterMs >= deadlineMs) {
         refused.inc({ peer: name, why });
         throw new CallError("UNAVAILABLE", "unavailable", refusals[why], { retryAfterMs });
@@ -52,21 +52,20 @@ export function guardedPeer(
     }
   };
 
-  const failed = (error: unknown, startedMs: number): void => {
-    if (isUnanswered(error, startedMs)) circuit.unanswered(startedMs);
-    else if (error instanceof CallError && (error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED")) circuit.abandoned();
+  const failed = (error: unknown, entry: Entry): void => {
+    if (isUnanswered(error, entry)) circuit.unanswered(entry);
+    else if (error instanceof CallError && (error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED")) circuit.abandoned(entry);
     else circuit.answered();
   };
 
   async function once<T>(call: Call, send: () => Promise<T>): Promise<T> {
-    await letIn(() => circuit.enter(), call);
-    const startedMs = performance.now();
+    const entry = await letIn(() => circuit.enter(), call);
     try {
       const answer = await send();
       circuit.answered();
       return answer;
     } catch (error) {
-      failed(error, startedMs);
+      failed(error, entry);
       throw error;
     } finally {
       circuit.leave();
@@ -75,8 +74,7 @@ export function guardedPeer(
 
   /** A stream tells how its peer is by its first answer, or by its end. */
   async function* stream<T>(call: Call, start: () => AsyncIterable<T>): AsyncGenerator<T, void> {
-    await letIn(() => circuit.enterStream(), call);
-    const startedMs = performance.now();
+    const entry = await letIn(() => circuit.enterStream(), call);
     let isTold = false;
     try {
       for await (const item of start()) {
@@ -86,7 +84,7 @@ export function guardedPeer(
       }
       if (!isTold) circuit.answered();
     } catch (error) {
-      if (!isTold) failed(error, startedMs);
+      if (!isTold) failed(error, entry);
       throw error;
     }
   }
@@ -120,8 +118,8 @@ function named(error: unknown, name: string): unknown {
   return new CallError(status, code, message, { cause: said });
 }
 
-const isUnanswered = (error: unknown, startedMs: number): boolean =>
-  isLost(error) || (error instanceof CallError && error.status === "DEADLINE_EXCEEDED" && performance.now() - startedMs >= FAIR_TIME_MS);
+const isUnanswered = (error: unknown, { atMs }: Entry): boolean =>
+  isLost(error) || (error instanceof CallError && error.status === "DEADLINE_EXCEEDED" && performance.now() - atMs >= FAIR_TIME_MS);
 
 const isRepeatable = (method: DescMethod, { idempotencyKey }: Call): boolean =>
   methodOptions(method).idempotency !== "KEYED" || idempotencyKey !== undefined;

@@ -1,0 +1,51 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Circuit, type Entry } from "#platform/rpc/circuit.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+const changes = vi.fn();
+
+/** A circuit whose peer counts as away, with a call that is still under way, and the call that finds out whether it is back. */
+function probed() {
+  const circuit = new Circuit(changes);
+  const enter = () => circuit.enter() as Entry;
+  const early = enter();
+  for (let n = 0; n < 10; n++) circuit.unanswered(enter());
+  expect(circuit.enter()).toMatchObject({ why: "away" });
+  vi.advanceTimersByTime(200);
+  const probe = enter();
+  expect(probe.isProbe).toBe(true);
+  return { circuit, early, probe };
+}
+
+test.each(["unanswered", "abandoned"] as const)(
+  "an earlier call that was %s is no answer to the one with which the peer is tried",
+  (end) => {
+    const { circuit, early, probe } = probed();
+    circuit[end](early);
+    vi.advanceTimersByTime(5_000);
+    expect(circuit.enter()).toMatchObject({ why: "away" });
+    circuit[end](probe);
+    vi.advanceTimersByTime(400);
+    expect(circuit.enter()).toMatchObject({ isProbe: true });
+  },
+);
+
+test("the pause doubles each time that the peer is tried in vain, up to 2 s", () => {
+  const { circuit, probe } = probed();
+  let tried = probe;
+  for (const pauseMs of [400, 800, 1_600, 2_000, 2_000]) {
+    circuit.unanswered(tried);
+    vi.advanceTimersByTime(pauseMs - 1);
+    expect(circuit.enter()).toMatchObject({ why: "away" });
+    vi.advanceTimersByTime(1);
+    tried = circuit.enter() as Entry;
+    expect(tried).toMatchObject({ isProbe: true });
+  }
+  circuit.answered();
+  expect([circuit.enter(), circuit.enter()]).toEqual([
+    expect.objectContaining({ isProbe: false }),
+    expect.objectContaining({ isProbe: false }),
+  ]);
+});
