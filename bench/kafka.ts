@@ -98,7 +98,7 @@ async function relayed({ report }: BenchContext): Promise<void> {
   };
   const client = async (): Promise<Round> => {
     const messages = events().map((record) =>
-      toMessage(record, { topic: nameThere(connection, topic), partition: partitionOf(record.key, partitions), header: undefined }),
+      toMessage(record, { topic: nameThere(connection, topic), partition: partitionOf(record.key, partitions), frameHeader: undefined }),
     );
     const startedMs = performance.now();
     for (let i = 0; i < EVENTS; i += EVENTS_A_SEND) await producer.send({ messages: messages.slice(i, i + EVENTS_A_SEND) });

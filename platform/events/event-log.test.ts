@@ -3,6 +3,7 @@ import { type Assignment, type EventLog, type FetchedBatch, RecordRefusedError, 
 import type { EventRecord } from "#platform/events/record.ts";
 import { keysOfFour as keys, logEngines, plainEvent } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
 
@@ -13,8 +14,8 @@ for (const engine of await logEngines())
     let group: string;
     let log: EventLog;
     const logs: EventLog[] = [];
-    const another = (): EventLog => {
-      const opened = engine.open();
+    const another = (metrics?: Metrics): EventLog => {
+      const opened = engine.open(metrics);
       logs.push(opened);
       return opened;
     };
@@ -208,17 +209,27 @@ for (const engine of await logEngines())
       );
     });
 
-    test("knows what each group has still before it", async () => {
+    test("knows what each group has still before it, as do the metrics of who runs it, the batch in hand included", async () => {
       await log.publish([event("k", "a"), event("k", "b")]);
       const hold = Promise.withResolvers<void>();
+      const metrics = new Metrics();
+      const runs = another(metrics);
+      await runs.ensureTopics([topic]);
       await subscribe(
-        log,
+        runs,
         () => hold.promise,
         ({ confirm }) => void confirm(),
       );
+      const measured = async (): Promise<number[]> =>
+        (await metrics.text())
+          .split("\n")
+          .filter((line) => line.startsWith("polis_consumer_lag_events{"))
+          .map((line) => Number(line.split(" ").at(-1)));
       await until(async () => expect((await lagOf(log)).filter((events) => events > 0n)).toEqual([2n]));
+      await until(async () => expect((await measured()).sort()).toEqual([0, 0, 0, 2]));
       hold.resolve();
       await until(async () => expect((await lagOf(log)).every((events) => events === 0n)).toBe(true));
+      await until(async () => expect(await measured()).toEqual([0, 0, 0, 0]));
     });
 
     test("lists groups for who runs none, and forgets one that isn't run any more", async () => {

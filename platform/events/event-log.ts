@@ -32,7 +32,7 @@ export type EventLog = {
 export type SubscribeOptions = {
   readonly group: string;
   readonly topics: readonly string[];
-  /** Handles a batch; once it resolves, the group's position is behind the batch. When it throws, the batch comes again after a pause. */
+  /** Handles a batch; once it resolves, the group's position is past the batch. When it throws, the batch comes again after a pause. */
   readonly handle: (batch: FetchedBatch) => Promise<void>;
   /** A partition was given to this member; `assignment.signal` fires when it is taken away or the subscription stops. */
   readonly assigned?: (assignment: Assignment) => void;

@@ -1,20 +1,27 @@
 import { Consumer, ListOffsetTimestamps } from "@platformatic/kafka";
-import { clientOptions, type KafkaConnection, nameHere, nameThere, within } from "#platform/events/kafka-client.ts";
+import { clientOptions, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
+import { errorsIn } from "#platform/events/kafka-errors.ts";
 import { toRecord } from "#platform/events/kafka-messages.ts";
-import { type KafkaFetched, type KafkaRun, placeKey } from "#platform/events/kafka-partition.ts";
+import type { FetchedRecord, KafkaFetched, KafkaPartitionRun } from "#platform/events/kafka-partition.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import { partitionKey } from "#platform/events/topic-partition.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** How long a broker holds a request for which it has nothing. */
 const MAX_WAIT_MS = 500;
 const BYTES_A_FETCH = 4 * 1024 * 1024;
 const BYTES_A_PARTITION = 1024 * 1024;
+const NONE = 0;
 const OFFSET_OUT_OF_RANGE = 1;
 const CONTROL_BATCH = 0x20;
 
 type ClusterTopics = Awaited<ReturnType<Consumer["metadata"]>>["topics"];
 type FetchResponse = Awaited<ReturnType<Consumer["fetch"]>>;
+type PartitionResponse = FetchResponse["responses"][number]["partitions"][number];
+
+/** A partition that can take more, and the offset from which it wants it. */
+type Wanted = { readonly run: KafkaPartitionRun; readonly from: bigint };
 
 export type FetcherOptions = {
   readonly connection: KafkaConnection;
@@ -23,7 +30,7 @@ export type FetcherOptions = {
   readonly logger: Log;
   readonly timings: EventTimings;
   /** The partitions that are held now. */
-  readonly runs: () => Iterable<KafkaRun>;
+  readonly runs: () => Iterable<KafkaPartitionRun>;
 };
 
 export type Fetcher = {
@@ -44,92 +51,94 @@ export function startFetching({ connection, group, topics, logger, timings, runs
   const bell = makeBell();
   const stopping = new AbortController();
   const asked = new Set<number>();
+  /** In a row: of each broker, and of asking who leads what. */
+  const failures = new Map<number | "metadata", number>();
+
+  const failed = async (whom: number | "metadata", error: unknown): Promise<void> => {
+    if (stopping.signal.aborted) return;
+    const inARow = (failures.get(whom) ?? 0) + 1;
+    failures.set(whom, inARow);
+    logger.warn({ err: error, group, failures: inARow }, "events can't be fetched");
+    client.clearMetadata();
+    await pause(growingPauseMs(inARow, timings), stopping.signal);
+  };
 
   /** Those that can take more, by the broker that leads them. */
-  const byLeader = (known: ClusterTopics): Map<number, KafkaRun[]> => {
-    const found = new Map<number, KafkaRun[]>();
+  const byLeader = (known: ClusterTopics): Map<number, Wanted[]> => {
+    const found = new Map<number, Wanted[]>();
     for (const run of runs()) {
       const leader = known.get(nameThere(connection, run.topic))?.partitions[run.partition]?.leader;
-      if (leader === undefined || leader < 0 || run.fetchFrom() === undefined) continue;
-      found.set(leader, [...(found.get(leader) ?? []), run]);
+      const from = run.fetchFrom();
+      if (leader === undefined || leader < 0 || from === undefined) continue;
+      found.set(leader, [...(found.get(leader) ?? []), { run, from }]);
     }
     return found;
   };
 
-  const ask = async (node: number, wanted: readonly KafkaRun[], known: ClusterTopics): Promise<void> => {
-    const ids = new Map([...known].map(([name, { id }]) => [id, nameHere(connection, name)]));
-    const from = new Map(wanted.map((run) => [placeKey(run), { run, offset: run.fetchFrom() ?? 0n }]));
-    const request = [...Map.groupBy(from.values(), ({ run }) => run.topic)].map(([topic, ofTopic]) => ({
+  const ask = async (node: number, wanted: readonly Wanted[], known: ClusterTopics): Promise<void> => {
+    const topics = [...Map.groupBy(wanted, ({ run }) => run.topic)].map(([topic, ofTopic]) => ({
       topicId: known.get(nameThere(connection, topic))?.id as string,
-      partitions: ofTopic.map(({ run, offset }) => ({
+      partitions: ofTopic.map(({ run, from }) => ({
         partition: run.partition,
         currentLeaderEpoch: -1,
-        fetchOffset: offset,
+        fetchOffset: from,
         lastFetchedEpoch: -1,
         partitionMaxBytes: BYTES_A_PARTITION,
       })),
     }));
-    const take = (response: FetchResponse): KafkaRun[] => {
-      const lost: KafkaRun[] = [];
-      for (const { topicId, partitions } of response.responses)
-        for (const answer of partitions) {
-          const asking = from.get(placeKey({ topic: ids.get(topicId) ?? "", partition: answer.partitionIndex }));
-          if (asking === undefined) continue;
-          if (answer.errorCode === OFFSET_OUT_OF_RANGE) lost.push(asking.run);
-          else if (answer.errorCode === 0) asking.run.add(fetchedOf(asking.run, asking.offset, answer));
+    // What goes wrong for one partition takes nothing from the others: its error comes with the whole answer.
+    const { response, error } = await client
+      .fetch({ node, topics, maxWaitTime: MAX_WAIT_MS, minBytes: 1, maxBytes: BYTES_A_FETCH })
+      .then((response) => ({ response, error: undefined }))
+      .catch((error: unknown) => ({ response: responseOf(error), error }));
+    if (response === undefined) throw error;
+    const topicOf = new Map([...known].map(([name, { id }]) => [id, nameHere(connection, name)]));
+    const byKey = new Map(wanted.map((each) => [partitionKey(each.run), each]));
+    let wasReset = false;
+    for (const { topicId, partitions } of response.responses)
+      for (const answer of partitions) {
+        const asking = byKey.get(partitionKey({ topic: topicOf.get(topicId) ?? "", partition: answer.partitionIndex }));
+        if (asking === undefined) continue;
+        if (answer.errorCode === NONE) asking.run.add(fetchedOf(asking, answer));
+        else if (answer.errorCode === OFFSET_OUT_OF_RANGE) {
+          asking.run.resetTo(await earliestOf(asking.run));
+          wasReset = true;
         }
-      return lost;
-    };
-    try {
-      take(await client.fetch({ node, topics: request, maxWaitTime: MAX_WAIT_MS, minBytes: 1, maxBytes: BYTES_A_FETCH }));
-    } catch (error) {
-      // What goes wrong for one partition takes nothing from the others.
-      const response = responseOf(error);
-      const lost = response === undefined ? [] : take(response);
-      if (lost.length === 0) throw error;
-      await reset(lost);
-    }
+      }
+    // Of what else went wrong, the next answer tells.
+    if (error !== undefined && !wasReset) throw error;
   };
 
-  const reset = async (lost: readonly KafkaRun[]): Promise<void> => {
-    for (const run of lost) {
-      const { partition } = run;
-      const topic = nameThere(connection, run.topic);
-      const earliest = await client.listOffsets({
-        topics: [topic],
-        partitions: { [topic]: [partition] },
-        timestamp: ListOffsetTimestamps.EARLIEST,
-      });
-      run.resetTo(earliest.get(topic)?.[partition] ?? 0n);
-    }
+  const earliestOf = async (run: KafkaPartitionRun): Promise<bigint> => {
+    const topic = nameThere(connection, run.topic);
+    const earliest = await client.listOffsets({
+      topics: [topic],
+      partitions: { [topic]: [run.partition] },
+      timestamp: ListOffsetTimestamps.EARLIEST,
+    });
+    return earliest.get(topic)?.[run.partition] ?? 0n;
   };
 
   const run = async (): Promise<void> => {
-    let failures = 0;
-    const failed = async (error: unknown): Promise<void> => {
-      if (stopping.signal.aborted) return;
-      failures += 1;
-      logger.warn({ err: error, group, failures }, "events can't be fetched");
-      client.clearMetadata();
-      await pause(growingPauseMs(failures, timings), stopping.signal);
-    };
     while (!stopping.signal.aborted) {
       try {
         const { topics: known } = await client.metadata({ topics: names });
+        failures.delete("metadata");
         for (const [node, wanted] of byLeader(known)) {
           if (asked.has(node)) continue;
           asked.add(node);
           void ask(node, wanted, known)
-            .then(() => {
-              failures = 0;
-            }, failed)
+            .then(
+              () => void failures.delete(node),
+              (error: unknown) => failed(node, error),
+            )
             .finally(() => {
               asked.delete(node);
               bell.ring();
             });
         }
       } catch (error) {
-        await failed(error);
+        await failed("metadata", error);
       }
       await bell.wait(timings.heartbeatMs);
     }
@@ -147,11 +156,9 @@ export function startFetching({ connection, group, topics, logger, timings, runs
   };
 }
 
-type PartitionAnswer = FetchResponse["responses"][number]["partitions"][number];
-
-function fetchedOf({ topic, partition }: KafkaRun, from: bigint, { records: batches, highWatermark }: PartitionAnswer): KafkaFetched {
+function fetchedOf({ run: { topic, partition }, from }: Wanted, { records: batches, highWatermark }: PartitionResponse): KafkaFetched {
   let nextOffset = from;
-  const records: { offset: bigint; record: KafkaFetched["records"][number]["record"] }[] = [];
+  const records: FetchedRecord[] = [];
   for (const batch of batches ?? []) {
     if ((batch.attributes & CONTROL_BATCH) === 0)
       for (const message of batch.records) {
@@ -159,20 +166,17 @@ function fetchedOf({ topic, partition }: KafkaRun, from: bigint, { records: batc
         // A batch comes whole, with what lies before the offset that was asked for.
         if (offset >= from) records.push({ offset, record: toRecord(topic, partition, offset, message) });
       }
-    const behind = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
-    if (behind > nextOffset) nextOffset = behind;
+    const afterBatch = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
+    if (afterBatch > nextOffset) nextOffset = afterBatch;
   }
-  return { records, nextOffset, end: highWatermark };
+  return { from, records, nextOffset, highWatermark };
 }
 
 /** The answer that came with an error about a part of it. */
-function responseOf(error: unknown): FetchResponse | undefined {
-  if (!(error instanceof Error)) return undefined;
-  if ("response" in error && typeof error.response === "object" && error.response !== null && "responses" in error.response)
-    return error.response as FetchResponse;
-  for (const each of within(error)) {
-    const found = responseOf(each);
-    if (found !== undefined) return found;
-  }
-  return undefined;
-}
+const responseOf = (error: unknown): FetchResponse | undefined =>
+  errorsIn(error)
+    .flatMap((each) => ("response" in each && isFetchResponse(each.response) ? [each.response] : []))
+    .next().value;
+
+const isFetchResponse = (response: unknown): response is FetchResponse =>
+  typeof response === "object" && response !== null && "responses" in response;

@@ -1,12 +1,14 @@
-import { Consumer, type GroupAssignment, ListOffsetTimestamps } from "@platformatic/kafka";
+import { Consumer, type GroupAssignment } from "@platformatic/kafka";
 import { FencedError, type SubscribeOptions, type Subscription } from "#platform/events/event-log.ts";
 import { clientOptions, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
 import { type Fetcher, startFetching } from "#platform/events/kafka-fetcher.ts";
-import { type KafkaRun, type Place, placeKey, runKafkaPartition } from "#platform/events/kafka-partition.ts";
+import { type KafkaPartitionRun, runKafkaPartition } from "#platform/events/kafka-partition.ts";
+import { KafkaPositions, type Position } from "#platform/events/kafka-positions.ts";
 import type { KafkaTopics } from "#platform/events/kafka-topics.ts";
 import { lagGauge } from "#platform/events/lag-gauge.ts";
 import { pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import { partitionKey, type TopicPartition } from "#platform/events/topic-partition.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -32,30 +34,27 @@ export type KafkaGroupOptions = {
 /** Joins a group and stays in it, whatever becomes of the cluster, until it is stopped. */
 export class KafkaGroup implements Subscription {
   readonly #options: KafkaGroupOptions & { readonly subscribe: SubscribeOptions };
-  readonly #runs = new Map<string, KafkaRun>();
-  readonly #dirty = new Map<string, Place & { readonly offset: bigint }>();
+  readonly #runs = new Map<string, KafkaPartitionRun>();
   /** Takes no further partition, and no further batch. */
   readonly #stopping = new AbortController();
   /** The last positions are committed. */
   readonly #leaving = new AbortController();
+  readonly #positions: KafkaPositions;
   readonly #fetcher: Fetcher;
   readonly #lag: ReturnType<typeof lagGauge>;
   readonly #measuring: NodeJS.Timeout;
   readonly #running: Promise<void>;
   #member: Consumer | undefined;
-  readonly #committer: Consumer;
   /** What is this member's, since the last rebalance. */
-  #assigned: readonly Place[] = [];
+  #assigned: readonly TopicPartition[] = [];
   #round = 0;
-  #committing: Promise<void> = Promise.resolve();
-  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: KafkaGroupOptions, subscribe: SubscribeOptions) {
     this.#options = { ...options, subscribe };
     const { connection, timings, metrics, logger } = options;
     const { group, topics } = subscribe;
+    this.#positions = new KafkaPositions({ connection, group, logger, timings, member: () => this.#member });
     this.#fetcher = startFetching({ connection, group, topics, logger, timings, runs: () => this.#runs.values() });
-    this.#committer = new Consumer({ ...clientOptions(connection), groupId: this.#there(group), retries: 0 });
     this.#lag = lagGauge(metrics);
     this.#measuring = setInterval(() => this.#measure(), timings.heartbeatMs);
     this.#running = this.#stayJoined();
@@ -68,11 +67,9 @@ export class KafkaGroup implements Subscription {
     for (const run of runs) run.end();
     await Promise.all(runs.map((run) => run.ended));
     await this.#fetcher.stop();
-    clearTimeout(this.#timer);
-    await this.#commitNow().catch((error: unknown) => this.#options.logger.debug({ err: error }, "the last positions weren't committed"));
+    await this.#positions.stop();
     this.#leaving.abort();
     await this.#running;
-    await this.#committer.close().catch((error: unknown) => this.#options.logger.debug({ err: error }, "a connection ends by itself"));
   }
 
   async #stayJoined(): Promise<void> {
@@ -128,9 +125,9 @@ export class KafkaGroup implements Subscription {
     this.#assigned = assignments.flatMap(({ topic, partitions }) =>
       partitions.map((partition) => ({ topic: nameHere(this.#options.connection, topic), partition })),
     );
-    const mine = new Set(this.#assigned.map(placeKey));
-    for (const [place, run] of this.#runs) if (!mine.has(place)) run.end();
-    for (const place of this.#dirty.keys()) if (!mine.has(place)) this.#dirty.delete(place);
+    const mine = new Set(this.#assigned.map(partitionKey));
+    for (const [key, run] of this.#runs) if (!mine.has(key)) run.end();
+    this.#positions.keepOnly(this.#assigned);
     this.#round += 1;
     void this.#takeUp(this.#round);
   }
@@ -140,16 +137,14 @@ export class KafkaGroup implements Subscription {
     const isOver = (): boolean => round !== this.#round || this.#stopping.signal.aborted;
     for (let failures = 0; !isOver(); ) {
       try {
-        const missing = this.#assigned.filter((place) => this.#runs.get(placeKey(place))?.isEnding() !== false);
-        await Promise.all(missing.map((place) => this.#runs.get(placeKey(place))?.ended));
-        const starts = await this.#positionsOf(missing);
-        // So that the group's lag is known from here on, also where it has nothing to read.
-        const fresh = starts.filter(({ isCommitted }) => !isCommitted);
-        if (fresh.length > 0) await this.#commitOffsets(fresh.map(({ topic, partition, start }) => ({ topic, partition, offset: start })));
+        const missing = this.#assigned.filter((each) => this.#isFree(each));
+        await Promise.all(missing.map((each) => this.#runs.get(partitionKey(each))?.ended));
+        const starts = await this.#positions.startsOf(missing);
         if (isOver()) return;
-        for (const start of starts) if (this.#runs.get(placeKey(start))?.isEnding() !== false) this.#start(start, round);
+        for (const start of starts) if (this.#isFree(start)) this.#start(start, round);
         return this.#fetcher.wake();
       } catch (error) {
+        if (isOver()) return;
         failures += 1;
         this.#options.logger.warn({ err: error, group: this.#options.subscribe.group, failures }, "the group's positions can't be read");
         await pause(growingPauseMs(failures, this.#options.timings), this.#stopping.signal);
@@ -157,94 +152,36 @@ export class KafkaGroup implements Subscription {
     }
   }
 
-  /** Where the group goes on: behind what it has committed, or from the earliest record. */
-  async #positionsOf(places: readonly Place[]): Promise<(Place & { readonly start: bigint; readonly isCommitted: boolean })[]> {
-    const member = this.#member;
-    if (member === undefined || places.length === 0) return [];
-    const topics = [...Map.groupBy(places, ({ topic }) => topic)].map(([topic, of]) => ({
-      topic: this.#there(topic),
-      partitions: of.map((each) => each.partition),
-    }));
-    const committed = await member.listCommittedOffsets({ topics });
-    const earliest = await member.listOffsets({
-      topics: topics.map(({ topic }) => topic),
-      partitions: Object.fromEntries(topics.map(({ topic, partitions }) => [topic, partitions])),
-      timestamp: ListOffsetTimestamps.EARLIEST,
-    });
-    return places.map((place) => {
-      const topic = this.#there(place.topic);
-      const found = committed.get(topic)?.[place.partition] ?? -1n;
-      const isCommitted = found >= 0n;
-      return { ...place, isCommitted, start: isCommitted ? found : (earliest.get(topic)?.[place.partition] ?? 0n) };
-    });
+  /** Nothing is handed over of it any more. */
+  #isFree(partition: TopicPartition): boolean {
+    return this.#runs.get(partitionKey(partition))?.isEnding() !== false;
   }
 
-  #start(place: Place & { readonly start: bigint }, round: number): void {
+  #start(start: Position, round: number): void {
     const { logger, timings, subscribe } = this.#options;
-    const key = placeKey(place);
-    const run = runKafkaPartition(place, subscribe, {
+    const { topic, partition } = start;
+    const key = partitionKey(start);
+    const run = runKafkaPartition(start, subscribe, {
       logger,
       timings,
-      confirm: (signal) => this.#confirm(place, signal),
-      commit: (position) => this.#commit(place, position),
-      hungry: () => this.#fetcher.wake(),
+      confirm: (signal) => this.#confirm(start, signal),
+      commit: (offset) => this.#positions.commitSoon({ topic, partition, offset }),
+      wantsMore: () => this.#fetcher.wake(),
     });
     this.#runs.set(key, run);
     void run.ended.then(async () => {
-      this.#lag.remove(this.#labels(place));
+      this.#lag.remove(this.#labels(start));
       if (this.#runs.get(key) === run) this.#runs.delete(key);
       // Shut out in the consumer's database though Kafka says that it is ours: taken up anew, unless a rebalance says otherwise.
       await pause(timings.heartbeatMs, this.#stopping.signal);
-      if (this.#assigned.some((each) => placeKey(each) === key) && !this.#runs.has(key)) await this.#takeUp(round);
+      if (this.#assigned.some((each) => partitionKey(each) === key) && !this.#runs.has(key)) await this.#takeUp(round);
     });
   }
 
   /** Commits where the partition was taken up, which Kafka takes from a member of the present generation alone. */
-  async #confirm({ topic, partition, start }: Place & { readonly start: bigint }, signal: AbortSignal): Promise<void> {
-    await this.#commitOffsets([{ topic, partition, offset: start }]);
-    if (signal.aborted) throw new FencedError(`${topic}/${partition} is another member's`);
-  }
-
-  #commit(place: Place, offset: bigint): void {
-    this.#dirty.set(placeKey(place), { ...place, offset });
-    this.#scheduleCommit(this.#options.timings.positionsEveryMs);
-  }
-
-  #scheduleCommit(afterMs: number): void {
-    if (this.#timer !== undefined || this.#stopping.signal.aborted) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      this.#commitNow().catch((error: unknown) => {
-        this.#options.logger.debug({ err: error }, "positions weren't committed; they will be with the next ones");
-        this.#scheduleCommit(this.#options.timings.heartbeatMs);
-      });
-    }, afterMs);
-  }
-
-  /** One at a time, all that is dirty; a position that is lost means events that come again. */
-  #commitNow(): Promise<void> {
-    this.#committing = this.#committing
-      .catch(() => undefined)
-      .then(async () => {
-        const sent = [...this.#dirty];
-        if (sent.length === 0) return;
-        await this.#commitOffsets(sent.map(([, one]) => one));
-        for (const [key, one] of sent) if (this.#dirty.get(key) === one) this.#dirty.delete(key);
-      });
-    return this.#committing;
-  }
-
-  /**
-   * In the name of the member, by a client that isn't one itself: the member's own answers a commit that came too late by joining
-   * the group anew, and so does its heartbeat; of two that join at once one stays in the group as a member that nobody is, and all
-   * others wait for it. Throws where the member isn't of the present generation.
-   */
-  async #commitOffsets(offsets: readonly { topic: string; partition: number; offset: bigint }[]): Promise<void> {
-    const member = this.#member;
-    if (member?.isActive() !== true) throw new Error("the group is being rebalanced");
-    this.#committer.memberId = member.memberId;
-    this.#committer.generationId = member.generationId;
-    await this.#committer.commit({ offsets: offsets.map((each) => ({ ...each, topic: this.#there(each.topic), leaderEpoch: -1 })) });
+  async #confirm(start: Position, signal: AbortSignal): Promise<void> {
+    await this.#positions.commitNow([start]);
+    if (signal.aborted) throw new FencedError(`${start.topic}/${start.partition} is another member's`);
   }
 
   #measure(): void {
@@ -255,7 +192,7 @@ export class KafkaGroup implements Subscription {
     return nameThere(this.#options.connection, name);
   }
 
-  #labels({ topic, partition }: Place): { group: string; topic: string; partition: string } {
+  #labels({ topic, partition }: TopicPartition): { group: string; topic: string; partition: string } {
     return { group: this.#options.subscribe.group, topic, partition: String(partition) };
   }
 }

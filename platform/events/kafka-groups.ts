@@ -1,8 +1,9 @@
 import { Admin, ListOffsetTimestamps } from "@platformatic/kafka";
 import { noSuchGroup } from "#platform/events/define-consumer.ts";
 import type { Groups, Lag } from "#platform/events/event-log.ts";
-import { clientOptions, hasProtocolError, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
-import { type Place, placeKey } from "#platform/events/kafka-partition.ts";
+import { clientOptions, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
+import { hasProtocolError } from "#platform/events/kafka-errors.ts";
+import { partitionKey, type TopicPartition } from "#platform/events/topic-partition.ts";
 
 /** The groups of ours in a cluster, by a connection that lasts as long as the question. */
 export const kafkaGroups = (connection: KafkaConnection): Groups => ({
@@ -62,14 +63,14 @@ async function lagsOf(admin: Admin, groups: readonly string[], connection: Kafka
   const ends = await endsOf(admin, positions);
   return positions
     .map(({ group, topic, partition, committedOffset }) => {
-      const ahead = (ends.get(placeKey({ topic, partition })) ?? committedOffset) - committedOffset;
+      const ahead = (ends.get(partitionKey({ topic, partition })) ?? committedOffset) - committedOffset;
       return { group: nameHere(connection, group), topic: nameHere(connection, topic), partition, events: ahead > 0n ? ahead : 0n };
     })
     .sort((a, b) => compare(a.group, b.group) || compare(a.topic, b.topic) || a.partition - b.partition);
 }
 
-async function endsOf(admin: Admin, places: readonly Place[]): Promise<ReadonlyMap<string, bigint>> {
-  const topics = [...Map.groupBy(places, ({ topic }) => topic)].map(([name, of]) => ({
+async function endsOf(admin: Admin, partitions: readonly TopicPartition[]): Promise<ReadonlyMap<string, bigint>> {
+  const topics = [...Map.groupBy(partitions, ({ topic }) => topic)].map(([name, of]) => ({
     name,
     partitions: [...new Set(of.map(({ partition }) => partition))].map((partitionIndex) => ({
       partitionIndex,
@@ -80,7 +81,7 @@ async function endsOf(admin: Admin, places: readonly Place[]): Promise<ReadonlyM
   const ends = await admin.listOffsets({ topics });
   return new Map(
     ends.flatMap(({ name: topic, partitions }) =>
-      partitions.map(({ partitionIndex: partition, offset }) => [placeKey({ topic, partition }), offset]),
+      partitions.map(({ partitionIndex: partition, offset }) => [partitionKey({ topic, partition }), offset]),
     ),
   );
 }

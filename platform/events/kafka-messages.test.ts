@@ -23,7 +23,7 @@ const order = orderCreated(uuidv7(), "a");
 
 test("a record comes back from its message, with a schema registry's header and without", () => {
   for (const header of [undefined, frameHeader(7, [0])]) {
-    const { topic, partition = -1, key, value, headers } = toMessage(order, { topic: "outside", partition: 3, header });
+    const { topic, partition = -1, key, value, headers } = toMessage(order, { topic: "outside", partition: 3, frameHeader: header });
     expect({ topic, partition }).toEqual({ topic: "outside", partition: 3 });
     expect(value?.subarray(0, header?.length ?? 0)).toEqual(header ?? Buffer.alloc(0));
     const pairs = [...(headers as Map<Buffer, Buffer>)].map(([name, text]) => [name.toString(), text.toString()] as [string, string]);

@@ -6,8 +6,8 @@ import type { EventRecord } from "#platform/events/record.ts";
 import { unframe } from "#platform/schemas/wire-format.ts";
 
 /*
- * An event as a message of Kafka: the key is the event's key, the value its Protobuf message (behind the registry's header,
- * where there is one), and what the platform knows of it stands in headers, so that a reader needn't decode what it skips.
+ * An event as a message of Kafka: the key is the event's key, the value its Protobuf message (after the schema
+ * registry's header, where there is one), and what the platform knows of it stands in headers, so that a reader needn't decode what it skips.
  */
 
 const header = (name: string) => ({ name, bytes: Buffer.from(name) });
@@ -21,10 +21,10 @@ const HEADERS = {
   causationId: header("causation-id"),
 };
 
-/** The message of a record for a partition of a topic; `header` goes in front of its payload. */
+/** The message of a record for a partition of a topic; `frameHeader` goes in front of its payload. */
 export function toMessage(
   record: EventRecord,
-  { topic, partition, header }: { readonly topic: string; readonly partition: number; readonly header: Uint8Array | undefined },
+  { topic, partition, frameHeader }: { readonly topic: string; readonly partition: number; readonly frameHeader: Uint8Array | undefined },
 ): MessageToProduce {
   const headers = new Map([
     [HEADERS.eventId.bytes, Buffer.from(record.eventId)],
@@ -34,7 +34,7 @@ export function toMessage(
     [HEADERS.actor.bytes, Buffer.from(record.actor)],
     [HEADERS.causationId.bytes, Buffer.from(record.causationId)],
   ]);
-  const value = header === undefined ? asBuffer(record.payload) : Buffer.concat([header, record.payload]);
+  const value = frameHeader === undefined ? asBuffer(record.payload) : Buffer.concat([frameHeader, record.payload]);
   return { topic, partition, key: Buffer.from(record.key), value, headers };
 }
 

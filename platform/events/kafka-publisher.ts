@@ -1,6 +1,7 @@
 import { type MessageToProduce, Producer } from "@platformatic/kafka";
 import { LARGEST_PAYLOAD_BYTES, RecordRefusedError } from "#platform/events/event-log.ts";
-import { clientOptions, hasProtocolError, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { hasProtocolError } from "#platform/events/kafka-errors.ts";
 import { messageBytes, toMessage } from "#platform/events/kafka-messages.ts";
 import type { KafkaTopics } from "#platform/events/kafka-topics.ts";
 import { partitionOf } from "#platform/events/partition.ts";
@@ -61,7 +62,7 @@ export function kafkaPublisher({ connection, topics, headerOf }: KafkaPublisherO
       const partitions = await partitionsOf(topic);
       if (partitions === undefined) throw new RecordRefusedError(record, `there is no topic ${topic}`);
       const partition = partitionOf(key, partitions);
-      messages.push(toMessage(record, { topic: nameThere(connection, topic), partition, header: await headerFor?.(type) }));
+      messages.push(toMessage(record, { topic: nameThere(connection, topic), partition, frameHeader: await headerFor?.(type) }));
     }
     return messages;
   };

@@ -1,6 +1,7 @@
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import type { Topic } from "#platform/events/event-log.ts";
-import { clientOptions, hasProtocolError, isAway, type KafkaConnection, nameThere, refusal } from "#platform/events/kafka-client.ts";
+import { clientOptions, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { hasProtocolError, isAway, refusal } from "#platform/events/kafka-errors.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** The topics that this process needs, in a cluster that may be away when it starts. */

@@ -76,8 +76,8 @@ export type LogEngine = {
   readonly name: string;
   /** The engine isn't there, and its tests are skipped, which testing-engines.ts says. In CI it is there. */
   readonly isAway: boolean;
-  /** The log as one process sees it. */
-  open(): EventLog;
+  /** The log as one process sees it, which may be told where to keep its metrics. */
+  open(metrics?: Metrics): EventLog;
   /** Its groups, as somebody sees them who runs none. */
   groups(): Groups;
   /** Opens an empty log from now on. */
@@ -92,14 +92,14 @@ export async function logEngines(): Promise<readonly LogEngine[]> {
     {
       name: "in PostgreSQL",
       isAway: false,
-      open: () => testEventLog(database),
+      open: (metrics) => testEventLog(database, testTimings, metrics),
       groups: () => postgresGroups(database),
       reset: async () => void (await database.query({ text: "TRUNCATE topics, partitions, log, groups, positions, members, leases" })),
     },
     {
       name: "in Kafka",
       isAway: process.env.KAFKA_URL === undefined,
-      open: () => openKafkaLog({ connection: testKafka(prefix), logger: testLog, metrics: new Metrics(), timings: testTimings }),
+      open: (metrics = new Metrics()) => openKafkaLog({ connection: testKafka(prefix), logger: testLog, metrics, timings: testTimings }),
       groups: () => kafkaGroups(testKafka(prefix)),
       reset: async () => {
         prefix = `test.${uuidv7()}.`;

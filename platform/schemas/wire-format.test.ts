@@ -8,7 +8,7 @@ test.each([
   { indexes: [1], written: "0202" },
   { indexes: [1, 0], written: "040200" },
   { indexes: [64], written: "028001" },
-])("a message at $indexes of its file stands behind the header that other clients write and read", ({ indexes, written }) => {
+])("a message at $indexes of its file follows the header that other clients write and read", ({ indexes, written }) => {
   const header = frameHeader(258, indexes);
   expect(header.toString("hex")).toBe(`0000000102${written}`);
   expect(unframe(Buffer.concat([header, payload]))).toEqual({ schemaId: 258, payload });

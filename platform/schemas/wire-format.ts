@@ -1,5 +1,5 @@
 /*
- * The wire format of schema registries (Confluent's): a message stands behind the byte 0, the id of its schema (4 bytes, big
+ * The wire format of schema registries (Confluent's): a message follows the byte 0, the id of its schema (4 bytes, big
  * endian) and the way to its type among those of the schema's file: its place, or for a nested type the places from the
  * outermost on, as a count and numbers (zigzag varints), of which the first place, [0], is written as the single byte 0.
  */
@@ -16,12 +16,11 @@ export function frameHeader(schemaId: number, messageIndexes: readonly number[])
 }
 
 /**
- * What stands behind such a header; the value as it is where it has none, since no Protobuf message begins with a 0. Throws where
+ * What follows such a header; the value as it is where it has none, since no Protobuf message begins with a 0. Throws where
  * the header is cut off.
  */
 export function unframe(value: Buffer): { readonly schemaId: number | undefined; readonly payload: Buffer } {
   if (value.length === 0 || value[0] !== MAGIC) return { schemaId: undefined, payload: value };
-  if (value.length < 6) throw new Error("the header of the schema registry's wire format is cut off");
   const reader = { value, at: 5 };
   const count = readVarint(reader);
   for (let i = 0; i < count; i++) readVarint(reader);
