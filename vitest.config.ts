@@ -6,7 +6,7 @@ export default defineConfig({
     // Node loads the code itself, as `npm start` does: what runs here runs there.
     experimental: { viteModuleRunner: false },
     // One PostgreSQL server for the run; what other engines there are is told.
-    globalSetup: ["platform/postgres/testing-server.ts", "platform/testing-engines.ts"],
+    globalSetup: ["platform/postgres/server.testing.ts", "platform/engines.testing.ts"],
     // Processes, since parts set timers, sockets and signals of their own; two, since the machines have two cores.
     pool: "forks",
     maxWorkers: 2,

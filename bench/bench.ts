@@ -1,3 +1,5 @@
+import type { EngineName } from "#platform/engines.testing.ts";
+
 /** One measured figure: a line of the table, and with `--json` a line of JSON. */
 export type Figure = {
   readonly name: string;
@@ -30,8 +32,8 @@ export type Bench = {
   readonly name: string;
   /** What it measures beside what, in one line. */
   readonly text: string;
-  /** Engines of .ci/engines without whose settings it isn't run. */
-  readonly needs?: readonly string[];
+  /** Without these it isn't run. */
+  readonly needs?: readonly EngineName[];
   readonly run: (context: BenchContext) => Promise<void>;
 };
 

@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Producer } from "@platformatic/kafka";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
-import { kafkaUrl } from "#platform/config/setting-types.ts";
+import { testKafka } from "#platform/events/event-log.testing.ts";
 import { eventOptions, newEvent } from "#platform/events/event-types.ts";
-import { clientOptions, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, nameThere } from "#platform/events/kafka-client.ts";
 import { openKafkaLog } from "#platform/events/kafka-log.ts";
 import { toMessage } from "#platform/events/kafka-messages.ts";
 import { partitionOf } from "#platform/events/partition.ts";
@@ -19,6 +19,7 @@ import { openDatabase } from "#platform/postgres/open-database.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { release } from "../cli/release.ts";
+import { eventLogSettings } from "../scenarios/support/engine-settings.ts";
 import { freePort } from "../scenarios/support/free-port.ts";
 import { ordersService } from "../services/orders/service.ts";
 import { type Bench, type BenchContext, figure } from "./bench.ts";
@@ -54,17 +55,15 @@ export const kafka: Bench = {
   },
 };
 
-const settings = (): Readonly<Record<string, string>> => ({
-  KAFKA_URL: process.env.KAFKA_URL ?? "",
-  KAFKA_PREFIX: `bench.${randomUUID()}.`,
-});
+const prefix = (): string => `bench.${randomUUID()}.`;
+
+const settings = (): Readonly<Record<string, string>> => eventLogSettings(prefix());
 
 /** From a full outbox to an empty one, beside a producer that sends the same messages, as idempotent, and one batch at a time. */
 async function relayed({ report }: BenchContext): Promise<void> {
   await using parts = new AsyncDisposableStack();
   const server = await startServer(parts);
-  const said = settings();
-  const connection: KafkaConnection = { brokers: kafkaUrl.parse(said.KAFKA_URL ?? "")?.brokers ?? [], prefix: said.KAFKA_PREFIX ?? "" };
+  const connection = testKafka(prefix());
   const { topic, partitions, retentionMs } = eventOptions(OrderCreatedSchema);
   const shared = { logger: benchLog(), metrics: new Metrics(), timings: defaultEventTimings };
   const log = openKafkaLog({ connection, ...shared });

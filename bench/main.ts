@@ -1,6 +1,7 @@
 import { fork } from "node:child_process";
 import { loadavg } from "node:os";
 import { createInterface } from "node:readline";
+import { missingEngines, skippedFor } from "#platform/engines.testing.ts";
 import { parseCommandLine, runScript, UsageError } from "../cli/command.ts";
 import type { Bench, Figure } from "./bench.ts";
 import { callInProcess } from "./call-in-process.ts";
@@ -55,9 +56,9 @@ async function main(): Promise<number> {
   }
   for (const name of positionals) if (!benches.some((bench) => bench.name === name)) throw new UsageError(`there is no bench '${name}'`);
   const named = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
-  const chosen = named.filter(({ needs }) => needs === undefined || process.env.KAFKA_URL !== undefined);
-  for (const { name, needs } of named.filter((bench) => !chosen.includes(bench)))
-    console.error(`${name}: skipped, as KAFKA_URL isn't set: env $(.ci/engines up ${needs?.join(" ")}) npm run bench -- ${name}`);
+  const chosen = named.filter(({ needs = [] }) => missingEngines(needs).length === 0);
+  for (const { name, needs = [] } of named.filter((bench) => !chosen.includes(bench)))
+    console.error(skippedFor(name, missingEngines(needs), `npm run bench -- ${name}`));
   const print = values.json ? (figure: Figure) => console.log(JSON.stringify(figure)) : (figure: Figure) => console.log(tableRow(figure));
   if (!values.json) console.log(heading);
   const [load = 0] = loadavg();

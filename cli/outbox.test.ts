@@ -1,11 +1,11 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { orderCreated, serviceMigrations } from "#platform/events/test-support.ts";
+import { orderCreated, serviceMigrations } from "#platform/events/event-log.testing.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { parkRecords, readAskedFor } from "#platform/outbox/parked.ts";
+import { testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
-import { testDatabaseConnection, testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 it("polis outbox lists what a service's outbox holds back and why, and asks for a key of it", async () => {

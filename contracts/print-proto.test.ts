@@ -8,10 +8,10 @@ import {
 } from "@bufbuild/protobuf/wkt";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { expect, test } from "vitest";
+import { fileOf } from "./file-of.testing.ts";
 import { file_polis_conformance_v1_conformance } from "./polis/conformance/v1/conformance_pb.ts";
 import { file_polis_orders_v1_events } from "./polis/orders/v1/events_pb.ts";
 import { printProto } from "./print-proto.ts";
-import { fileOf } from "./testing.ts";
 
 /** What is printed of a file, as JSON. */
 function shape(file: DescFile): unknown {

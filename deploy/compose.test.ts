@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -61,4 +61,15 @@ test("the image gets files that are there, past its .dockerignore", () => {
     expect(existsSync(join(root, path)), path).toBe(true);
     expect(ignored).toContain(`!${path}`);
   }
+});
+
+test("nothing that the image runs imports what is there for tests, which isn't in it", () => {
+  const root = join(folder, "..");
+  const folders = ["bin", "cli", "contracts", "platform", "services", "systems"];
+  const files = folders.flatMap((each) =>
+    readdirSync(join(root, each), { recursive: true, encoding: "utf8" }).map((file) => join(root, each, file)),
+  );
+  const shipped = files.filter((file) => /\.[jt]s$/.test(file) && !/\.(test|testing)\.ts$/.test(file));
+  expect(shipped.length).toBeGreaterThan(100);
+  expect(shipped.filter((file) => /\.testing\.ts["']|from "vitest/.test(readFileSync(file, "utf8")))).toEqual([]);
 });

@@ -66,8 +66,8 @@ test("OrderCreated that comes five times, at once and again later, is charged on
   const withPayments = await startTestPolis(databases, {
     services: ["payments", "gateway"],
     environment: {
-      ACCOUNTS_URL: shop.grpc,
-      ORDERS_URL: shop.grpc,
+      ACCOUNTS_URL: shop.grpc(),
+      ORDERS_URL: shop.grpc(),
     },
     timings,
   });

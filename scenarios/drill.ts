@@ -1,6 +1,7 @@
 // `npm run drill -- [name…] [--rounds N] [--seed S] [--list]`: Polis under load and faults, and what was lost or doubled by it.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { missingEngines, skippedFor } from "#platform/engines.testing.ts";
 import { parseCommandLine, runScript, UsageError } from "../cli/command.ts";
 import { apart, away } from "./drills/apart.ts";
 import type { Drill, Stage } from "./drills/drill.ts";
@@ -12,8 +13,6 @@ import { two } from "./drills/two-processes.ts";
 
 const drills: readonly Drill[] = [kill, postgres, two, apart, engines, replicas, away];
 
-/** What .ci/engines says of the engines that drills need. */
-const ENGINES = ["POSTGRES_DIRECT_URL", "KAFKA_URL", "SCHEMA_REGISTRY_URL"];
 /** So many rounds share a data folder: what one leaves, the next must live with. */
 const ROUNDS_A_STAGE = 12;
 const FINDINGS_SHOWN = 20;
@@ -65,11 +64,11 @@ async function main(): Promise<number> {
   if (!Number.isSafeInteger(rounds) || rounds < 1) throw new UsageError("--rounds must be a number, 1 at the least");
   if (!Number.isSafeInteger(seed)) throw new UsageError("--seed must be a number");
   const chosen = drills.filter(({ name, onlyByName }) => (positionals.length === 0 ? onlyByName !== true : positionals.includes(name)));
-  const isThere = ({ needs = [] }: Drill): boolean => needs.length === 0 || ENGINES.every((setting) => process.env[setting] !== undefined);
-  for (const { name, needs } of chosen.filter((drill) => !isThere(drill)))
-    say(`${name}: skipped, as its engines' settings are missing: env $(.ci/engines up ${needs?.join(" ")}) npm run drill -- ${name}`);
+  const able = chosen.filter(({ needs = [] }) => missingEngines(needs).length === 0);
+  for (const { name, needs = [] } of chosen.filter((drill) => !able.includes(drill)))
+    say(skippedFor(name, missingEngines(needs), `npm run drill -- ${name}`));
   const tallies: Tally[] = [];
-  for (const drill of chosen.filter(isThere)) tallies.push(await run(drill, { rounds, seed }));
+  for (const drill of able) tallies.push(await run(drill, { rounds, seed }));
   return tallies.length === 0 ? 2 : report(tallies, seed);
 }
 

@@ -13,7 +13,7 @@ const databases = await testDatabases();
 
 test("with accounts away orders are taken, none becomes a dead letter, and every one ends when it is back", async () => {
   const accounts = await startTestPolis(databases, { services: ["accounts"] });
-  const address = accounts.grpc;
+  const address = accounts.grpc();
   const shop = await startTestPolis(databases, {
     services: ["gateway", "orders", "payments"],
     environment: { ACCOUNTS_URL: address },

@@ -6,14 +6,16 @@ import { describe, expect, test } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { PaymentFailedSchema } from "#contracts/polis/payments/v1/events_pb.ts";
 import { printProto } from "#contracts/print-proto.ts";
+import { missingEngines } from "#platform/engines.testing.ts";
+import { testKafka } from "#platform/events/event-log.testing.ts";
 import { unframe } from "#platform/schemas/wire-format.ts";
 import { settled } from "./support/settled.ts";
 import { testDatabases } from "./support/test-databases.ts";
 import { startTestPolis } from "./support/test-polis.ts";
 
-const { KAFKA_URL = "", SCHEMA_REGISTRY_URL = "", TEST_KCAT = "", TEST_PYTHON = "" } = process.env;
-const isThere = [KAFKA_URL, SCHEMA_REGISTRY_URL, TEST_KCAT, TEST_PYTHON].every((value) => value !== "");
-const brokers = KAFKA_URL.replace(/^kafka:\/\//, "");
+const { SCHEMA_REGISTRY_URL = "", TEST_KCAT = "", TEST_PYTHON = "" } = process.env;
+const isThere = missingEngines(["kafka", "registry"]).length === 0 && TEST_KCAT !== "" && TEST_PYTHON !== "";
+const brokers = isThere ? testKafka().brokers.join(",") : "";
 const root = join(import.meta.dirname, "..");
 
 /** What a program that isn't ours prints. */

@@ -9,7 +9,7 @@ const databases = await testDatabases();
 /** What a customer gets who opens an account at a gateway under one secret, whose accounts run under another. */
 async function opening(gateway: Record<string, string>, accounts: Record<string, string>): Promise<number> {
   const callee = await startTestPolis(databases, { services: ["accounts"], environment: accounts });
-  const caller = await startTestPolis(databases, { services: ["gateway"], environment: { ...gateway, ACCOUNTS_URL: callee.grpc } });
+  const caller = await startTestPolis(databases, { services: ["gateway"], environment: { ...gateway, ACCOUNTS_URL: callee.grpc() } });
   const { status } = await caller.rest(randomUUID()).openAccount();
   await caller.stop();
   await callee.stop();

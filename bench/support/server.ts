@@ -3,7 +3,9 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, type ClientConfig } from "pg";
+import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
+import { isRunning } from "#platform/postgres/is-running.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { familyCpuUs } from "./cpu.ts";
 import { benchLog } from "./log.ts";
@@ -31,12 +33,11 @@ export async function startServer(parts: AsyncDisposableStack): Promise<BenchSer
   parts.defer(() => rm(folder, { recursive: true, force: true }));
   const { connection, dataFolder, stop } = await startEmbeddedPostgres({ folder, log });
   parts.defer(stop);
-  const { user, password, host, port } = connection("postgres");
   const pid = Number.parseInt(await readFile(join(dataFolder, "postmaster.pid"), "utf8"), 10);
   return {
     folder,
     connection,
-    url: `postgres://${user}:${encodeURIComponent(String(password))}@localhost:${port}/postgres?host=${encodeURIComponent(host ?? "")}`,
+    url: urlOf(connection("postgres")),
     cpuUs: () => familyCpuUs(pid),
     tidy: () => tidy(connection),
   };
@@ -72,18 +73,9 @@ export async function connect(server: BenchServer, database: string, parts: Asyn
 async function sweep(log: Log): Promise<void> {
   for (const name of await readdir(tmpdir())) {
     const pid = Number(FOLDER.exec(name)?.[1]);
-    if (Number.isNaN(pid) || isAlive(pid)) continue;
+    if (Number.isNaN(pid) || isRunning(pid)) continue;
     const folder = join(tmpdir(), name);
     if (existsSync(join(folder, "postgres", "postmaster.pid"))) await (await startEmbeddedPostgres({ folder, log })).stop();
     await rm(folder, { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }

@@ -3,10 +3,6 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type OrderCreated_Data, OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { PaymentSucceededSchema } from "#contracts/polis/payments/v1/events_pb.ts";
 import { type Consumer, consumer, on } from "#platform/events/define-consumer.ts";
-import type { EventLog } from "#platform/events/event-log.ts";
-import { topicsOf } from "#platform/events/event-types.ts";
-import { partitionOf } from "#platform/events/partition.ts";
-import type { EventRecord } from "#platform/events/record.ts";
 import {
   allEffects,
   brokenOrderCreated,
@@ -19,12 +15,16 @@ import {
   serviceMigrations,
   startTestConsumer,
   testTimings,
-} from "#platform/events/test-support.ts";
+} from "#platform/events/event-log.testing.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
+import { topicsOf } from "#platform/events/event-types.ts";
+import { partitionOf } from "#platform/events/partition.ts";
+import type { EventRecord } from "#platform/events/record.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { dropDeadLetters, listDeadLetters, replayDeadLetters, showDeadLetter } from "#platform/inbox/dead-letters.ts";
+import { testDatabase } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { OutcomeUnknown } from "#platform/postgres/errors.ts";
-import { testDatabase } from "#platform/postgres/testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 

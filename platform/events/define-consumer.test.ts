@@ -1,7 +1,7 @@
 import { expect, expectTypeOf, test } from "vitest";
 import { type OrderCreated_Data, OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { consumer, groupName, on } from "#platform/events/define-consumer.ts";
-import { type Effect, effects } from "#platform/events/test-support.ts";
+import { type Effect, effects } from "#platform/events/event-log.testing.ts";
 
 test("a handler's parts know the event's data, what was prepared and what was locked", () => {
   const handler = on(OrderCreatedSchema, {

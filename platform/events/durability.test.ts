@@ -1,12 +1,12 @@
 import { Client } from "pg";
 import { afterAll, describe, expect, test } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
+import { logMigrations, orderCreated, serviceMigrations, testEventLog } from "#platform/events/event-log.testing.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
-import { logMigrations, orderCreated, serviceMigrations, testEventLog } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { deleteRows, outboxInsert, outboxRows, readRows, takeLease } from "#platform/outbox/outbox.ts";
+import { testDatabaseConnection } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { testDatabaseConnection } from "#platform/postgres/testing.ts";
 import { typeParsers } from "#platform/postgres/type-parsers.ts";
 
 describe("a commit waits for the disk", async () => {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { keysOfFour as keys, logEngines, plainEvent } from "#platform/events/event-log.testing.ts";
 import { type Assignment, type EventLog, type FetchedBatch, RecordRefusedError, type Topic } from "#platform/events/event-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
-import { keysOfFour as keys, logEngines, plainEvent } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 

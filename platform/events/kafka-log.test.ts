@@ -1,11 +1,12 @@
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { missingEngines } from "#platform/engines.testing.ts";
+import { plainEvent, testKafka, testTimings } from "#platform/events/event-log.testing.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { clientOptions, type KafkaConnection } from "#platform/events/kafka-client.ts";
 import { openKafkaLog } from "#platform/events/kafka-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
-import { plainEvent, testKafka, testTimings } from "#platform/events/test-support.ts";
-import { testLog } from "#platform/postgres/testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 30_000, interval: 20 });
@@ -35,7 +36,7 @@ test("a process starts while Kafka is away, says of what it would publish that i
   await expect(log.publish([event("a")])).rejects.toThrow();
 });
 
-describe.skipIf(process.env.KAFKA_URL === undefined)("in a cluster of its own", () => {
+describe.skipIf(missingEngines(["kafka"]).length > 0)("in a cluster of its own", () => {
   async function asking<T>(ask: (admin: Admin) => Promise<T>): Promise<T> {
     const admin = new Admin(clientOptions(testKafka()));
     try {

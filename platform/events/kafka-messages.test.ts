@@ -2,9 +2,9 @@ import { toBinary } from "@bufbuild/protobuf";
 import type { KafkaRecord } from "@platformatic/kafka";
 import { expect, test } from "vitest";
 import { type OrderCreated, OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
+import { orderCreated } from "#platform/events/event-log.testing.ts";
 import { readEvent } from "#platform/events/event-types.ts";
 import { toMessage, toRecord } from "#platform/events/kafka-messages.ts";
-import { orderCreated } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { frameHeader } from "#platform/schemas/wire-format.ts";
 

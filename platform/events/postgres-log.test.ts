@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { keysOfFour as keys, logMigrations, plainEvent, testEventLog } from "#platform/events/event-log.testing.ts";
 import { FencedError, type FetchedBatch, RecordRefusedError } from "#platform/events/event-log.ts";
 import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
-import { keysOfFour as keys, logMigrations, plainEvent, testEventLog } from "#platform/events/test-support.ts";
+import { testDatabase } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { testDatabase } from "#platform/postgres/testing.ts";
 
 const topic = { name: "t", partitions: 4, retentionMs: 3_600_000 };
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 10_000, interval: 10 });

@@ -1,8 +1,8 @@
 import { expect, test, vi } from "vitest";
+import { logMigrations, testTimings } from "#platform/events/event-log.testing.ts";
 import type { Holding } from "#platform/events/postgres-partition.ts";
 import { makePositions } from "#platform/events/postgres-positions.ts";
-import { logMigrations, testTimings } from "#platform/events/test-support.ts";
-import { testDatabase, testLog } from "#platform/postgres/testing.ts";
+import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 
 test("a position never goes backwards, and one that is committed while another member takes the partition over is refused", async () => {
   const database = await testDatabase({ migrations: logMigrations });

@@ -3,10 +3,6 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import type { RunningConsumer } from "#platform/events/consumer.ts";
 import { type Consumer, consumer, on } from "#platform/events/define-consumer.ts";
-import type { EventLog } from "#platform/events/event-log.ts";
-import { topicsOf } from "#platform/events/event-types.ts";
-import type { PostgresLog } from "#platform/events/postgres-log.ts";
-import type { EventRecord } from "#platform/events/record.ts";
 import {
   allEffects,
   createEffects,
@@ -18,11 +14,15 @@ import {
   serviceMigrations,
   startTestConsumer,
   testEventLog,
-} from "#platform/events/test-support.ts";
+} from "#platform/events/event-log.testing.ts";
+import type { EventLog } from "#platform/events/event-log.ts";
+import { topicsOf } from "#platform/events/event-types.ts";
+import type { PostgresLog } from "#platform/events/postgres-log.ts";
+import type { EventRecord } from "#platform/events/record.ts";
 import { derivedUuid, uuidv7 } from "#platform/ids.ts";
 import { listDeadLetters, replayDeadLetters } from "#platform/inbox/dead-letters.ts";
+import { testDatabase } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { testDatabase } from "#platform/postgres/testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 15_000, interval: 10 });

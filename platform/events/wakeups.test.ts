@@ -1,8 +1,8 @@
 import { Client } from "pg";
 import { afterEach, expect, test, vi } from "vitest";
-import { testTimings } from "#platform/events/test-support.ts";
+import { testTimings } from "#platform/events/event-log.testing.ts";
 import { openWakeups, type Wakeups } from "#platform/events/wakeups.ts";
-import { testDatabaseConnection, testLog } from "#platform/postgres/testing.ts";
+import { testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
 
 const connection = await testDatabaseConnection();
 const opened: Wakeups[] = [];

@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
+import { serviceMigrations } from "#platform/events/event-log.testing.ts";
 import { FencedError } from "#platform/events/event-log.ts";
-import { serviceMigrations } from "#platform/events/test-support.ts";
 import { type Fence, fenceGuard, raiseFence } from "#platform/inbox/fence.ts";
+import { testDatabase, testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
 import { isGivenUpWaiting } from "#platform/postgres/errors.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
-import { testDatabase, testDatabaseConnection, testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const database = await testDatabase({ migrations: serviceMigrations });

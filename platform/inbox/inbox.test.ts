@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { serviceMigrations } from "#platform/events/test-support.ts";
+import { serviceMigrations } from "#platform/events/event-log.testing.ts";
 import { derivedUuid, uuidv7 } from "#platform/ids.ts";
 import { handledIds, inboxGroup, inboxId, insertHandled, pruneInbox } from "#platform/inbox/inbox.ts";
-import { testDatabase } from "#platform/postgres/testing.ts";
+import { testDatabase } from "#platform/postgres/database.testing.ts";
 
 const HOUR_MS = 3_600_000;
 

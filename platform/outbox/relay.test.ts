@@ -1,17 +1,17 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
+import { logMigrations, orderCreated, serviceMigrations, testEventLog, testTimings } from "#platform/events/event-log.testing.ts";
 import { type EventLog, RecordRefusedError } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
-import { logMigrations, orderCreated, serviceMigrations, testEventLog, testTimings } from "#platform/events/test-support.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { LeaseLostError, outboxInsert, takeLease, takeNextRows } from "#platform/outbox/outbox.ts";
 import { listParked, parkRecords, retryParked } from "#platform/outbox/parked.ts";
 import { type Relay, startRelay } from "#platform/outbox/relay.ts";
+import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { testDatabase, testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const until = (check: () => void | Promise<void>): Promise<void> => vi.waitFor(check, { timeout: 10_000, interval: 10 });

@@ -5,10 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, expect, test, vi } from "vitest";
 import { backup, restore } from "#platform/postgres/backup.ts";
 import { ensureDatabase } from "#platform/postgres/create-database.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
-import { testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 /** So that the log doesn't outgrow the data. */

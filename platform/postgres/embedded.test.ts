@@ -20,11 +20,11 @@ import { Client } from "pg";
 import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
 import { findBinaries, prepareBinaries } from "#platform/postgres/binaries.ts";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { type EmbeddedPostgres, FolderTaken, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { isConnectionLost, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { serverUser } from "#platform/postgres/server-user.ts";
-import { testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const WAIT = { timeout: 15_000, interval: 20 };

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { Client, type ClientConfig } from "pg";
 import { afterAll, expect, test, vi } from "vitest";
 import { ensureDatabase } from "#platform/postgres/create-database.ts";
+import { testDatabaseConnection, testLog, testServer } from "#platform/postgres/database.testing.ts";
 import { migrate } from "#platform/postgres/migrate.ts";
 import { compareReleases, previousMinor } from "#platform/postgres/releases.ts";
-import { testDatabaseConnection, testLog, testServer } from "#platform/postgres/testing.ts";
 
 const root = mkdtempSync(join(tmpdir(), "polis-migrations-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));

@@ -3,11 +3,11 @@ import type { ClientConfig } from "pg";
 import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
 import { ConnectionLimit } from "#platform/postgres/connection-limit.ts";
-import { connectionOf } from "#platform/postgres/connection-url.ts";
+import { connectionOf } from "#platform/postgres/connection-url.testing.ts";
+import { testDatabase, testDatabaseConnection, testLog, testServer } from "#platform/postgres/database.testing.ts";
 import type { Database, Sql, Transaction } from "#platform/postgres/database.ts";
 import { isConnectionLost, isDataError, isGivenUpWaiting, isUniqueViolation, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
-import { testDatabase, testDatabaseConnection, testLog, testServer } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const database = await testDatabase();

@@ -1,6 +1,6 @@
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { expect, test } from "vitest";
-import { testDatabase } from "#platform/postgres/testing.ts";
+import { testDatabase } from "#platform/postgres/database.testing.ts";
 import { page } from "#platform/reads/page.ts";
 import { bigint, integer, text, timestamp, uuid } from "#platform/writes/columns.ts";
 import { table } from "#platform/writes/table.ts";

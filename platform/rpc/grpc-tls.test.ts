@@ -6,7 +6,7 @@ import { join } from "node:path";
 import forge from "node-forge";
 import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
 import { ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
-import { testLog } from "#platform/postgres/testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { createClient } from "#platform/rpc/client.ts";
 import { conformanceEndpoint, failure, tokens, user } from "#platform/rpc/conformance.testing.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";

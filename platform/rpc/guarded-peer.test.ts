@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
-import { testLog } from "#platform/postgres/testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { createClient } from "#platform/rpc/client.ts";
 import { collect, conformanceEndpoint, echo, failure, say, tokens, user } from "#platform/rpc/conformance.testing.ts";

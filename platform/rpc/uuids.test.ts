@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { AccountsService, PostingSchema, PostRequestSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { CreateOrderRequestSchema, OrderSchema } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { serviceCaller } from "#platform/access/caller.ts";
-import { testLog } from "#platform/postgres/testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { createClient } from "#platform/rpc/client.ts";
 import { defineEndpoint } from "#platform/rpc/endpoint.ts";
 import { lowerUuids } from "#platform/rpc/uuids.ts";

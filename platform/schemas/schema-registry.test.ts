@@ -4,10 +4,10 @@ import { createServer as createHttpServer, type RequestListener } from "node:htt
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import type { DescMessage } from "@bufbuild/protobuf";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { fileOf } from "#contracts/file-of.testing.ts";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { printProto } from "#contracts/print-proto.ts";
-import { fileOf } from "#contracts/testing.ts";
-import { testLog } from "#platform/postgres/testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { openSchemaRegistry, type SchemaRegistryOptions } from "#platform/schemas/schema-registry.ts";
 import { unframe } from "#platform/schemas/wire-format.ts";
 

@@ -4,7 +4,7 @@ import { CreateOrderRequestSchema, OrderSchema, OrdersService } from "#contracts
 import type { ApplyItem } from "#platform/events/apply.ts";
 import type { Database, Statement } from "#platform/postgres/database.ts";
 import { operation, type Tx } from "#platform/writes/definitions.ts";
-import { anyItem, contextOf, noPeers, outcomeOf, pots, potsDatabase, potsIn, userId, writerOn } from "#platform/writes/testing.ts";
+import { anyItem, contextOf, noPeers, outcomeOf, pots, potsDatabase, potsIn, userId, writerOn } from "#platform/writes/pots.testing.ts";
 
 // Somebody who isn't one of ours has rows: a person's SQL, another process that is frozen.
 

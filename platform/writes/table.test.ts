@@ -3,8 +3,8 @@ import { expect, test } from "vitest";
 import { CreateOrderRequestSchema, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { text, uuid } from "#platform/writes/columns.ts";
 import { type Locks, operation } from "#platform/writes/definitions.ts";
+import { contextOf, noPeers, pots, potsDatabase, userId, writerOn } from "#platform/writes/pots.testing.ts";
 import { table } from "#platform/writes/table.ts";
-import { contextOf, noPeers, pots, potsDatabase, userId, writerOn } from "#platform/writes/testing.ts";
 
 const database = await potsDatabase();
 await database.query({

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { anyItem, pots } from "#platform/writes/pots.testing.ts";
 import type { Ref } from "#platform/writes/table.ts";
-import { anyItem, pots } from "#platform/writes/testing.ts";
 import { type Work, WorkQueue } from "#platform/writes/work-queue.ts";
 
 type Named = Work & { readonly number: number; readonly rows: readonly string[] };

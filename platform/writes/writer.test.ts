@@ -27,7 +27,7 @@ import {
   requestOf,
   userId,
   writerOn,
-} from "#platform/writes/testing.ts";
+} from "#platform/writes/pots.testing.ts";
 
 const database = await potsDatabase();
 const other = await potsDatabase();

@@ -1,3 +1,4 @@
+import type { EngineName } from "#platform/engines.testing.ts";
 import type { Findings } from "./check.ts";
 import { type Random, randomOf } from "./random.ts";
 import { type Addresses, type LoadOptions, type Shop, startLoad } from "./shop.ts";
@@ -6,7 +7,10 @@ import { type Addresses, type LoadOptions, type Shop, startLoad } from "./shop.t
 export type Round = {
   /** What was broken and when, in words. */
   readonly broken: string;
-  /** From the fault until Polis was ready again, or the other had ended every order. */
+  /**
+   * How long the repair took, until every process was ready again; where Polis repairs it alone, from the fault on. Of two, until the
+   * other had ended every order.
+   */
   readonly backMs: number;
   readonly findings: Findings;
 };
@@ -18,8 +22,8 @@ export type Drill = {
   readonly text: string;
   /** Too long for a run of all. */
   readonly onlyByName?: boolean;
-  /** Engines of .ci/engines without which it isn't run. */
-  readonly needs?: readonly string[];
+  /** Without these it isn't run. */
+  readonly needs?: readonly EngineName[];
   openStage(): Promise<Stage>;
 };
 

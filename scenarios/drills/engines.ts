@@ -5,9 +5,10 @@ import { promisify } from "node:util";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
+import { pause } from "#platform/events/signal.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
-import { type Apart, openApart, type Part } from "./apart.ts";
-import { type Drill, type Round, type Stage, underLoad } from "./drill.ts";
+import { type Drill, type Stage, underLoad } from "./drill.ts";
+import { openProcesses, type PolisProcess, type Processes } from "./processes.ts";
 import type { Random } from "./random.ts";
 import { enginesSite } from "./site.ts";
 
@@ -39,8 +40,8 @@ const WORKERS = 3;
 /** A gateway gives a call 15 s. */
 const ANSWERS_WITHIN_MS = 18_000;
 
-/** Does to an engine what `.ci/engines` can, which has started it, and gives what that printed. */
-const command = async (action: "kill" | "stop" | "start" | "log", engine: Engine): Promise<string> => {
+/** What `.ci/engines`, which has started them, does to an engine; gives what it printed. */
+const engineCommand = async (action: "kill" | "stop" | "start" | "log", engine: Engine): Promise<string> => {
   const engines = join(import.meta.dirname, "..", "..", ".ci", "engines");
   return (await promisify(execFile)(engines, [action, engine], { maxBuffer: LOG_BYTES_MAX })).stdout;
 };
@@ -52,91 +53,103 @@ export const engines: Drill = {
   needs: ["kafka", "registry", "pgbouncer"],
   async openStage(): Promise<Stage> {
     const site = await enginesSite();
-    const apart = await openApart(site, ["gateway", "orders", "payments", "accounts"]);
+    const processes = await openProcesses(site, [["gateway"], ["orders"], ["payments"], ["accounts"]]);
     const heard = await hear(site.log);
     return {
-      ...apart.stage,
-      round: (random) =>
-        whileMending(async () => {
-          const afterMs = random.between(50, 1_200);
-          let startedMs = 0;
-          const work = async (): Promise<string> => {
-            await sleep(afterMs);
-            const what = await fault(apart, random);
-            startedMs = performance.now();
-            await sleep(random.between(200, 800));
-            return what;
-          };
+      ...processes.stage,
+      async round(random) {
+        const afterMs = random.between(50, 1_200);
+        const failuresBefore = await coordinatorFailures();
+        let mender: Mender | undefined;
+        const work = async (): Promise<Awaited<ReturnType<typeof fault>>> => {
+          await sleep(afterMs);
+          const done = await fault(processes, random);
+          mender = startMending(failuresBefore);
+          await sleep(random.between(200, 800));
+          return done;
+        };
+        try {
           const repeating = () => whileRepeating(site.log, heard, work);
-          const broken = await underLoad(apart.stage.shop, apart.addresses, random, repeating, {
-            workers: WORKERS,
-            answersWithinMs: ANSWERS_WITHIN_MS,
-          });
-          const findings = await apart.compare();
-          return { broken: `${broken} after ${afterMs} ms`, backMs: performance.now() - startedMs, findings };
-        }),
+          const options = { workers: WORKERS, answersWithinMs: ANSWERS_WITHIN_MS };
+          const { what, backMs } = await underLoad(processes.stage.shop, processes.addresses, random, repeating, options);
+          const findings = await processes.compare();
+          const mended = (await mender?.stop()) ? " (Kafka's coordinator failed, and it was started again)" : "";
+          return { broken: `${what} after ${afterMs} ms${mended}`, backMs, findings };
+        } finally {
+          await mender?.stop();
+        }
+      },
     };
   },
 };
 
-/** Meanwhile starts a Kafka again whose coordinator has failed, as whoever runs it would. */
-async function whileMending(round: () => Promise<Round>): Promise<Round> {
-  const done = new AbortController();
-  let times = 0;
-  const mend = async (): Promise<void> => {
-    let seen = await failures();
-    while (!done.signal.aborted) {
-      await sleep(LOOK_EVERY_MS);
-      const now = await failures();
+type Mender = {
+  /** Resolves, when nothing is being mended any more, with how often something was. */
+  stop(): Promise<number>;
+};
+
+/** From now on starts a Kafka again whose coordinator has failed since it had failed so often, as whoever runs it would. */
+function startMending(failuresBefore: number): Mender {
+  const stopping = new AbortController();
+  const mend = async (): Promise<number> => {
+    let times = 0;
+    for (let seen = failuresBefore; !stopping.signal.aborted; await pause(LOOK_EVERY_MS, stopping.signal)) {
+      const now = await coordinatorFailures();
       if (now === seen) continue;
       seen = now;
       times += 1;
-      await command("kill", "kafka");
-      await command("start", "kafka");
+      await engineCommand("kill", "kafka");
+      await engineCommand("start", "kafka");
     }
+    return times;
   };
   const mending = mend();
-  try {
-    const result = await round();
-    return times === 0 ? result : { ...result, broken: `${result.broken} (Kafka's coordinator failed, and it was started again)` };
-  } finally {
-    done.abort();
-    await mending;
-  }
+  // Told by `stop`.
+  mending.catch(() => undefined);
+  return {
+    stop() {
+      stopping.abort();
+      return mending;
+    },
+  };
 }
 
-const failures = async (): Promise<number> => [...(await command("log", "kafka")).matchAll(COORDINATOR_FAILED)].length;
+const coordinatorFailures = async (): Promise<number> => [...(await engineCommand("log", "kafka")).matchAll(COORDINATOR_FAILED)].length;
 
-/** Breaks something, mends it, and says what it was. */
-async function fault(apart: Apart, random: Random): Promise<string> {
+/** Breaks something and repairs it; says what it was, and how long it took from the start of the repair until all were ready. */
+async function fault(processes: Processes, random: Random): Promise<{ readonly what: string; readonly backMs: number }> {
   const engine = random.chance(0.8) ? random.pick(ENGINES) : undefined;
-  const victim = engine === undefined || engine === "registry" || random.chance(0.3) ? random.pick(apart.parts) : undefined;
+  const victim = engine === undefined || engine === "registry" || random.chance(0.3) ? random.pick(processes.all) : undefined;
   const action = random.pick(["kill", "stop"] as const);
   const awayMs = engine === undefined ? 0 : random.pick(AWAY_MS[engine]);
   const said: string[] = [];
   if (engine !== undefined) {
-    await command(action, engine);
+    await engineCommand(action, engine);
     said.push(`${action} of ${engine} for ${awayMs} ms`);
   }
   if (victim !== undefined) {
-    victim.child.signal("SIGKILL");
-    apart.isGone(victim);
-    await victim.child.ended;
+    await processes.end(victim, "SIGKILL");
     said.push(`SIGKILL of ${victim.services}`);
   }
-  const bringBack = async (part: Part | undefined): Promise<void> => {
-    if (part === undefined) return;
+  let backMs = 0;
+  const timed = async (repair: () => Promise<unknown>): Promise<void> => {
+    const startedMs = performance.now();
+    await repair();
+    backMs += performance.now() - startedMs;
+  };
+  const bringBack = async (process: PolisProcess | undefined): Promise<void> => {
+    if (process === undefined) return;
     await sleep(random.between(0, 1_500));
-    await apart.bringBack(part);
+    await timed(() => processes.bringBack(process));
   };
   const isNeeded = engine !== undefined && NEEDED_AT_START.includes(engine);
   if (!isNeeded) await bringBack(victim);
   if (engine !== undefined) {
     await sleep(awayMs);
-    await command("start", engine);
+    await timed(() => engineCommand("start", engine));
   }
   if (isNeeded) await bringBack(victim);
-  return said.join(", and ");
+  return { what: said.join(", and "), backMs };
 }
 
 /** Some of what the log gets, from now on. */

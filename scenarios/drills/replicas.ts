@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { openApart } from "./apart.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
+import { openProcesses } from "./processes.ts";
 import { enginesSite } from "./site.ts";
 
 const OF_EACH = ["gateway", "orders", "payments", "accounts"];
@@ -12,15 +12,15 @@ export const replicas: Drill = {
   text: "three gateways, orders, payments and accounts each on all engines; rate and latency are told, one is killed and stays away for seconds",
   needs: ["kafka", "registry", "pgbouncer"],
   async openStage(): Promise<Stage> {
-    const apart = await openApart(
+    const processes = await openProcesses(
       await enginesSite(),
-      OF_EACH.flatMap((service) => [service, service, service]),
+      OF_EACH.flatMap((service) => [[service], [service], [service]]),
     );
-    const { shop } = apart.stage;
+    const { shop } = processes.stage;
     return {
-      ...apart.stage,
+      ...processes.stage,
       async round(random) {
-        const victim = random.pick(apart.parts);
+        const victim = random.pick(processes.all);
         const awayMs = random.between(500, 5_000);
         const told: string[] = [];
         /** How many commands are answered a second meanwhile, and how fast. */
@@ -32,22 +32,17 @@ export const replicas: Drill = {
           const rate = (answered.length * 1_000) / (performance.now() - startedMs);
           told.push(`${what} ${rate.toFixed(0)}/s, p50 ${at(0.5)} ms, p99 ${at(0.99)} ms`);
         };
-        let startedMs = 0;
-        await underLoad(shop, apart.addresses, random, async () => {
+        const backMs = await underLoad(shop, processes.addresses, random, async () => {
           await measure("all", () => sleep(QUIET_MS));
-          victim.child.signal("SIGKILL");
-          apart.isGone(victim);
-          await measure("without it", () => Promise.all([victim.child.ended, sleep(awayMs)]));
-          startedMs = performance.now();
-          await apart.bringBack(victim);
+          await measure("without it", () => Promise.all([processes.end(victim, "SIGKILL"), sleep(awayMs)]));
+          const startedMs = performance.now();
+          await processes.bringBack(victim);
+          const lastedMs = performance.now() - startedMs;
           await measure("back", () => sleep(QUIET_MS));
+          return lastedMs;
         });
-        const findings = await apart.compare();
-        return {
-          broken: `SIGKILL of a ${victim.services} for ${awayMs} ms (${told.join("; ")})`,
-          backMs: performance.now() - startedMs,
-          findings,
-        };
+        const broken = `SIGKILL of one of three ${victim.services} for ${awayMs} ms (${told.join("; ")})`;
+        return { broken, backMs, findings: await processes.compare() };
       },
     };
   },

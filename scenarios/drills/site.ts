@@ -7,7 +7,7 @@ import { deploymentSecret } from "#platform/access/secret.ts";
 import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { openCluster } from "#platform/postgres/cluster.ts";
-import { connectionOf, urlOf } from "#platform/postgres/connection-url.ts";
+import { connectionOf, urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { ensureDatabase } from "#platform/postgres/create-database.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { databaseName } from "#platform/process/databases.ts";

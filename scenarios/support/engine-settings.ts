@@ -1,5 +1,5 @@
 import type { ClientConfig } from "pg";
-import { urlOf } from "#platform/postgres/connection-url.ts";
+import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 
 /** The settings by which a database is reached through the pooler that the environment names and around it; directly where it names none. */
 export function databaseSettings(

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type ClientConfig, Pool } from "pg";
 import { afterAll } from "vitest";
 import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
-import { testDatabaseConnection, testServer } from "#platform/postgres/testing.ts";
+import { testDatabaseConnection, testServer } from "#platform/postgres/database.testing.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { orderPayments } from "../../systems/order-payments.ts";

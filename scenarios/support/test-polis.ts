@@ -8,7 +8,7 @@ import { type PlatformSettings, platformSettings } from "#platform/config/platfo
 import { readSettings } from "#platform/config/settings.ts";
 import { serviceName } from "#platform/contract/method-options.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
-import { testLog } from "#platform/postgres/testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { startProcess } from "#platform/process/start-process.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
@@ -31,8 +31,8 @@ export type TestPolis = {
   /** Clients of every service, in the process where they can be, and over gRPC. */
   clientFor(caller: Caller): Peers;
   grpcFor(caller: Caller): Peers;
-  /** `host:port` of gRPC where one process serves it all. */
-  readonly grpc: string;
+  /** `host:port` of gRPC. Throws where it isn't one process that serves it all. */
+  grpc(): string;
   stop(): Promise<void>;
 };
 
@@ -95,8 +95,9 @@ async function startWithin(
     ...(timings === undefined ? {} : { timings }),
     onLost,
   });
-  const { http, grpc = "" } = running.urls;
-  const remote = remoteClients(() => grpc);
+  const { http } = running.urls;
+  const grpc = (): string => running.urls.grpc ?? noSingleGrpc();
+  const remote = remoteClients(grpc);
   return {
     rest: (userId) => restOf(http, userId),
     clientFor: running.clientFor,
@@ -129,7 +130,7 @@ async function startApart(said: Readonly<Record<string, string>>): Promise<TestP
   try {
     const [gateway] = await Promise.all(children.map(({ ready }) => ready));
     const http = gateway?.http ?? "";
-    return { rest: (userId) => restOf(http, userId), clientFor: remote.clientFor, grpcFor: remote.clientFor, grpc: "", stop };
+    return { rest: (userId) => restOf(http, userId), clientFor: remote.clientFor, grpcFor: remote.clientFor, grpc: noSingleGrpc, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -152,6 +153,10 @@ function remoteClients(addressOf: (service: string) => string): { clientFor(call
       for (const transport of transports.values()) transport.close();
     },
   };
+}
+
+function noSingleGrpc(): never {
+  throw new Error("there is no process that serves all of gRPC");
 }
 
 function onLost(error: Error): never {

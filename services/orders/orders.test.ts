@@ -6,8 +6,8 @@ import { Order_Status, OrdersService } from "#contracts/polis/orders/v1/orders_p
 import { PaymentFailedSchema, PaymentSucceededSchema } from "#contracts/polis/payments/v1/events_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 
-import { record } from "#platform/events/test-support.ts";
-import { testServices } from "#platform/process/testing.ts";
+import { record } from "#platform/events/event-log.testing.ts";
+import { testServices } from "#platform/process/services.testing.ts";
 import { ordersService } from "./service.ts";
 
 const services = await testServices(ordersService);

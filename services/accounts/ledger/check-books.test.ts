@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterEach, expect, test } from "vitest";
 import { AccountsService } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { serviceCaller, userCaller } from "#platform/access/caller.ts";
-import { testServices } from "#platform/process/testing.ts";
+import { testServices } from "#platform/process/services.testing.ts";
 import { accountsService } from "../service.ts";
 
 const services = await testServices(accountsService);

@@ -9,9 +9,10 @@ export function urlOf({ host = "localhost", port = 5432, user = "", password, da
   return url.href;
 }
 
-/** The connection of a URL, to be had with another database. */
+/** The connection of such a URL, to be had with another database. */
 export function connectionOf(url: string): ClientConfig {
-  const { hostname, port, username, password, pathname } = new URL(url);
+  const { hostname, port, username, password, pathname, searchParams } = new URL(url);
   const [user, secret] = [username, password].map(decodeURIComponent);
-  return { host: hostname, port: Number(port || 5432), user, password: secret, database: pathname.slice(1) || "postgres" };
+  const host = searchParams.get("host") ?? hostname;
+  return { host, port: Number(port || 5432), user, password: secret, database: pathname.slice(1) || "postgres" };
 }

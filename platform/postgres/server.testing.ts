@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { ClientConfig } from "pg";
 import { pino } from "pino";
 import type { TestProject } from "vitest/node";
-import { connectionOf } from "#platform/postgres/connection-url.ts";
+import { connectionOf } from "#platform/postgres/connection-url.testing.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { isRunning } from "#platform/postgres/is-running.ts";
 import type { Log } from "#platform/telemetry/log.ts";

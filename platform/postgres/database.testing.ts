@@ -19,7 +19,7 @@ export const testLog = pino({ level: process.env.TEST_LOG ?? "silent" }) as unkn
 /** The run's server, at its database `postgres`. */
 export function testServer(): ClientConfig {
   const connection = inject("postgres") as ClientConfig | undefined;
-  if (connection === undefined) throw new Error("tests on PostgreSQL need platform/postgres/testing-server.ts in vitest's globalSetup");
+  if (connection === undefined) throw new Error("tests on PostgreSQL need platform/postgres/server.testing.ts in vitest's globalSetup");
   return connection;
 }
 

@@ -2,6 +2,8 @@ import { join } from "node:path";
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { systemClock } from "#platform/clock.ts";
+import { kafkaUrl } from "#platform/config/setting-types.ts";
+import { missingEngines } from "#platform/engines.testing.ts";
 import { type RunningConsumer, startConsumer } from "#platform/events/consumer.ts";
 import { type Consumer, groupName } from "#platform/events/define-consumer.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
@@ -15,8 +17,8 @@ import { openPostgresLog, type PostgresLog } from "#platform/events/postgres-log
 import type { EventRecord } from "#platform/events/record.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
 import { uuidv7 } from "#platform/ids.ts";
+import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { testDatabase, testLog } from "#platform/postgres/testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { passingTracer } from "#platform/telemetry/tracing.ts";
 import { text, uuid } from "#platform/writes/columns.ts";
@@ -66,15 +68,16 @@ export const keysOfFour = [0, 1, 2, 3].map((wanted) => {
 });
 
 /** The cluster that KAFKA_URL names, with names of its own there. Throws where none is named. */
-export const testKafka = (prefix = `test.${uuidv7()}.`): KafkaConnection => ({
-  brokers: [new URL(process.env.KAFKA_URL ?? "").host],
-  prefix,
-});
+export function testKafka(prefix = `test.${uuidv7()}.`): KafkaConnection {
+  const url = kafkaUrl.parse(process.env.KAFKA_URL ?? "");
+  if (url === undefined) throw new Error("KAFKA_URL names no cluster");
+  return { brokers: url.brokers, prefix };
+}
 
 /** An engine of the event log, for tests that hold on each of them. */
 export type LogEngine = {
   readonly name: string;
-  /** The engine isn't there, and its tests are skipped, which testing-engines.ts says. In CI it is there. */
+  /** The engine isn't there, and its tests are skipped, which engines.testing.ts says. In CI it is there. */
   readonly isAway: boolean;
   /** The log as one process sees it, which may be told where to keep its metrics. */
   open(metrics?: Metrics): EventLog;
@@ -98,7 +101,7 @@ export async function logEngines(): Promise<readonly LogEngine[]> {
     },
     {
       name: "in Kafka",
-      isAway: process.env.KAFKA_URL === undefined,
+      isAway: missingEngines(["kafka"]).length > 0,
       open: (metrics = new Metrics()) => openKafkaLog({ connection: testKafka(prefix), logger: testLog, metrics, timings: testTimings }),
       groups: () => kafkaGroups(testKafka(prefix)),
       reset: async () => {
