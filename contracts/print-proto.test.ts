@@ -100,7 +100,14 @@ test("what is printed of a file is the same file but for services, options and w
   expect(printProto(file_polis_orders_v1_events)).not.toMatch(/validate|polis\/options|\/\//);
 });
 
-test("a file of an edition is refused by its name", () => {
-  const file = fileOf("new/thing.proto", 'edition = "2023";\npackage new;\nmessage Thing {}\n');
-  expect(() => printProto(file)).toThrow("new/thing.proto");
+test("a file without a package has no line of one", () => {
+  const text = 'syntax = "proto3";\n\nmessage Thing {}\n';
+  expect(printProto(fileOf("thing.proto", text))).toBe(text);
+});
+
+test.each([
+  { text: 'edition = "2023";\npackage new;\nmessage Thing {}\n', fault: "new/thing.proto" },
+  { text: 'syntax = "proto2";\nmessage Thing { optional group Part = 1 {} }\n', fault: "part: a group can't be printed" },
+])("$fault: what can't be printed is refused by its name", ({ text, fault }) => {
+  expect(() => printProto(fileOf("new/thing.proto", text))).toThrow(fault);
 });

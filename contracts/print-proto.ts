@@ -14,15 +14,16 @@ const FIELD_NUMBERS_END = 0x2000_0000;
 const ENUM_VALUES_END = 0x7fff_ffff;
 
 /**
- * The messages, enums and extensions of a file of proto2 or proto3 as text, without services, comments and options but
- * `allow_alias`, and without the imports that nothing needs then. Types are named in full. The same descriptor gives the same text.
+ * The messages, enums and extensions of a file of proto2 or proto3 as text, without services, comments, defaults (of proto2) and
+ * options but `allow_alias`, and without the imports that nothing needs then. Types are named in full. The same descriptor gives
+ * the same text. Throws for a file of an edition, and for a group.
  */
 export function printProto(file: DescFile): string {
   const { syntax = "", package: name } = file.proto;
   if (!["", "proto2", "proto3"].includes(syntax)) throw new Error(`${file.name}.proto: ${syntax} can't be printed`);
   const parts = [
     [`syntax = "${syntax || "proto2"}";`],
-    [`package ${name};`],
+    name === "" ? [] : [`package ${name};`],
     neededImports(file).map((path) => `import "${path}";`),
     ...file.enums.map(enumLines),
     ...file.messages.map(messageLines),
@@ -87,6 +88,7 @@ function label(field: DescField | DescExtension): string {
 
 function fieldType(field: DescField | DescExtension): string {
   const type = field.message ?? field.enum;
+  if (field.fieldKind === "message" && field.delimitedEncoding) throw new Error(`${field}: a group can't be printed`);
   const name = type !== undefined ? `.${type.typeName}` : scalarName(field.scalar ?? ScalarType.STRING);
   return field.kind === "field" && field.fieldKind === "map" ? `map<${scalarName(field.mapKey)}, ${name}>` : name;
 }

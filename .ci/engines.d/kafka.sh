@@ -23,9 +23,9 @@ POM
 
 java_options=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxMetaspaceSize=160m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn)
 
-# Two listeners for clients, one plain, one with TLS and SASL. Partitions of Kafka's own topics are few and rebalances begin at once, as suits a machine with one broker; members of groups may
-# be given up after half a second, so that tests needn't wait. A broker that was killed comes back once its controller has given
-# up the one before.
+# Two listeners for clients, one plain, one with TLS and SASL. Partitions of Kafka's own topics are few and rebalances begin at
+# once, as suits a machine with one broker; members of groups may be given up after half a second, so that tests needn't wait. A
+# broker that was killed comes back once its controller has given up the one before.
 prepare() {
   local port secure controller
   port=$(free_port) secure=$(free_port) controller=$(free_port)

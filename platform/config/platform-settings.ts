@@ -116,7 +116,7 @@ const schemaRegistrySettings = {
     type: choice("FULL_TRANSITIVE", "BACKWARD_TRANSITIVE", "keep"),
     default: "FULL_TRANSITIVE",
     needs: "SCHEMA_REGISTRY_URL",
-    text: "what it is told that a new version of a schema must be to all before it; keep: it is told nothing. BACKWARD_TRANSITIVE for Apicurio, whose other levels refuse every new field",
+    text: "the compatibility that the registry is told to ask of a new schema with all before it; keep: it is told nothing. BACKWARD_TRANSITIVE for Apicurio, which refuses every new field otherwise",
   }),
 };
 
@@ -228,7 +228,7 @@ export const platformSettings = (services: readonly string[]) => ({
     name: "POSTGRES_PREPARE",
     type: choice("auto", "on", "off"),
     default: "auto",
-    text: "whether statements are prepared; auto: unless a direct URL says that a pooler stands between; on: this pooler knows them, as PgBouncer does from 1.21 on",
+    text: "whether statements are prepared; auto: unless a direct URL says that a pooler stands between; on: this pooler knows them, as PgBouncer does from 1.21 on. Where one shows that it doesn't, preparing ends by itself, with a warning",
   }),
   addressesOf: ofEach(services, (service) =>
     setting({

@@ -19,41 +19,41 @@ export type DatabaseServer = {
 export type DatabaseServers = { readonly pooled: DatabaseServer; readonly direct: DatabaseServer };
 
 /** The server of POSTGRES_URL; undefined where there is none. */
-export const outsideServers = (settings: PlatformSettings): DatabaseServers | undefined =>
-  serversOf({ url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, settings.postgresUrl, settings.postgresDirectUrl, settings);
+export const outsideServers = ({ postgresUrl: url, postgresDirectUrl: directUrl, postgresPrepare }: PlatformSettings) =>
+  serversOf({ names: { url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, url, directUrl, isForOne: false }, postgresPrepare);
 
 /** The server of a service that has a URL of its own, whose database is the one that the URL names. */
-export function ownServers(settings: PlatformSettings, service: string): DatabaseServers | undefined {
-  const { postgresUrlOf, postgresDirectUrlOf } = settings;
-  const [url, directUrl = url] = [postgresUrlOf[service], postgresDirectUrlOf[service]];
-  const servers = serversOf(ownDatabaseSettings(service), url, postgresDirectUrlOf[service], settings);
-  if (servers === undefined) return undefined;
-  return {
-    pooled: { ...servers.pooled, connection: () => ({ connectionString: url }) },
-    direct: { ...servers.direct, connection: () => ({ connectionString: directUrl }) },
-  };
-}
+export const ownServers = ({ postgresUrlOf, postgresDirectUrlOf, postgresPrepare }: PlatformSettings, service: string) =>
+  serversOf(
+    { names: ownDatabaseSettings(service), url: postgresUrlOf[service], directUrl: postgresDirectUrlOf[service], isForOne: true },
+    postgresPrepare,
+  );
 
-function serversOf(
-  names: { readonly url: string; readonly directUrl: string },
-  url: string | undefined,
-  directUrl: string | undefined,
-  { postgresPrepare }: PlatformSettings,
-): DatabaseServers | undefined {
+type Said = {
+  /** Of the settings. */
+  readonly names: { readonly url: string; readonly directUrl: string };
+  readonly url: string | undefined;
+  readonly directUrl: string | undefined;
+  /** The URLs name a database, and are for that one alone. */
+  readonly isForOne: boolean;
+};
+
+function serversOf({ names, url, directUrl, isForOne }: Said, prepare: PlatformSettings["postgresPrepare"]): DatabaseServers | undefined {
   if (url === undefined) return undefined;
-  const preparesStatements = postgresPrepare === "auto" ? directUrl === undefined : postgresPrepare === "on";
-  const pooled = { ...outside(names.url, url), preparesStatements };
-  return { pooled, direct: directUrl === undefined ? pooled : outside(names.directUrl, directUrl) };
+  const preparesStatements = prepare === "auto" ? directUrl === undefined : prepare === "on";
+  const pooled = { ...outside(names.url, url, isForOne), preparesStatements };
+  return { pooled, direct: directUrl === undefined ? pooled : outside(names.directUrl, directUrl, isForOne) };
 }
 
-/** The server of a URL, which `setting` holds. The database is another one in each connection. */
-function outside(setting: string, text: string): DatabaseServer {
+/** The server of a URL, which `setting` holds. */
+function outside(setting: string, text: string, isForOne: boolean): DatabaseServer {
   const url = new URL(text);
   const description = `${url.hostname || "localhost"}:${url.port || 5432}`;
   return {
     description,
     preparesStatements: true,
     connection(database) {
+      if (isForOne) return { connectionString: text };
       const own = new URL(url);
       own.pathname = `/${database}`;
       return { connectionString: own.href };

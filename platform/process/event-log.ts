@@ -107,8 +107,8 @@ async function tlsOf(url: KafkaUrl, { caFile, certFile, keyFile }: PlatformSetti
     settingFile("KAFKA_CERT_FILE", certFile),
     settingFile("KAFKA_KEY_FILE", keyFile),
   ]);
-  const given = { ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }) };
-  if (url.tls) return given;
-  if (Object.keys(given).length > 0) throw new Error("certificates are given for Kafka, but KAFKA_URL doesn't begin with kafkas://");
+  if (url.tls) return { ca, cert, key };
+  if ([ca, cert, key].some((file) => file !== undefined))
+    throw new Error("certificates are given for Kafka, but KAFKA_URL doesn't begin with kafkas://");
   return undefined;
 }

@@ -1,10 +1,9 @@
-import type { DescMessage, DescService } from "@bufbuild/protobuf";
+import type { DescMessage } from "@bufbuild/protobuf";
 import type { Caller } from "#platform/access/caller.ts";
 import { type CallerTokens, callerTokens } from "#platform/access/caller-token.ts";
 import { deploymentSecret } from "#platform/access/secret.ts";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
-import { serviceName } from "#platform/contract/method-options.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
@@ -13,13 +12,11 @@ import { openEventLog } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
 import { listenAt } from "#platform/process/listen.ts";
+import { openPeers } from "#platform/process/peers.ts";
 import { startPruning } from "#platform/process/prune.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
-import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
-import { guardedPeer } from "#platform/rpc/guarded-peer.ts";
-import type { Transport } from "#platform/rpc/transport.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -79,25 +76,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const tokens = callerTokens({ secrets: settings.secretAlso === undefined ? [secret] : [secret, settings.secretAlso], clock });
   const tls = await openGrpcTls(settings.grpcTls, log);
   parts.defer(() => tls?.close());
-  const transports = new Map<string, Transport>();
-  // Made when first asked for, which is mostly after the start, and closed after all who call.
-  const remotes: GrpcTransport[] = [];
-  parts.defer(() => {
-    for (const remote of remotes) remote.close();
-  });
-  const transportFor = (service: DescService): Transport => {
-    let transport = transports.get(service.typeName);
-    if (transport === undefined) {
-      const name = serviceName(service);
-      const addresses = settings.addressesOf[name];
-      if (addresses === undefined) throw new Error(`no setting says where ${name} answers`);
-      const remote = grpcTransport({ addresses, tokens, tls });
-      remotes.push(remote);
-      transport = guardedPeer(remote, { name, metrics, log });
-      transports.set(service.typeName, transport);
-    }
-    return transport;
-  };
+  // Closed after all who call.
+  const peers = openPeers({ settings, tokens, tls, log, metrics });
+  parts.defer(() => peers.close());
+  const { transportFor } = peers;
 
   const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, transportFor };
   const hosted = await Promise.all(
@@ -107,7 +89,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       return hostService(definition, database, surroundings);
     }),
   );
-  for (const { endpoint } of hosted) transports.set(endpoint.service.typeName, endpoint);
+  for (const { endpoint } of hosted) peers.host(endpoint.service, endpoint);
   await eventLog.ensureTopics(topicsOf(eventsOf(options.services)));
   for (const service of hosted) {
     parts.defer(() => service.end());

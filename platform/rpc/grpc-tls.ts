@@ -123,20 +123,20 @@ async function readFiles({ certFile, keyFile, caFile }: PlatformSettings["grpcTl
     settingFile("GRPC_KEY_FILE", keyFile),
     settingFile("GRPC_CA_FILE", caFile),
   ]);
-  if (ca !== undefined) parsed("GRPC_CA_FILE", () => new X509Certificate(ca));
+  if (ca !== undefined) parsed("GRPC_CA_FILE", "certificate", () => new X509Certificate(ca));
   const authorities = ca ?? rootCertificates.join("\n");
   if (certificate === undefined || privateKey === undefined) return { authorities, certificate: undefined, privateKey: undefined };
-  const isPair = parsed("GRPC_CERT_FILE", () => new X509Certificate(certificate)).checkPrivateKey(
-    parsed("GRPC_KEY_FILE", () => createPrivateKey(privateKey)),
+  const isPair = parsed("GRPC_CERT_FILE", "certificate", () => new X509Certificate(certificate)).checkPrivateKey(
+    parsed("GRPC_KEY_FILE", "private key", () => createPrivateKey(privateKey)),
   );
   if (!isPair) throw new Error("GRPC_KEY_FILE isn't the key of the certificate in GRPC_CERT_FILE");
   return { authorities, certificate, privateKey };
 }
 
-function parsed<T>(setting: string, parse: () => T): T {
+function parsed<T>(setting: string, what: string, parse: () => T): T {
   try {
     return parse();
   } catch (error) {
-    throw new Error(`${setting} holds no PEM of what it should`, { cause: error });
+    throw new Error(`${setting}: the file holds no ${what} in PEM`, { cause: error });
   }
 }

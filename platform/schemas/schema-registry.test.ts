@@ -17,7 +17,7 @@ function open(options: Partial<SchemaRegistryOptions> = {}) {
   const onRefused = vi.fn();
   const registry = openSchemaRegistry({
     url: SCHEMA_REGISTRY_URL,
-    compatibility: SCHEMA_REGISTRY_COMPATIBILITY,
+    compatibility: SCHEMA_REGISTRY_COMPATIBILITY as SchemaRegistryOptions["compatibility"],
     log: testLog,
     pauseMs: () => 10,
     onRefused,

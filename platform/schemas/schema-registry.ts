@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DescMessage } from "@bufbuild/protobuf";
 import { neededImports, printProto } from "#contracts/print-proto.ts";
+import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { RegistryAwayError, RegistryRefusedError, registryApi } from "#platform/schemas/registry-api.ts";
 import { frameHeader } from "#platform/schemas/wire-format.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -9,11 +10,13 @@ const CONFLICT = 409;
 const CONFLICT_TRIES_MAX = 4;
 const CONFLICT_PAUSE_MS = 200;
 
+type Compatibility = PlatformSettings["schemaRegistry"]["compatibility"];
+
 export type SchemaRegistryOptions = {
   /** Of Confluent's API; a user and a password may stand in it. */
   readonly url: string;
   /** What a new version of a schema must be to those before it; `keep`: as the registry has it. */
-  readonly compatibility: string;
+  readonly compatibility: Compatibility;
   readonly log: Log;
   /** The pause after so many failures in a row. */
   readonly pauseMs: (failures: number) => number;
@@ -135,7 +138,7 @@ function schemaOf(message: DescMessage): string {
 
 function idOf(answer: unknown): number {
   const { id } = answer as { id?: unknown };
-  if (typeof id !== "number" || !Number.isInteger(id)) throw new RegistryRefusedError(200, "the registry answers without an id");
+  if (typeof id !== "number" || !Number.isInteger(id)) throw new Error("the schema registry (SCHEMA_REGISTRY_URL) answers without an id");
   return id;
 }
 
@@ -147,7 +150,7 @@ function placeIn(schema: string, type: string): number {
   return place;
 }
 
-function refusal({ typeName, file }: DescMessage, cause: RegistryRefusedError, compatibility: string): Error {
+function refusal({ typeName, file }: DescMessage, cause: RegistryRefusedError, compatibility: Compatibility): Error {
   const { status, message } = cause;
   const why =
     status === CONFLICT
