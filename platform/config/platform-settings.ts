@@ -184,7 +184,7 @@ export const platformSettings = (services: readonly string[]) => ({
     name: "POLIS_SECRET",
     type: secretText(32),
     default: undefined,
-    text: "key that signs callers between processes, the same in all of them; without it, one is made in the data folder",
+    text: "key that signs callers between processes, the same in all of them, 32 characters at the least; without it, one is made in the data folder",
   }),
   secretAlso: setting({
     name: "POLIS_SECRET_ALSO",
