@@ -21,6 +21,8 @@ const HEADERS = {
   causationId: header("causation-id"),
 };
 
+const LATEST_MS = 8_640_000_000_000_000;
+
 /** The message of a record for a partition of a topic; `frameHeader` goes in front of its payload. */
 export function toMessage(
   record: EventRecord,
@@ -52,20 +54,23 @@ export function toRecord(topic: string, partition: number, offset: bigint, messa
   const said = (which: keyof typeof HEADERS): string | undefined => headers.get(HEADERS[which].name);
   const payload = payloadOf(message.value ?? Buffer.alloc(0));
   const told = said("eventId") !== undefined && said("type") !== undefined ? undefined : envelope(payload);
-  const occurredAtMs = Number(said("occurredAt") ?? Number.NaN);
   return {
     topic,
     key: message.key?.toString() ?? "",
     // Without any id it is known by its place, which it keeps when it comes again.
     eventId: said("eventId") ?? (told?.eventId || `${topic}/${partition}/${offset}`),
     type: said("type") ?? told?.eventType ?? "",
-    occurredAtMs: Number.isSafeInteger(occurredAtMs) ? occurredAtMs : told?.occurredAt === undefined ? 0 : timestampMs(told.occurredAt),
+    occurredAtMs: timeOf(Number(said("occurredAt") ?? Number.NaN)) ?? timeOf(told?.occurredAt && timestampMs(told.occurredAt)) ?? 0,
     traceparent: said("traceparent") ?? "",
     actor: said("actor") ?? "",
     causationId: said("causationId") ?? "",
     payload,
   };
 }
+
+/** A time that can be kept and shown: since 1970, and no later than JavaScript's last. */
+const timeOf = (ms: number | undefined): number | undefined =>
+  ms !== undefined && Number.isInteger(ms) && ms >= 0 && ms <= LATEST_MS ? ms : undefined;
 
 function payloadOf(value: Buffer): Buffer {
   try {
