@@ -38,6 +38,7 @@ export const testTimings: EventTimings = {
   outboxPollMs: 100,
   memberLeaseMs: 800,
   heartbeatMs: 100,
+  partingMs: 500,
   firstPauseMs: 10,
   longestPauseMs: 50,
   retryPausesMs: [10, 20, 30],

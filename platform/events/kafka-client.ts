@@ -1,4 +1,6 @@
-import type { BaseOptions, SASLOptions } from "@platformatic/kafka";
+import type { Admin, BaseOptions, Consumer, Producer, SASLOptions } from "@platformatic/kafka";
+import { atMost } from "#platform/events/signal.ts";
+import type { Log } from "#platform/telemetry/log.ts";
 
 /** How a Kafka cluster is reached, and what is ours in it. */
 export type KafkaConnection = {
@@ -28,6 +30,13 @@ export const clientOptions = ({ brokers, tls, sasl }: Omit<KafkaConnection, "pre
   ...(tls === undefined ? {} : { tls: { ...tls } }),
   ...(sasl === undefined ? {} : { sasl: { ...sasl } satisfies SASLOptions }),
 });
+
+/** Ends a client: in peace, or, where the cluster doesn't answer for so long, by cutting its connections, and so what is on its way. */
+export async function closeClient(client: Admin | Consumer | Producer, partingMs: number, logger: Log): Promise<void> {
+  const onError = (error: unknown): void => logger.debug({ err: error }, "a client of Kafka ends by itself");
+  await atMost(partingMs, client.close().catch(onError));
+  await client.connections.close().catch(onError);
+}
 
 /** What a topic or group of ours is called in the cluster. */
 export const nameThere = ({ prefix }: Pick<KafkaConnection, "prefix">, name: string): string => `${prefix}${name}`;

@@ -1,5 +1,5 @@
 import { Consumer, ListOffsetTimestamps } from "@platformatic/kafka";
-import { clientOptions, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, closeClient, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
 import { errorsIn } from "#platform/events/kafka-errors.ts";
 import { toRecord } from "#platform/events/kafka-messages.ts";
 import type { FetchedRecord, KafkaFetched, KafkaPartitionRun } from "#platform/events/kafka-partition.ts";
@@ -150,8 +150,9 @@ export function startFetching({ connection, group, topics, logger, timings, runs
     async stop() {
       stopping.abort();
       bell.ring();
+      // First, for it may wait for an answer.
+      await closeClient(client, timings.partingMs, logger);
       await running;
-      await client.close().catch((error: unknown) => logger.debug({ err: error }, "a connection ends by itself"));
     },
   };
 }

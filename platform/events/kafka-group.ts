@@ -1,12 +1,12 @@
 import { Consumer, type GroupAssignment } from "@platformatic/kafka";
 import { FencedError, type SubscribeOptions, type Subscription } from "#platform/events/event-log.ts";
-import { clientOptions, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, closeClient, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
 import { type Fetcher, startFetching } from "#platform/events/kafka-fetcher.ts";
 import { type KafkaPartitionRun, runKafkaPartition } from "#platform/events/kafka-partition.ts";
 import { KafkaPositions, type Position } from "#platform/events/kafka-positions.ts";
 import type { KafkaTopics } from "#platform/events/kafka-topics.ts";
 import { lagGauge } from "#platform/events/lag-gauge.ts";
-import { pause } from "#platform/events/signal.ts";
+import { pause, unlessAborted } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import { partitionKey, type TopicPartition } from "#platform/events/topic-partition.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -89,7 +89,7 @@ export class KafkaGroup implements Subscription {
           "the group in Kafka is away",
         );
       } finally {
-        await member.close(true).catch((error: unknown) => this.#options.logger.debug({ err: error }, "a membership ends by itself"));
+        await closeClient(member, timings.partingMs, this.#options.logger);
       }
       await pause(growingPauseMs(failures, timings), signal);
     }
@@ -180,7 +180,7 @@ export class KafkaGroup implements Subscription {
 
   /** Commits where the partition was taken up, which Kafka takes from a member of the present generation alone. */
   async #confirm(start: Position, signal: AbortSignal): Promise<void> {
-    await this.#positions.commitNow([start]);
+    await unlessAborted(this.#positions.commitNow([start]), signal);
     if (signal.aborted) throw new FencedError(`${start.topic}/${start.partition} is another member's`);
   }
 

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { missingEngines } from "#platform/engines.testing.ts";
@@ -34,6 +36,24 @@ test("a process starts while Kafka is away, says of what it would publish that i
   await log.ensureTopics([topic]);
   await hear(log);
   await expect(log.publish([event("a")])).rejects.toThrow();
+});
+
+test("a process that is told to stop while Kafka takes connections and answers nothing doesn't wait for it", {
+  timeout: 10_000,
+}, async () => {
+  const sockets: Socket[] = [];
+  const mute = createServer((socket) => void sockets.push(socket)).listen(0, "127.0.0.1");
+  await once(mute, "listening");
+  const log = open({ brokers: [`127.0.0.1:${(mute.address() as AddressInfo).port}`], prefix: "" });
+  const ensured = log.ensureTopics([topic]);
+  await hear(log);
+  const published = log.publish([event("a")]).catch((error: unknown) => error);
+  await until(() => expect(sockets.length).toBeGreaterThan(1));
+  await log.close();
+  expect(await published).toBeInstanceOf(Error);
+  await ensured;
+  for (const socket of sockets) socket.destroy();
+  mute.close();
 });
 
 describe.skipIf(missingEngines(["kafka"]).length > 0)("in a cluster of its own", () => {

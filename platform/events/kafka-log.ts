@@ -21,8 +21,8 @@ export type KafkaLogOptions = {
 
 /** The log in Kafka. Connects when something is to be done; while the cluster is away, everything but `publish` and `lag` waits. */
 export function openKafkaLog({ connection, replicas, headerOf, logger, metrics, timings }: KafkaLogOptions): EventLog {
-  const topics = kafkaTopics({ connection, replicas, logger });
-  const publisher = kafkaPublisher({ connection, topics, headerOf });
+  const topics = kafkaTopics({ connection, replicas, logger, timings });
+  const publisher = kafkaPublisher({ connection, topics, headerOf, logger, timings });
   const groups = new Map<string, KafkaGroup>();
 
   return {

@@ -1,5 +1,6 @@
 import { Consumer, ListOffsetTimestamps } from "@platformatic/kafka";
-import { clientOptions, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { atMost } from "#platform/events/signal.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import { partitionKey, type TopicPartition } from "#platform/events/topic-partition.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -87,8 +88,10 @@ export class KafkaPositions {
   async stop(): Promise<void> {
     this.#isStopped = true;
     clearTimeout(this.#timer);
-    await this.#flush().catch((error: unknown) => this.#options.logger.debug({ err: error }, "the last positions weren't committed"));
-    await this.#committer.close().catch((error: unknown) => this.#options.logger.debug({ err: error }, "a connection ends by itself"));
+    const { logger, timings } = this.#options;
+    const flushed = this.#flush().catch((error: unknown) => logger.debug({ err: error }, "the last positions weren't committed"));
+    await atMost(timings.partingMs, flushed);
+    await closeClient(this.#committer, timings.partingMs, logger);
   }
 
   #schedule(afterMs: number): void {

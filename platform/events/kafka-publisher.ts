@@ -1,11 +1,13 @@
 import { type MessageToProduce, Producer } from "@platformatic/kafka";
 import { LARGEST_PAYLOAD_BYTES, RecordRefusedError } from "#platform/events/event-log.ts";
-import { clientOptions, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
 import { hasProtocolError } from "#platform/events/kafka-errors.ts";
 import { messageBytes, toMessage } from "#platform/events/kafka-messages.ts";
 import type { KafkaTopics } from "#platform/events/kafka-topics.ts";
 import { partitionOf } from "#platform/events/partition.ts";
 import type { EventRecord } from "#platform/events/record.ts";
+import type { EventTimings } from "#platform/events/timings.ts";
+import type { Log } from "#platform/telemetry/log.ts";
 
 /** A send holds one batch a partition, and a broker refuses one of more than 1 MiB unless told otherwise. */
 const BYTES_A_SEND = 768 * 1024;
@@ -22,6 +24,8 @@ export type KafkaPublisherOptions = {
   readonly topics: KafkaTopics;
   /** What goes in front of the payload of a type; nothing where there is no schema registry. */
   readonly headerOf: ((type: string) => Promise<Uint8Array>) | undefined;
+  readonly logger: Log;
+  readonly timings: EventTimings;
 };
 
 /**
@@ -29,14 +33,14 @@ export type KafkaPublisherOptions = {
  * A producer has one batch on its way at a time, so each relay that publishes has one to itself meanwhile; one that failed is
  * given up, and with it the numbers of which nobody knows how far they got.
  */
-export function kafkaPublisher({ connection, topics, headerOf }: KafkaPublisherOptions): KafkaPublisher {
+export function kafkaPublisher({ connection, topics, headerOf, logger, timings }: KafkaPublisherOptions): KafkaPublisher {
   const idle: Producer[] = [];
   const all = new Set<Producer>();
   let closed = false;
 
   const drop = async (producer: Producer): Promise<void> => {
     all.delete(producer);
-    await producer.close().catch(() => undefined);
+    await closeClient(producer, timings.partingMs, logger);
   };
 
   const send = async (messages: MessageToProduce[]): Promise<void> => {

@@ -1,7 +1,8 @@
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import type { Topic } from "#platform/events/event-log.ts";
-import { clientOptions, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
+import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
 import { hasProtocolError, isAway, refusal } from "#platform/events/kafka-errors.ts";
+import type { EventTimings } from "#platform/events/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** The topics that this process needs, in a cluster that may be away when it starts. */
@@ -23,10 +24,12 @@ export type KafkaTopicsOptions = {
   /** Copies of each partition; the cluster's own default unless given. */
   readonly replicas: number | undefined;
   readonly logger: Log;
+  readonly timings: EventTimings;
 };
 
-export function kafkaTopics({ connection, replicas, logger }: KafkaTopicsOptions): KafkaTopics {
-  const admin = new Admin(clientOptions(connection));
+export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopicsOptions): KafkaTopics {
+  // A start that waits for a cluster which doesn't answer needn't wait several times.
+  const admin = new Admin({ ...clientOptions(connection), retries: 0 });
   const wanted = new Map<string, Topic>();
   const made = new Set<string>();
 
@@ -66,7 +69,7 @@ export function kafkaTopics({ connection, replicas, logger }: KafkaTopicsOptions
       return topic?.partitions;
     },
     isWanted: (name) => wanted.has(name),
-    close: () => admin.close(),
+    close: () => closeClient(admin, timings.partingMs, logger),
   };
 }
 

@@ -14,6 +14,8 @@ export type EventTimings = {
   readonly positionsEveryMs: number;
   /** At most one NOTIFY a process in so many milliseconds. */
   readonly notifyEveryMs: number;
+  /** How long a log that doesn't answer may hold up each step of who stops. */
+  readonly partingMs: number;
   /** Pauses while a neighbour, the log or a database is away: doubled from the first to the longest, without end. */
   readonly firstPauseMs: number;
   readonly longestPauseMs: number;
@@ -40,6 +42,7 @@ export const defaultEventTimings: EventTimings = {
   heartbeatMs: 1_000,
   positionsEveryMs: 20,
   notifyEveryMs: 20,
+  partingMs: 3_000,
   firstPauseMs: 100,
   longestPauseMs: 5_000,
   retryPausesMs: [100, 500, 2_000],

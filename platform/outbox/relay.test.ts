@@ -318,6 +318,26 @@ describe("the relay of an outbox", async () => {
     expect([(await logged()).size, await left()]).toEqual([1, 0]);
   });
 
+  test("that is stopped while the log doesn't answer waits no longer than it must, and leaves the events to the next", async () => {
+    const asked = Promise.withResolvers<void>();
+    const relay = start({
+      log: {
+        ...log,
+        publish: () => {
+          asked.resolve();
+          return new Promise(() => {});
+        },
+      },
+    });
+    const order = orderCreated(uuidv7(), "a");
+    await put(order);
+    relay.wake();
+    await asked.promise;
+    await relay.stop();
+    start();
+    await until(async () => expect((await logged()).get(order.key)).toEqual([order.eventId]));
+  });
+
   test("reads nothing of what is parked until somebody asks for it", async () => {
     const record = Buffer.alloc(0);
     await database.query({

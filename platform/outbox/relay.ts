@@ -1,6 +1,6 @@
 import { type EventLog, RecordRefusedError } from "#platform/events/event-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
-import { makeBell, pause } from "#platform/events/signal.ts";
+import { atMost, makeBell, pause, unlessAborted } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import {
@@ -51,6 +51,7 @@ export function startRelay(options: RelayOptions): Relay {
   const { service, timings, logger, wakeups } = options;
   const bell = makeBell();
   const stopping = new AbortController();
+  const hurrying = new AbortController();
   let leads = false;
   const gauges = {
     events: options.metrics.gauge("polis_outbox_events", "Events that wait in a service's outbox", ["service"]),
@@ -80,7 +81,7 @@ export function startRelay(options: RelayOptions): Relay {
       }
       leads = true;
       try {
-        await relayRounds(options, { lease, bell, stopping: stopping.signal, measure });
+        await relayRounds(options, { lease, bell, stopping: stopping.signal, hurrying: hurrying.signal, measure });
       } catch (error) {
         logger.warn({ err: error }, "the outbox's lease was lost");
       } finally {
@@ -100,6 +101,8 @@ export function startRelay(options: RelayOptions): Relay {
     async stop() {
       stopping.abort();
       bell.ring();
+      await atMost(timings.partingMs, running);
+      hurrying.abort();
       await running;
     },
   };
@@ -149,6 +152,8 @@ type Work = {
   readonly lease: Lease;
   readonly bell: ReturnType<typeof makeBell>;
   readonly stopping: AbortSignal;
+  /** A log that hasn't answered yet isn't waited for: what was to be published stays in the outbox. */
+  readonly hurrying: AbortSignal;
   readonly measure: Measure;
 };
 
@@ -161,7 +166,7 @@ type Measure = {
  * Rounds until the relay is stopped or its lease lost; what else goes wrong is tried again after a pause that grows. What a round
  * published is deleted with the reading of the next.
  */
-async function relayRounds(options: RelayOptions, { lease, bell, stopping, measure }: Work): Promise<void> {
+async function relayRounds(options: RelayOptions, { lease, bell, stopping, hurrying, measure }: Work): Promise<void> {
   const { database, timings, logger } = options;
   let parkedKeys: Set<string> | undefined;
   let published: readonly bigint[] = [];
@@ -177,7 +182,7 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, measu
         measure.depth(await outboxDepth(database));
         if (parkedKeys?.size !== 0) {
           // There may be more.
-          if (await retryParkedRows(options, lease)) lookedAt = Number.NEGATIVE_INFINITY;
+          if (await unlessAborted(retryParkedRows(options, lease), hurrying)) lookedAt = Number.NEGATIVE_INFINITY;
           // Read again in any case: somebody may have removed rows by hand.
           parkedKeys = undefined;
         }
@@ -186,7 +191,7 @@ async function relayRounds(options: RelayOptions, { lease, bell, stopping, measu
       const rows = await takeNextRows(database, done, lease.token);
       if (stopping.aborted) return;
       if (rows.length === 0) await bell.wait(timings.outboxPollMs);
-      else published = await relayRound(options, lease, rows, parkedKeys);
+      else published = await unlessAborted(relayRound(options, lease, rows, parkedKeys), hurrying);
       failures = 0;
     } catch (error) {
       if (error instanceof LeaseLostError) throw error;

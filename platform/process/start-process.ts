@@ -91,10 +91,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   );
   for (const { endpoint } of hosted) peers.host(endpoint.service, endpoint);
   await eventLog.ensureTopics(topicsOf(eventsOf(options.services)));
-  for (const service of hosted) {
-    parts.defer(() => service.end());
-    await service.begin();
-  }
+  // At once: an event log that doesn't answer holds up each of them.
+  parts.defer(async () => void (await Promise.all(hosted.map((service) => service.end()))));
+  for (const service of hosted) await service.begin();
   const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
   parts.defer(() => pruning.stop());
 
