@@ -51,6 +51,8 @@ export function startFetching({ connection, group, topics, logger, timings, runs
   const bell = makeBell();
   const stopping = new AbortController();
   const asked = new Set<number>();
+  /** Of which topic a partition was when it was first fetched from: one that is made anew begins its offsets anew. */
+  const topicIds = new WeakMap<KafkaPartitionRun, string>();
   /** In a row: of each broker, and of asking who leads what. */
   const failures = new Map<number | "metadata", number>();
 
@@ -67,9 +69,16 @@ export function startFetching({ connection, group, topics, logger, timings, runs
   const byLeader = (known: ClusterTopics): Map<number, Wanted[]> => {
     const found = new Map<number, Wanted[]>();
     for (const run of runs()) {
-      const leader = known.get(nameThere(connection, run.topic))?.partitions[run.partition]?.leader;
+      const topic = known.get(nameThere(connection, run.topic));
+      const leader = topic?.partitions[run.partition]?.leader;
       const from = run.fetchFrom();
-      if (leader === undefined || leader < 0 || from === undefined) continue;
+      if (topic === undefined || leader === undefined || leader < 0 || from === undefined) continue;
+      if ((topicIds.get(run) ?? topic.id) !== topic.id) {
+        logger.error({ group, topic: run.topic, partition: run.partition }, "a topic was deleted and made anew; what wasn't read is lost");
+        run.end();
+        continue;
+      }
+      topicIds.set(run, topic.id);
       found.set(leader, [...(found.get(leader) ?? []), { run, from }]);
     }
     return found;

@@ -113,6 +113,20 @@ describe.skipIf(missingEngines(["kafka"]).length > 0)("in a cluster of its own",
     await until(() => expect(heard).toEqual(["a", "b"]));
   });
 
+  test("a topic that is deleted is made anew, and all that is published then is read, though its offsets begin anew", async () => {
+    const to = testKafka();
+    const log = open(to);
+    await log.ensureTopics([topic]);
+    const heard = await hear(log);
+    for (const id of ["a", "b", "c"]) await log.publish([event(id)]);
+    await until(() => expect(heard).toEqual(["a", "b", "c"]));
+    await asking((admin) => admin.deleteTopics({ topics: [`${to.prefix}t`] }));
+    const more = Array.from({ length: 10 }, (_, n) => String(n));
+    await until(() => log.publish(more.map((id) => event(id))));
+    await until(() => expect(heard.slice(-10)).toEqual(more));
+    await until(async () => expect((await log.lag()).map(({ events }) => events)).toEqual([0n]));
+  });
+
   test("a group whose events were deleted before it read them goes on from what there is", async () => {
     const to = testKafka();
     const log = open(to);

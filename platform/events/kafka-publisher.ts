@@ -78,7 +78,11 @@ export function kafkaPublisher({ connection, topics, headerOf, logger, timings }
         try {
           await send(messages.slice(from, to));
         } catch (error) {
-          if (!isRefused(error)) throw error;
+          if (!isRefused(error)) {
+            // Somebody may have deleted a topic.
+            topics.lookAgain();
+            throw error;
+          }
           // One of them is at fault; the others are published, some perhaps twice.
           for (let i = from; i < to; i++)
             await send(messages.slice(i, i + 1)).catch((cause: unknown) => {

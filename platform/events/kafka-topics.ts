@@ -16,6 +16,8 @@ export type KafkaTopics = {
   partitionsOf(topic: string): Promise<number | undefined>;
   /** Somebody has ensured it. */
   isWanted(topic: string): boolean;
+  /** `partitionsOf` looks again, and makes what isn't there any more. */
+  lookAgain(): void;
   close(): Promise<void>;
 };
 
@@ -69,6 +71,7 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
       return topic?.partitions;
     },
     isWanted: (name) => wanted.has(name),
+    lookAgain: () => made.clear(),
     close: () => closeClient(admin, timings.partingMs, logger),
   };
 }

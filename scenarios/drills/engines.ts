@@ -41,15 +41,15 @@ const WORKERS = 3;
 const ANSWERS_WITHIN_MS = 18_000;
 
 /** What `.ci/engines`, which has started them, does to an engine; gives what it printed. */
-const engineCommand = async (action: "kill" | "stop" | "start" | "log", engine: Engine): Promise<string> => {
+const engineCommand = async (action: "kill" | "stop" | "freeze" | "start" | "log", engine: Engine): Promise<string> => {
   const engines = join(import.meta.dirname, "..", "..", ".ci", "engines");
   return (await promisify(execFile)(engines, [action, engine], { maxBuffer: LOG_BYTES_MAX })).stdout;
 };
 
-/** An engine ended and away for a while, a process killed, or both; and all the while events come twice, and long after their time. */
+/** An engine ended or frozen for a while, a process killed, or both; and all the while events come twice, and long after their time. */
 export const engines: Drill = {
   name: "engines",
-  text: "gateway, orders, payments and accounts on PgBouncer, Kafka and a schema registry; an engine is ended for up to 20 s, a process killed, or both; events come again",
+  text: "gateway, orders, payments and accounts on PgBouncer, Kafka and a schema registry; an engine is ended or frozen for up to 20 s, a process killed, or both; events come again",
   needs: ["kafka", "registry", "pgbouncer"],
   async openStage(): Promise<Stage> {
     const site = await enginesSite();
@@ -120,7 +120,7 @@ const coordinatorFailures = async (): Promise<number> => [...(await engineComman
 async function fault(processes: Processes, random: Random): Promise<{ readonly what: string; readonly backMs: number }> {
   const engine = random.chance(0.8) ? random.pick(ENGINES) : undefined;
   const victim = engine === undefined || engine === "registry" || random.chance(0.3) ? random.pick(processes.all) : undefined;
-  const action = random.pick(["kill", "stop"] as const);
+  const action = random.pick(["kill", "stop", "freeze"] as const);
   const awayMs = engine === undefined ? 0 : random.pick(AWAY_MS[engine]);
   const said: string[] = [];
   if (engine !== undefined) {
