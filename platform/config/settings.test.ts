@@ -103,11 +103,15 @@ describe("settings", () => {
   });
 
   it("are listed with their values and where these come from, secrets masked", () => {
-    const env = { POLIS_SECRET: "s".repeat(40), POSTGRES_URL: "postgres://me:pa:ss@h:5432/polis?sslmode=require", GRPC_PORT: "x" };
+    const env = {
+      POLIS_SECRET: "s".repeat(40),
+      POSTGRES_URL: "postgres://me:pa:ss@h:5432/polis?password=pass&sslmode=require",
+      GRPC_PORT: "x",
+    };
     const lines = new Map(describeSettings(env, table, { port: "81" }).map((line) => [line.name, line]));
     expect(lines.get("PORT")).toMatchObject({ default: "8080", value: "81", from: "flag" });
     expect(lines.get("POLIS_SECRET")).toMatchObject({ value: "***", from: "environment" });
-    expect(lines.get("POSTGRES_URL")?.value).toBe("postgres://me:***@h:5432/polis?sslmode=require");
+    expect(lines.get("POSTGRES_URL")?.value).toBe("postgres://me:***@h:5432/polis?password=***&sslmode=require");
     expect(lines.get("GRPC_PORT")?.value).toContain("wrong");
     expect(lines.get("OTEL_EXPORTER_OTLP_ENDPOINT")).toMatchObject({ value: "-", from: "default" });
   });

@@ -13,9 +13,13 @@ const HIDDEN = new Set(
 const DEPTH_MAX = 6;
 const ENTRIES_MAX = 100;
 
-/** A URL (or a text that holds some) with the passwords in it masked. */
+/** A URL (or a text that holds some) with the passwords in it masked, those in its query as well, where PostgreSQL's may stand. */
 export const maskUrlPassword = (text: string): string =>
-  text.includes("://") ? text.replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s/:@]*:)[^\s@]*(?=@)/gi, `$1${MASK}`) : text;
+  text.includes("://")
+    ? text
+        .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s/:@]*:)[^\s@]*(?=@)/gi, `$1${MASK}`)
+        .replace(/([?&][^\s?&=]*(?:password|secret|token)=)[^\s&"']*/gi, `$1${MASK}`)
+    : text;
 
 /**
  * A copy that may be logged: fields that hold secrets or personal data are masked at any depth, a message of a contract is
