@@ -10,6 +10,10 @@ export function* errorsIn(error: unknown): Generator<Error> {
 export const hasProtocolError = (error: unknown, name: string): boolean =>
   errorsIn(error).some((each) => "apiId" in each && each.apiId === name);
 
+/** A broker doesn't know of a topic; asked for metadata, the library says so by its message alone. */
+export const isUnknownTopic = (error: unknown): boolean =>
+  hasProtocolError(error, "UNKNOWN_TOPIC_OR_PARTITION") || errorsIn(error).some(({ message }) => message.startsWith("Unknown topic "));
+
 /** Kafka didn't say no: it couldn't be reached, or was busy with itself. Where any of its brokers refuses the credentials, that is a no. */
 export function isAway(error: unknown): boolean {
   const errors = [...errorsIn(error)];

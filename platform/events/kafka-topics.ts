@@ -1,9 +1,13 @@
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import type { Topic } from "#platform/events/event-log.ts";
 import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
-import { hasProtocolError, isAway, refusal } from "#platform/events/kafka-errors.ts";
+import { hasProtocolError, isAway, isUnknownTopic, refusal } from "#platform/events/kafka-errors.ts";
+import { pause } from "#platform/events/signal.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
+
+const TRIES_MAX = 50;
+const TRY_PAUSE_MS = 100;
 
 /** The topics that this process needs, in a cluster that may be away when it starts. */
 export type KafkaTopics = {
@@ -43,10 +47,11 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
     } catch (error) {
       if (!hasProtocolError(error, "TOPIC_ALREADY_EXISTS")) throw error;
     }
-    const found = (await admin.metadata({ topics: [name], forceUpdate: true })).topics.get(name)?.partitionsCount;
+    const { topics: known } = await onceKnown(() => admin.metadata({ topics: [name], forceUpdate: true }));
+    const found = known.get(name)?.partitionsCount;
     // More partitions would put a key's later events elsewhere than its earlier ones, and so break their order.
     if (found !== partitions) throw new Error(`topic ${name} has ${found} partitions in Kafka and ${partitions} in the contract`);
-    await setRetention(admin, name, retention.value);
+    await onceKnown(() => setRetention(admin, name, retention.value));
     made.add(plain);
   };
 
@@ -74,6 +79,17 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
     lookAgain: () => made.clear(),
     close: () => closeClient(admin, timings.partingMs, logger),
   };
+}
+
+/** Asks about a topic that was just made, perhaps by another process: a broker hears of it a moment later. */
+async function onceKnown<T>(ask: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++)
+    try {
+      return await ask();
+    } catch (error) {
+      if (!isUnknownTopic(error) || tries === TRIES_MAX) throw error;
+      await pause(TRY_PAUSE_MS);
+    }
 }
 
 /** Only where it differs: not everybody who may read topics may change them. */
