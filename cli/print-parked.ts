@@ -1,10 +1,8 @@
 import type { Database } from "#platform/postgres/database.ts";
-import { sqlState } from "#platform/postgres/errors.ts";
+import { NO_SUCH_DATABASE, sqlState } from "#platform/postgres/errors.ts";
 import { reachDatabase } from "#platform/process/reach-database.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import type { openSettings } from "./process-settings.ts";
-
-const NO_SUCH_DATABASE = "3D000";
 
 /** Does the same in the databases of these services, one after the other, and prints what it returns. A database that isn't there holds nothing. */
 export async function printParked(

@@ -5,6 +5,9 @@ export class OutcomeUnknown extends Error {
   override readonly name = "OutcomeUnknown";
 }
 
+/** The SQLSTATE of a database that isn't there. */
+export const NO_SUCH_DATABASE = "3D000";
+
 /** The SQLSTATE of an error of the server (PostgreSQL, Appendix A), undefined for any other error. */
 export const sqlState = (error: unknown): string | undefined => (error instanceof DatabaseError ? error.code : undefined);
 

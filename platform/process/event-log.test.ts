@@ -4,9 +4,10 @@ import { platformSettings } from "#platform/config/platform-settings.ts";
 import { readSettings } from "#platform/config/settings.ts";
 import { plainEvent, testTimings } from "#platform/events/event-log.testing.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
-import { testLog } from "#platform/postgres/database.testing.ts";
+import { urlOf } from "#platform/postgres/connection-url.testing.ts";
+import { testLog, testServer } from "#platform/postgres/database.testing.ts";
 import type { Databases } from "#platform/process/databases.ts";
-import { openEventLog } from "#platform/process/event-log.ts";
+import { openEventLog, reachGroups } from "#platform/process/event-log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const { TEST_SECURE_KAFKA_URL, TEST_KAFKA_CA_FILE = "" } = process.env;
@@ -57,6 +58,11 @@ describe.skipIf(TEST_SECURE_KAFKA_URL === undefined)("a Kafka that encrypts and 
     await log.ensureTopics([topic]);
     await expect(log.publish([plainEvent("t", "k", "a")])).rejects.toThrow();
   });
+});
+
+test("where no event log is, it is said that Kafka may have it", async () => {
+  const settings = readSettings({ POSTGRES_URL_EVENTS: urlOf({ ...testServer(), database: "nowhere" }) }, platformSettings([]));
+  await expect(reachGroups({ settings, log: testLog })).rejects.toThrow("KAFKA_URL must say so here as well");
 });
 
 test.each([

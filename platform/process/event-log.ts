@@ -9,6 +9,7 @@ import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import { openPostgresLog } from "#platform/events/postgres-log.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
+import { NO_SUCH_DATABASE, sqlState } from "#platform/postgres/errors.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { Databases } from "#platform/process/databases.ts";
 import { reachDatabase } from "#platform/process/reach-database.ts";
@@ -79,7 +80,7 @@ async function registerSchemas(
   return registry;
 }
 
-/** The groups of the log, beside the processes that run them. */
+/** The groups of the log, beside the processes that run them. Throws where there is no log. */
 export async function reachGroups(surroundings: {
   readonly settings: PlatformSettings;
   readonly log: Log;
@@ -89,7 +90,10 @@ export async function reachGroups(surroundings: {
     const { kafkaGroups } = await import("#platform/events/kafka-groups.ts");
     return { groups: kafkaGroups(connection), close: async () => {} };
   }
-  const { database, close } = await reachDatabase(EVENTS_DATABASE, surroundings);
+  const { database, close } = await reachDatabase(EVENTS_DATABASE, surroundings).catch((cause: unknown) => {
+    if (sqlState(cause) !== NO_SUCH_DATABASE) throw cause;
+    throw new Error("there is no event log in this PostgreSQL; where it is in Kafka, KAFKA_URL must say so here as well", { cause });
+  });
   return { groups: postgresGroups(database), close };
 }
 
