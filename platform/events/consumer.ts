@@ -4,7 +4,7 @@ import type { ApplyItems } from "#platform/events/apply.ts";
 import { type ConsumerGroup, makePartitionWork, type PartitionWork } from "#platform/events/consumer-group.ts";
 import type { Consumer } from "#platform/events/define-consumer.ts";
 import { drainParked } from "#platform/events/drain-parked.ts";
-import type { Assignment, EventLog } from "#platform/events/event-log.ts";
+import { type Assignment, type EventLog, PAST_RETENTION_MS } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import { makeFailureBook } from "#platform/events/failure-book.ts";
 import { handleBatch } from "#platform/events/handle-batch.ts";
@@ -17,9 +17,6 @@ import type { Transport } from "#platform/rpc/transport.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
-
-/** An event may lie in the log a little longer than its retention, until it is pruned; the inbox knows it for longer still. */
-const INBOX_MARGIN_MS = 24 * 3_600_000;
 
 export type ConsumerOptions = {
   /** `payments.on-order-created`. */
@@ -94,7 +91,7 @@ export async function startConsumer(options: ConsumerOptions): Promise<RunningCo
     },
   });
   const retentionMs = Math.max(...topics.map((topic) => topic.retentionMs));
-  const housekeeping = keepHouse(group, metrics, { works, keepMs: retentionMs + INBOX_MARGIN_MS });
+  const housekeeping = keepHouse(group, metrics, { works, keepMs: retentionMs + PAST_RETENTION_MS });
   return {
     async stop() {
       await subscription.stop();

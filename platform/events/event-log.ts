@@ -5,6 +5,12 @@ export const LARGEST_PAYLOAD_BYTES = 256 * 1024;
 
 export const RECORDS_A_BATCH = 512;
 
+/**
+ * No event lies in a log for longer than its retention and this: consumers know what they have handled for so long, and would have
+ * to handle it again afterwards.
+ */
+export const PAST_RETENTION_MS = 24 * 3_600_000;
+
 export type Topic = { readonly name: string; readonly partitions: number; readonly retentionMs: number };
 
 /**

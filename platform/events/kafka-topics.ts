@@ -1,18 +1,23 @@
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
-import type { Topic } from "#platform/events/event-log.ts";
+import { PAST_RETENTION_MS, type Topic } from "#platform/events/event-log.ts";
 import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
 import { hasProtocolError, isAway, isUnknownTopic, refusal } from "#platform/events/kafka-errors.ts";
 import { pause } from "#platform/events/signal.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
+/**
+ * Kafka deletes whole segments, once the youngest of their records is past its retention: left to itself it fills one for a week,
+ * and keeps records for as much longer.
+ */
+const SEGMENT_MS = PAST_RETENTION_MS / 4;
 const TRIES_MAX = 50;
 const TRY_PAUSE_MS = 100;
 
 /** The topics that this process needs, in a cluster that may be away when it starts. */
 export type KafkaTopics = {
   /**
-   * Makes topics that aren't there, and sets their retention. Throws where one is there with another number of partitions, or the
+   * Makes topics that aren't there, and sets how long they keep events. Throws where one is there with another number of partitions, or the
    * cluster refuses. While it is away this resolves: `partitionsOf` makes up for it.
    */
   ensure(topics: readonly Topic[]): Promise<void>;
@@ -41,9 +46,9 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
 
   const make = async ({ name: plain, partitions, retentionMs }: Topic): Promise<void> => {
     const name = nameThere(connection, plain);
-    const retention = { name: "retention.ms", value: String(retentionMs) };
+    const configs = configsOf(retentionMs);
     try {
-      await admin.createTopics({ topics: [{ topic: name, partitions, replicas: replicas ?? -1 }], configs: [retention] });
+      await admin.createTopics({ topics: [{ topic: name, partitions, replicas: replicas ?? -1 }], configs });
     } catch (error) {
       if (!hasProtocolError(error, "TOPIC_ALREADY_EXISTS")) throw error;
     }
@@ -51,7 +56,7 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
     const found = known.get(name)?.partitionsCount;
     // More partitions would put a key's later events elsewhere than its earlier ones, and so break their order.
     if (found !== partitions) throw new Error(`topic ${name} has ${found} partitions in Kafka and ${partitions} in the contract`);
-    await onceKnown(() => setRetention(admin, name, retention.value));
+    await onceKnown(() => setConfigs(admin, name, configs));
     made.add(plain);
   };
 
@@ -92,11 +97,20 @@ async function onceKnown<T>(ask: () => Promise<T>): Promise<T> {
     }
 }
 
-/** Only where it differs: not everybody who may read topics may change them. */
-async function setRetention(admin: Admin, topic: string, value: string): Promise<void> {
+type Config = { readonly name: string; readonly value: string };
+
+const configsOf = (retentionMs: number): Config[] => [
+  { name: "retention.ms", value: String(retentionMs) },
+  { name: "segment.ms", value: String(SEGMENT_MS) },
+];
+
+/** Only what differs: not everybody who may read topics may change them. */
+async function setConfigs(admin: Admin, topic: string, configs: readonly Config[]): Promise<void> {
   const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic };
-  const [described] = await admin.describeConfigs({ resources: [{ ...resource, configurationKeys: ["retention.ms"] }] });
-  if (described?.configs.find(({ name }) => name === "retention.ms")?.value === value) return;
-  const set = { name: "retention.ms", configOperation: IncrementalAlterConfigOperationTypes.SET, value };
-  await admin.incrementalAlterConfigs({ resources: [{ ...resource, configs: [set] }] });
+  const [described] = await admin.describeConfigs({ resources: [{ ...resource, configurationKeys: configs.map(({ name }) => name) }] });
+  const there = new Map(described?.configs.map(({ name, value }) => [name, value]));
+  const changed = configs.filter(({ name, value }) => there.get(name) !== value);
+  if (changed.length === 0) return;
+  const set = changed.map((config) => ({ ...config, configOperation: IncrementalAlterConfigOperationTypes.SET }));
+  await admin.incrementalAlterConfigs({ resources: [{ ...resource, configs: set }] });
 }

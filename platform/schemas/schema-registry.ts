@@ -9,6 +9,8 @@ import type { Log } from "#platform/telemetry/log.ts";
 const CONFLICT = 409;
 const CONFLICT_TRIES_MAX = 4;
 const CONFLICT_PAUSE_MS = 200;
+/** It stands in four bytes. */
+const SCHEMA_ID_MAX = 0xffff_ffff;
 
 type Compatibility = PlatformSettings["schemaRegistry"]["compatibility"];
 
@@ -138,7 +140,8 @@ function schemaOf(message: DescMessage): string {
 
 function idOf(answer: unknown): number {
   const { id } = answer as { id?: unknown };
-  if (typeof id !== "number" || !Number.isInteger(id)) throw new Error("the schema registry (SCHEMA_REGISTRY_URL) answers without an id");
+  if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > SCHEMA_ID_MAX)
+    throw new Error("the schema registry (SCHEMA_REGISTRY_URL) answers without an id of a schema");
   return id;
 }
 

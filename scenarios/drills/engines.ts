@@ -24,6 +24,8 @@ const ENGINES: readonly Engine[] = ["kafka", "kafka", "postgres", "postgres", "p
 /** Without these no process starts. */
 const NEEDED_AT_START: readonly Engine[] = ["postgres", "pgbouncer"];
 
+const STARTS_MAX = 5;
+
 const LOG_BYTES_MAX = 256 * 1024 * 1024;
 /**
  * Seen now and then after a SIGKILL of Kafka 4.4: its group coordinator answers nobody any more, until the broker is started again. Of
@@ -140,7 +142,7 @@ async function fault(processes: Processes, random: Random): Promise<{ readonly w
   const bringBack = async (process: PolisProcess | undefined): Promise<void> => {
     if (process === undefined) return;
     await sleep(random.between(0, 1_500));
-    await timed(() => processes.bringBack(process));
+    await timed(() => startAgain(processes, process));
   };
   const isNeeded = engine !== undefined && NEEDED_AT_START.includes(engine);
   if (!isNeeded) await bringBack(victim);
@@ -150,6 +152,16 @@ async function fault(processes: Processes, random: Random): Promise<{ readonly w
   }
   if (isNeeded) await bringBack(victim);
   return { what: said.join(", and "), backMs };
+}
+
+/** As a supervisor would: PgBouncer refuses logins for a while after it has been refused itself, and what starts then ends. */
+async function startAgain(processes: Processes, process: PolisProcess): Promise<void> {
+  for (let starts = 1; ; starts++)
+    try {
+      return await processes.bringBack(process);
+    } catch (error) {
+      if (starts === STARTS_MAX || !String(error).includes("server login has been failing")) throw error;
+    }
 }
 
 /** Some of what the log gets, from now on. */
