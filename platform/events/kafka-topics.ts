@@ -17,8 +17,8 @@ const TRY_PAUSE_MS = 100;
 /** The topics that this process needs, in a cluster that may be away when it starts. */
 export type KafkaTopics = {
   /**
-   * Makes topics that aren't there, and sets how long they keep events. Throws where one is there with another number of partitions, or the
-   * cluster refuses. While it is away this resolves: `partitionsOf` makes up for it.
+   * Makes topics that aren't there, and sets how long they keep events. Throws where one is there with another number of
+   * partitions, or the cluster refuses. While it is away this resolves: `partitionsOf` makes up for it.
    */
   ensure(topics: readonly Topic[]): Promise<void>;
   /** The number of partitions of a topic; undefined for one that nobody ensured. Throws while the cluster doesn't have it. */
