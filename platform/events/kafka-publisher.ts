@@ -1,7 +1,7 @@
 import { type MessageToProduce, Producer } from "@platformatic/kafka";
 import { LARGEST_PAYLOAD_BYTES, RecordRefusedError } from "#platform/events/event-log.ts";
 import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
-import { hasProtocolError } from "#platform/events/kafka-errors.ts";
+import { hasProtocolError, isUnknownTopic } from "#platform/events/kafka-errors.ts";
 import { messageBytes, toMessage } from "#platform/events/kafka-messages.ts";
 import type { KafkaTopics } from "#platform/events/kafka-topics.ts";
 import { partitionOf } from "#platform/events/partition.ts";
@@ -78,11 +78,9 @@ export function kafkaPublisher({ connection, topics, headerOf, logger, timings }
         try {
           await send(messages.slice(from, to));
         } catch (error) {
-          if (!isRefused(error)) {
-            // Somebody may have deleted a topic.
-            topics.lookAgain();
-            throw error;
-          }
+          // Somebody has deleted a topic.
+          if (isUnknownTopic(error)) topics.lookAgain();
+          if (!isRefused(error)) throw error;
           // One of them is at fault; the others are published, some perhaps twice.
           for (let i = from; i < to; i++)
             await send(messages.slice(i, i + 1)).catch((cause: unknown) => {
