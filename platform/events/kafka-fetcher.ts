@@ -75,7 +75,7 @@ export function startFetching({ connection, group, topics, logger, timings, runs
       if (topic === undefined || leader === undefined || leader < 0 || from === undefined) continue;
       if ((topicIds.get(run) ?? topic.id) !== topic.id) {
         logger.error({ group, topic: run.topic, partition: run.partition }, "a topic was deleted and made anew; what wasn't read is lost");
-        run.end();
+        run.lose();
         continue;
       }
       topicIds.set(run, topic.id);

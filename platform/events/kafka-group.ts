@@ -126,7 +126,7 @@ export class KafkaGroup implements Subscription {
       partitions.map((partition) => ({ topic: nameHere(this.#options.connection, topic), partition })),
     );
     const mine = new Set(this.#assigned.map(partitionKey));
-    for (const [key, run] of this.#runs) if (!mine.has(key)) run.end();
+    for (const [key, run] of this.#runs) if (!mine.has(key)) run.lose();
     this.#positions.keepOnly(this.#assigned);
     this.#round += 1;
     void this.#takeUp(this.#round);
@@ -139,9 +139,9 @@ export class KafkaGroup implements Subscription {
       try {
         const missing = this.#assigned.filter((each) => this.#isFree(each));
         await Promise.all(missing.map((each) => this.#runs.get(partitionKey(each))?.ended));
-        const starts = await this.#positions.startsOf(missing);
+        const starts = await this.#positions.startsOf(missing, () => !isOver());
         if (isOver()) return;
-        for (const start of starts) if (this.#isFree(start)) this.#start(start, round);
+        for (const start of starts) if (this.#isFree(start)) this.#start(start);
         return this.#fetcher.wake();
       } catch (error) {
         if (isOver()) return;
@@ -157,7 +157,7 @@ export class KafkaGroup implements Subscription {
     return this.#runs.get(partitionKey(partition))?.isEnding() !== false;
   }
 
-  #start(start: Position, round: number): void {
+  #start(start: Position): void {
     const { logger, timings, subscribe } = this.#options;
     const { topic, partition } = start;
     const key = partitionKey(start);
@@ -174,13 +174,16 @@ export class KafkaGroup implements Subscription {
       if (this.#runs.get(key) === run) this.#runs.delete(key);
       // Shut out in the consumer's database though Kafka says that it is ours: taken up anew, unless a rebalance says otherwise.
       await pause(timings.heartbeatMs, this.#stopping.signal);
-      if (this.#assigned.some((each) => partitionKey(each) === key) && !this.#runs.has(key)) await this.#takeUp(round);
+      if (this.#assigned.some((each) => partitionKey(each) === key) && !this.#runs.has(key)) await this.#takeUp(this.#round);
     });
   }
 
   /** Commits where the partition was taken up, which Kafka takes from a member of the present generation alone. */
   async #confirm(start: Position, signal: AbortSignal): Promise<void> {
-    await unlessAborted(this.#positions.commitNow([start]), signal);
+    await unlessAborted(
+      this.#positions.commitNow([start], () => !signal.aborted),
+      signal,
+    );
     if (signal.aborted) throw new FencedError(`${start.topic}/${start.partition} is another member's`);
   }
 

@@ -3,11 +3,12 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 import { Admin, ConfigResourceTypes, IncrementalAlterConfigOperationTypes } from "@platformatic/kafka";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { missingEngines } from "#platform/engines.testing.ts";
-import { plainEvent, testKafka, testTimings } from "#platform/events/event-log.testing.ts";
-import type { EventLog } from "#platform/events/event-log.ts";
+import { keysOfFour, plainEvent, testKafka, testTimings } from "#platform/events/event-log.testing.ts";
+import { type Assignment, type EventLog, FencedError } from "#platform/events/event-log.ts";
 import { clientOptions, type KafkaConnection } from "#platform/events/kafka-client.ts";
 import { openKafkaLog } from "#platform/events/kafka-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
+import type { EventTimings } from "#platform/events/timings.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -16,8 +17,8 @@ const topic = { name: "t", partitions: 1, retentionMs: 3_600_000 };
 const event = (eventId: string, payload = ""): EventRecord => plainEvent("t", "k", eventId, payload);
 
 const logs: EventLog[] = [];
-const open = (connection: KafkaConnection): EventLog => {
-  const log = openKafkaLog({ connection, logger: testLog, metrics: new Metrics(), timings: testTimings });
+const open = (connection: KafkaConnection, timings: EventTimings = testTimings): EventLog => {
+  const log = openKafkaLog({ connection, logger: testLog, metrics: new Metrics(), timings });
   logs.push(log);
   return log;
 };
@@ -119,6 +120,109 @@ describe.skipIf(missingEngines(["kafka"]).length > 0)("in a cluster of its own",
     await log.publish([event("b")]);
     const heard = await hear(log);
     await until(() => expect(heard.filter((id) => id !== "probe")).toEqual(["a", "b"]));
+  });
+
+  test.each([0, 1])("a partition that was fenced after %d rebalances is taken up anew", async (rebalances) => {
+    const to = testKafka();
+    const wide = { ...topic, partitions: 4 };
+    const log = open(to);
+    await log.ensureTopics([wide]);
+    const assigned: number[] = [];
+    const heard: string[] = [];
+    let isFenced = false;
+    await log.subscribe({
+      group: "g",
+      topics: ["t"],
+      assigned: ({ partition }) => void assigned.push(partition),
+      async handle({ records }) {
+        if (isFenced) {
+          isFenced = false;
+          throw new FencedError("another had it while this one was frozen");
+        }
+        heard.push(...records.map(({ eventId }) => eventId));
+      },
+    });
+    await until(() => expect(assigned).toHaveLength(4));
+    let kept = 0;
+    for (let n = 0; n < rebalances; n++) {
+      const other = open(to);
+      await other.ensureTopics([wide]);
+      const taken: number[] = [];
+      await other.subscribe({ group: "g", topics: ["t"], assigned: ({ partition }) => void taken.push(partition), handle: async () => {} });
+      await until(() => expect(taken).toHaveLength(2));
+      kept = [0, 1, 2, 3].find((partition) => !taken.includes(partition)) as number;
+      await other.close();
+      await until(() => expect(assigned).toHaveLength(6));
+    }
+    isFenced = true;
+    for (const id of ["a", "b"]) await log.publish([plainEvent("t", keysOfFour[kept] as string, id)]);
+    await until(() => expect(heard).toEqual(["a", "b"]));
+  });
+
+  test("a batch that ends after its partition went to another member leaves the other's position as it is", async () => {
+    const to = testKafka();
+    const wide = { ...topic, partitions: 4 };
+    const [slow, quick] = [open(to), open(to)];
+    await Promise.all([slow, quick].map((log) => log.ensureTopics([wide])));
+    const hold = Promise.withResolvers<void>();
+    const ended: number[] = [];
+    let entered = 0;
+    await slow.subscribe({
+      group: "g",
+      topics: ["t"],
+      async handle({ assignment }) {
+        entered += 1;
+        await hold.promise;
+        ended.push(assignment.partition);
+      },
+    });
+    await slow.publish(keysOfFour.map((key) => plainEvent("t", key as string, "1")));
+    await until(() => expect(entered).toBe(4));
+    const heard = new Map<number, string[]>();
+    await quick.subscribe({
+      group: "g",
+      topics: ["t"],
+      async handle({ assignment: { partition }, records }) {
+        heard.set(partition, [...(heard.get(partition) ?? []), ...records.map(({ eventId }) => eventId)]);
+      },
+    });
+    await until(() => expect(heard.size).toBe(2));
+    await slow.publish(keysOfFour.map((key) => plainEvent("t", key as string, "2")));
+    const lag = async () => (await quick.lag()).filter(({ partition }) => heard.has(partition)).map(({ events }) => events);
+    await until(async () => expect(await lag()).toEqual([0n, 0n]));
+    hold.resolve();
+    await until(() => expect(ended).toHaveLength(6));
+    // The last that the slow one commits is committed with whatever it commits late.
+    await until(async () => expect((await quick.lag()).map(({ events }) => events)).toEqual([0n, 0n, 0n, 0n]));
+    expect(await lag()).toEqual([0n, 0n]);
+  });
+
+  test("a member that was put out of its group is confirmed in nothing, though it hasn't heard of it yet", async () => {
+    const to = testKafka();
+    const log = open(to, { ...testTimings, heartbeatMs: 3_000 });
+    await log.ensureTopics([topic]);
+    const { promise: assigned, resolve } = Promise.withResolvers<Assignment>();
+    await log.subscribe({ group: "g", topics: ["t"], assigned: resolve, handle: async () => {} });
+    const { confirm, signal } = await assigned;
+    await confirm();
+    await asking(async (admin) => {
+      const members = (await admin.describeGroups({ groups: [`${to.prefix}g`] })).get(`${to.prefix}g`)?.members;
+      await admin.removeMembersFromConsumerGroup({
+        groupId: `${to.prefix}g`,
+        members: [...(members?.keys() ?? [])].map((memberId) => ({ memberId })),
+      });
+    });
+    await expect(confirm()).rejects.toThrow();
+    expect(signal.aborted).toBe(false);
+  });
+
+  test("an event of a topic that only newer code knows is published by an older process", async () => {
+    const to = testKafka();
+    const [older, newer] = [open(to), open(to)];
+    await newer.ensureTopics([topic]);
+    await older.publish([event("a")]);
+    const heard = await hear(newer);
+    await until(() => expect(heard).toEqual(["a"]));
   });
 
   test("a topic that is deleted is made anew, and all that is published then is read, though its offsets begin anew", async () => {

@@ -45,6 +45,16 @@ test("a message of another publisher, without headers, is known by what its payl
   expect(toBinary(OrderCreatedSchema, readEvent(OrderCreatedSchema, found) as OrderCreated)).toEqual(new Uint8Array(order.payload));
 });
 
+test("an empty header is none: two messages with one are two events", () => {
+  const empty: [string, string][] = [
+    ["event-id", ""],
+    ["event-type", ""],
+  ];
+  const [one, two] = [order, orderCreated(uuidv7(), "b")].map(({ payload }) => toRecord("orders.events", 0, 5n, fetched(payload, empty)));
+  expect([one?.eventId, one?.type]).toEqual([order.eventId, order.type]);
+  expect(two?.eventId).not.toBe(one?.eventId);
+});
+
 test("a message that can't be read is a record all the same, known by its place", () => {
   for (const value of [null, Buffer.from("garbage"), Buffer.from([0]), Buffer.from([0, 0, 0, 0, 1, 0xff])]) {
     const found = toRecord("t", 2, 11n, fetched(value));

@@ -51,7 +51,7 @@ export const messageBytes = ({ key, payload, traceparent, actor, causationId, ty
  */
 export function toRecord(topic: string, partition: number, offset: bigint, message: KafkaRecord): EventRecord {
   const headers = new Map(message.headers.map(([name, value]) => [name?.toString() ?? "", value?.toString() ?? ""]));
-  const said = (which: keyof typeof HEADERS): string | undefined => headers.get(HEADERS[which].name);
+  const said = (which: keyof typeof HEADERS): string | undefined => headers.get(HEADERS[which].name) || undefined;
   const payload = payloadOf(message.value ?? Buffer.alloc(0));
   const told = said("eventId") !== undefined && said("type") !== undefined ? undefined : envelope(payload);
   return {

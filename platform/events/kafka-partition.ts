@@ -1,4 +1,5 @@
 import { type Assignment, FencedError, RECORDS_A_BATCH, type SubscribeOptions } from "#platform/events/event-log.ts";
+import { messageBytes } from "#platform/events/kafka-messages.ts";
 import type { Position } from "#platform/events/kafka-positions.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { makeBell, pause } from "#platform/events/signal.ts";
@@ -34,6 +35,8 @@ export type KafkaPartitionRun = TopicPartition & {
   /** How many events the group hasn't handled here, as far as is known: the batch in hand is among them. */
   lag(): number;
   end(): void;
+  /** The same for one that is another's now: the position isn't committed any more, for that is the other's as well. */
+  lose(): void;
   isEnding(): boolean;
   /** Resolves when nothing is in flight any more. */
   readonly ended: Promise<void>;
@@ -64,6 +67,7 @@ export function runKafkaPartition(start: Position, subscribe: SubscribeOptions, 
   let position = start.offset;
   let next = start.offset;
   let highWatermark = start.offset;
+  let isLost = false;
 
   const isFull = (): boolean => bytes >= BYTES_AHEAD || waiting.length >= RECORDS_AHEAD;
 
@@ -71,7 +75,7 @@ export function runKafkaPartition(start: Position, subscribe: SubscribeOptions, 
     const taken = waiting.slice(0, maxRecords);
     const wasFull = isFull();
     waiting = waiting.slice(taken.length);
-    for (const { record } of taken) bytes -= record.payload.length;
+    for (const { record } of taken) bytes -= messageBytes(record);
     if (wasFull && !isFull()) options.wantsMore();
     return taken;
   };
@@ -79,7 +83,7 @@ export function runKafkaPartition(start: Position, subscribe: SubscribeOptions, 
   const reach = (offset: bigint): void => {
     if (offset === position) return;
     position = offset;
-    options.commit(offset);
+    if (!isLost) options.commit(offset);
   };
 
   const handle = async (batch: readonly FetchedRecord[]): Promise<void> => {
@@ -97,6 +101,11 @@ export function runKafkaPartition(start: Position, subscribe: SubscribeOptions, 
         await pause(growingPauseMs(failures, timings), signal);
       }
     }
+  };
+
+  const end = (): void => {
+    ending.abort();
+    bell.ring();
   };
 
   const run = async (): Promise<void> => {
@@ -120,7 +129,7 @@ export function runKafkaPartition(start: Position, subscribe: SubscribeOptions, 
       // Where the leader changes, two brokers may be asked for the same.
       if (fetched.from !== next) return;
       waiting = waiting.concat(fetched.records);
-      for (const { record } of fetched.records) bytes += record.payload.length;
+      for (const { record } of fetched.records) bytes += messageBytes(record);
       next = fetched.nextOffset;
       highWatermark = fetched.highWatermark;
       bell.ring();
@@ -130,9 +139,10 @@ export function runKafkaPartition(start: Position, subscribe: SubscribeOptions, 
       next = offset;
     },
     lag: () => Math.max(0, Number(highWatermark - position)),
-    end() {
-      ending.abort();
-      bell.ring();
+    end,
+    lose() {
+      isLost = true;
+      end();
     },
     isEnding: () => signal.aborted,
     ended: run(),

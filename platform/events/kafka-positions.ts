@@ -1,4 +1,5 @@
 import { Consumer, ListOffsetTimestamps } from "@platformatic/kafka";
+import { FencedError } from "#platform/events/event-log.ts";
 import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
 import { atMost } from "#platform/events/signal.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
@@ -40,7 +41,7 @@ export class KafkaPositions {
   }
 
   /** Where the group goes on: after what it has committed, or from the earliest record, which is committed then. */
-  async startsOf(partitions: readonly TopicPartition[]): Promise<Position[]> {
+  async startsOf(partitions: readonly TopicPartition[], areOurs: () => boolean): Promise<Position[]> {
     if (partitions.length === 0) return [];
     const member = this.#member();
     const topics = [...Map.groupBy(partitions, ({ topic }) => topic)].map(([topic, of]) => ({
@@ -59,12 +60,19 @@ export class KafkaPositions {
     const starts = partitions.map((each) => ({ ...each, offset: offsetIn(isFresh(each) ? earliest : committed, each) }));
     // So that the group's lag is known from here on, also where it has nothing to read.
     const fresh = starts.filter(isFresh);
-    if (fresh.length > 0) await this.commitNow(fresh);
+    if (fresh.length > 0) await this.commitNow(fresh, areOurs);
     return starts;
   }
 
-  /** Throws where the member isn't of the group's present generation. */
-  async commitNow(positions: readonly Position[]): Promise<void> {
+  /** Throws where they aren't ours any more when their turn has come, or the member isn't of the group's present generation. */
+  commitNow(positions: readonly Position[], areOurs: () => boolean): Promise<void> {
+    return this.#inTurn(async () => {
+      if (!areOurs()) throw new FencedError("the partitions are another member's");
+      await this.#send(positions);
+    });
+  }
+
+  async #send(positions: readonly Position[]): Promise<void> {
     const member = this.#member();
     if (!member.isActive()) throw new Error("the group is being rebalanced");
     this.#committer.memberId = member.memberId;
@@ -105,16 +113,19 @@ export class KafkaPositions {
     }, afterMs);
   }
 
-  /** One at a time, all that is dirty. */
+  /** All that is dirty. */
   #flush(): Promise<void> {
-    this.#committing = this.#committing
-      .catch(() => undefined)
-      .then(async () => {
-        const sent = [...this.#dirty];
-        if (sent.length === 0) return;
-        await this.commitNow(sent.map(([, position]) => position));
-        for (const [key, position] of sent) if (this.#dirty.get(key) === position) this.#dirty.delete(key);
-      });
+    return this.#inTurn(async () => {
+      const sent = [...this.#dirty];
+      if (sent.length === 0) return;
+      await this.#send(sent.map(([, position]) => position));
+      for (const [key, position] of sent) if (this.#dirty.get(key) === position) this.#dirty.delete(key);
+    });
+  }
+
+  /** One commit at a time: another one's generation, set before this one is sent, would let it pass though it came too late. */
+  #inTurn(commit: () => Promise<void>): Promise<void> {
+    this.#committing = this.#committing.catch(() => undefined).then(commit);
     return this.#committing;
   }
 

@@ -11,7 +11,7 @@ import type { Log } from "#platform/telemetry/log.ts";
 
 /** A send holds one batch a partition, and a broker refuses one of more than 1 MiB unless told otherwise. */
 const BYTES_A_SEND = 768 * 1024;
-const REFUSALS = ["MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RECORD", "INVALID_TIMESTAMP"];
+const REFUSALS = ["MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RECORD"];
 
 export type KafkaPublisher = {
   /** Appends records in order; resolves when every replica in sync has them. Throws RecordRefusedError. */

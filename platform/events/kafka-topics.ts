@@ -21,7 +21,10 @@ export type KafkaTopics = {
    * partitions, or the cluster refuses. While it is away this resolves: `partitionsOf` makes up for it.
    */
   ensure(topics: readonly Topic[]): Promise<void>;
-  /** The number of partitions of a topic; undefined for one that nobody ensured. Throws while the cluster doesn't have it. */
+  /**
+   * The number of partitions of a topic; undefined for one that nobody here ensured, nor anybody elsewhere made. Throws while the
+   * cluster can't be asked, or doesn't have what was ensured.
+   */
   partitionsOf(topic: string): Promise<number | undefined>;
   /** Somebody has ensured it. */
   isWanted(topic: string): boolean;
@@ -43,6 +46,8 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
   const admin = new Admin({ ...clientOptions(connection), retries: 0 });
   const wanted = new Map<string, Topic>();
   const made = new Set<string>();
+  /** Partitions of topics that only newer code knows, and has left events for. */
+  const foreign = new Map<string, number>();
 
   const make = async ({ name: plain, partitions, retentionMs }: Topic): Promise<void> => {
     const name = nameThere(connection, plain);
@@ -58,6 +63,18 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
     if (found !== partitions) throw new Error(`topic ${name} has ${found} partitions in Kafka and ${partitions} in the contract`);
     await onceKnown(() => setConfigs(admin, name, configs));
     made.add(plain);
+  };
+
+  const lookUp = async (plain: string): Promise<number | undefined> => {
+    const name = nameThere(connection, plain);
+    try {
+      const found = (await admin.metadata({ topics: [name], forceUpdate: true })).topics.get(name)?.partitionsCount;
+      if (found !== undefined) foreign.set(plain, found);
+      return found;
+    } catch (error) {
+      if (isUnknownTopic(error)) return undefined;
+      throw error;
+    }
   };
 
   return {
@@ -77,11 +94,15 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
     },
     async partitionsOf(name) {
       const topic = wanted.get(name);
-      if (topic !== undefined && !made.has(name)) await make(topic);
-      return topic?.partitions;
+      if (topic === undefined) return foreign.get(name) ?? (await lookUp(name));
+      if (!made.has(name)) await make(topic);
+      return topic.partitions;
     },
     isWanted: (name) => wanted.has(name),
-    lookAgain: () => made.clear(),
+    lookAgain() {
+      made.clear();
+      foreign.clear();
+    },
     close: () => closeClient(admin, timings.partingMs, logger),
   };
 }

@@ -1,6 +1,7 @@
 /** How long an answer may take. */
 const TIMEOUT_MS = 5_000;
 const ANSWER_CHARACTERS_MAX = 1_000;
+const VERDICTS = new Set([401, 403, 409, 422]);
 
 /** Asks a schema registry that speaks Confluent's API. */
 export type RegistryApi = {
@@ -17,10 +18,13 @@ export class RegistryAwayError extends Error {
 export class RegistryRefusedError extends Error {
   override readonly name = "RegistryRefusedError";
   readonly status: number;
+  /** The registry itself says so, of what was asked; else something in front of it may have answered in its stead. */
+  readonly isVerdict: boolean;
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, isVerdict: boolean) {
     super(message);
     this.status = status;
+    this.isVerdict = isVerdict;
   }
 }
 
@@ -45,6 +49,8 @@ export function registryApi(url: string, signal: AbortSignal): RegistryApi {
           method,
           headers,
           body: body === undefined ? null : JSON.stringify(body),
+          // What follows a redirection asks something else than what was to be asked.
+          redirect: "manual",
           signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
         });
         text = await response.text();
@@ -55,7 +61,8 @@ export function registryApi(url: string, signal: AbortSignal): RegistryApi {
       if (status >= 500 || status === 429 || status === 408) throw new RegistryAwayError(`${place} answers ${status}: ${said(text)}`);
       const answer = json(text);
       if (ok && answer !== undefined) return answer;
-      throw new RegistryRefusedError(status, ok ? `${place} answers something else than JSON` : said(text));
+      const isVerdict = VERDICTS.has(status) && typeof (answer as { error_code?: unknown } | undefined)?.error_code === "number";
+      throw new RegistryRefusedError(status, ok ? `${place} answers something else than JSON` : said(text), isVerdict);
     },
   };
 }

@@ -182,6 +182,23 @@ test.each([500, 503, 429])("a registry that answers %d is tried again", async (s
     .toBe("000000000700");
 });
 
+test.each([
+  { what: "a path that isn't there", status: 404, body: "no such route" },
+  { what: "a page", status: 200, body: "<html>" },
+  { what: "another way", status: 301, body: "" },
+  { what: "JSON of something else", status: 200, body: "[1]" },
+])("$what in place of a registry that was away is tried again", async ({ status, body }) => {
+  let answer = { status: 503, body: "" };
+  const url = await answering((_, response) => void response.writeHead(answer.status, { location: "/elsewhere" }).end(answer.body));
+  const { register, headerOf, onRefused } = open({ url });
+  await register([OrderCreatedSchema]);
+  answer = { status, body };
+  await expect.poll(() => headerOf("polis.orders.v1.OrderCreated").then(() => "there", String)).toContain("no schema");
+  answer = { status: 200, body: '{"id":7}' };
+  await expect.poll(() => headerOf("polis.orders.v1.OrderCreated").then(() => "there", String)).toBe("there");
+  expect(onRefused).not.toHaveBeenCalled();
+});
+
 test("a file of events that needs another one is refused, since the registry holds whole files", async () => {
   const register = (message: DescMessage): Promise<void> => open({ url: "http://127.0.0.1:9" }).register([message]);
   const money = { "shop/money.proto": 'syntax = "proto3";\npackage shop;\nmessage Money {}\n' };

@@ -83,7 +83,11 @@ export function openSchemaRegistry({ url, compatibility, log, pauseMs, onRefused
         log.info("the schema registry is back, and has our schemas");
         return;
       } catch (error) {
-        if (error instanceof RegistryAwayError) continue;
+        // In the midst of its own roll-out, a proxy may answer in its stead.
+        if (error instanceof RegistryAwayError || isOdd(error)) {
+          log.warn({ err: error }, "the schema registry isn't back yet");
+          continue;
+        }
         onRefused(error as Error);
         return;
       }
@@ -124,6 +128,8 @@ export function openSchemaRegistry({ url, compatibility, log, pauseMs, onRefused
   };
 }
 
+const isOdd = (error: unknown): boolean => error instanceof Error && error.cause instanceof RegistryRefusedError && !error.cause.isVerdict;
+
 const notRegistered = (type: string, cause?: unknown): Error => new Error(`the schema registry has no schema of ${type} yet`, { cause });
 
 /** The text of the message's file. Throws where it couldn't be read by itself, or the message isn't one of its first level. */
@@ -141,7 +147,7 @@ function schemaOf(message: DescMessage): string {
 function idOf(answer: unknown): number {
   const { id } = answer as { id?: unknown };
   if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id > SCHEMA_ID_MAX)
-    throw new Error("the schema registry (SCHEMA_REGISTRY_URL) answers without an id of a schema");
+    throw new RegistryRefusedError(200, "it answers without an id of a schema", false);
   return id;
 }
 
@@ -158,8 +164,10 @@ function refusal({ typeName, file }: DescMessage, cause: RegistryRefusedError, c
   const why =
     status === CONFLICT
       ? `${file.name}.proto can't follow the versions that are registered (${compatibility}): ${message}`
-      : status === 401 || status === 403
-        ? `it doesn't let us in: ${message}`
-        : `it answers ${status}: ${message}`;
+      : status === 200
+        ? message
+        : status === 401 || status === 403
+          ? `it doesn't let us in: ${message}`
+          : `it answers ${status}: ${message}`;
   return new Error(`the schema registry (SCHEMA_REGISTRY_URL) refuses ${typeName}: ${why}`, { cause });
 }
