@@ -193,6 +193,20 @@ for (const engine of await logEngines())
       expect(holds("a")).toBe(4);
     });
 
+    test("shares each topic among the members that read it: during a roll-out newer ones may read more", async () => {
+      const more: Topic = { ...topic, name: `${topic.name}.more` };
+      const heard: string[] = [];
+      const handle = async ({ records }: FetchedBatch): Promise<void> =>
+        void heard.push(...records.map((record) => `${record.topic === more.name ? "more" : "first"} ${record.key}`));
+      await subscribe(log, handle);
+      const newer = await elsewhere();
+      await newer.ensureTopics([more]);
+      await newer.subscribe({ group, topics: [topic.name, more.name], handle });
+      await newer.publish([topic, more].flatMap(({ name }) => keys.map((key) => plainEvent(name, key as string, uuidv7()))));
+      const all = ["first", "more"].flatMap((which) => keys.map((key) => `${which} ${key}`));
+      await until(() => expect([...new Set(heard)].sort()).toEqual(all.sort()));
+    });
+
     test("starts a group at the earliest record, and each group by itself", async () => {
       await log.publish([event("k", "a")]);
       const first = await hear(log);

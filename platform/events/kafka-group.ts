@@ -1,5 +1,6 @@
 import { Consumer, type GroupAssignment } from "@platformatic/kafka";
 import { FencedError, type SubscribeOptions, type Subscription } from "#platform/events/event-log.ts";
+import { assignPartitions } from "#platform/events/kafka-assignment.ts";
 import { clientOptions, closeClient, type KafkaConnection, nameHere, nameThere } from "#platform/events/kafka-client.ts";
 import { type Fetcher, startFetching } from "#platform/events/kafka-fetcher.ts";
 import { type KafkaPartitionRun, runKafkaPartition } from "#platform/events/kafka-partition.ts";
@@ -111,6 +112,7 @@ export class KafkaGroup implements Subscription {
       sessionTimeout: SESSION_TIMEOUT_MS,
       rebalanceTimeout: REBALANCE_TIMEOUT_MS,
       heartbeatInterval: timings.heartbeatMs,
+      partitionAssigner: assignPartitions,
     });
     member.topics.trackAll(...subscribe.topics.map((topic) => this.#there(topic)));
     member.on("consumer:group:join", ({ assignments }) => this.#rebalanced(assignments ?? []));

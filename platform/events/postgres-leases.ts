@@ -2,7 +2,16 @@ import type { SubscribeOptions } from "#platform/events/event-log.ts";
 import type { Holding } from "#platform/events/postgres-partition.ts";
 import type { Database } from "#platform/postgres/database.ts";
 
-export type Member = { readonly member: string; readonly groups: readonly number[] };
+export type Member = {
+  readonly member: string;
+  readonly groups: readonly number[];
+  /** By `subscriptionName`; none of one whose code doesn't say. */
+  readonly subscriptions: readonly string[];
+};
+
+/** That a member reads a topic in a group. */
+export const subscriptionName = (groupId: number, topic: string): string => `${groupId} ${topic}`;
+
 export type Lease = { readonly group_id: number; readonly partition_id: number; readonly member: string; readonly generation: bigint };
 /** A group's id, and its partitions by their ids. */
 export type JoinedGroup = {
@@ -31,12 +40,13 @@ export async function joinGroup(database: Database, { group, topics }: Subscribe
   });
 }
 
-export async function heartbeat(database: Database, self: string, groups: readonly number[], leaseMs: number): Promise<void> {
+export async function heartbeat(database: Database, { member, groups, subscriptions }: Member, leaseMs: number): Promise<void> {
   await database.query({
     name: "log heartbeat",
-    text: `INSERT INTO members (member, groups, alive_until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 ms')
-           ON CONFLICT (member) DO UPDATE SET groups = excluded.groups, alive_until = excluded.alive_until`,
-    values: [self, groups, leaseMs],
+    text: `INSERT INTO members (member, groups, subscriptions, alive_until) VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 ms')
+           ON CONFLICT (member) DO UPDATE
+           SET groups = excluded.groups, subscriptions = excluded.subscriptions, alive_until = excluded.alive_until`,
+    values: [member, groups, subscriptions, leaseMs],
   });
 }
 
@@ -50,9 +60,9 @@ export async function readNextOffsets(database: Database, partitionIds: readonly
 }
 
 export async function livingMembers(database: Database): Promise<Member[]> {
-  const { rows } = await database.query<{ member: string; groups: number[] }>({
+  const { rows } = await database.query<Member>({
     name: "log members",
-    text: "SELECT member, groups FROM members WHERE alive_until > clock_timestamp() ORDER BY member",
+    text: "SELECT member, groups, subscriptions FROM members WHERE alive_until > clock_timestamp() ORDER BY member",
   });
   return rows;
 }

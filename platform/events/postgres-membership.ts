@@ -12,6 +12,7 @@ import {
   readLeases,
   readNextOffsets,
   releaseLease,
+  subscriptionName,
   takeLeases,
 } from "#platform/events/postgres-leases.ts";
 import { type HeldRun, type Holding, type PartitionRun, runPartition } from "#platform/events/postgres-partition.ts";
@@ -157,7 +158,10 @@ export class Membership {
   async #beat(): Promise<void> {
     const { database, timings } = this.#options;
     const sentAt = performance.now();
-    await heartbeat(database, this.#self, [...this.#groups.keys()], timings.memberLeaseMs);
+    const subscriptions = [...this.#groups.values()].flatMap(({ id, options }) =>
+      options.topics.map((topic) => subscriptionName(id, topic)),
+    );
+    await heartbeat(database, { member: this.#self, groups: [...this.#groups.keys()], subscriptions }, timings.memberLeaseMs);
     this.#aliveUntil = sentAt + timings.memberLeaseMs;
     await this.#readOffsets();
     const members = await livingMembers(database);
@@ -186,14 +190,18 @@ export class Membership {
       const lease = held.get(id);
       if (lease?.member !== this.#self || lease.generation !== run.holding.generation) run.end();
     }
-    const share = fairShare(this.#self, group, members);
-    for (const run of [...group.runs.values()].filter((run) => !run.isEnding()).slice(share)) run.end();
     const alive = new Set(members.map((member) => member.member));
-    const free = [...group.partitions.keys()].filter((id) => {
+    const isFree = (id: number): boolean => {
       const lease = held.get(id);
       return !group.runs.has(id) && (lease === undefined || lease.member === this.#self || !alive.has(lease.member));
+    };
+    const wanted = group.options.topics.flatMap((topic) => {
+      const ids = [...group.partitions].filter(([, place]) => place.topic === topic).map(([id]) => id);
+      const runs = [...group.runs.values()].filter(({ holding }) => holding.topic === topic);
+      const share = fairShare(this.#self, { groupId: group.id, topic, partitions: ids.length }, members);
+      for (const run of runs.filter((run) => !run.isEnding()).slice(share)) run.end();
+      return ids.filter(isFree).slice(0, Math.max(0, share - runs.length));
     });
-    const wanted = free.slice(0, Math.max(0, share - group.runs.size));
     if (wanted.length === 0) return;
     for (const taken of await takeLeases(this.#options.database, this.#self, group.id, wanted)) {
       const place = group.partitions.get(taken.partitionId);
@@ -243,14 +251,20 @@ export class Membership {
 
 const labels = (group: Group, { topic, partition }: Holding) => ({ group: group.options.group, topic, partition: String(partition) });
 
-/** How many partitions of the group are this member's: equal shares, and what remains goes to some, in another order for each group. */
-function fairShare(self: string, group: Group, members: readonly Member[]): number {
-  const rank = (member: string): number => murmur2(Buffer.from(`${group.id} ${member}`));
+type Shared = { readonly groupId: number; readonly topic: string; readonly partitions: number };
+
+/**
+ * How many of a topic's partitions are this member's: equal shares among those that read it, and what remains goes to some, in
+ * another order for each topic and group.
+ */
+function fairShare(self: string, { groupId, topic, partitions }: Shared, members: readonly Member[]): number {
+  const name = subscriptionName(groupId, topic);
+  const rank = (member: string): number => murmur2(Buffer.from(`${name} ${member}`));
   const ranked = members
-    .filter((member) => member.groups.includes(group.id))
-    .map((member) => member.member)
+    .filter(({ groups, subscriptions }) => groups.includes(groupId) && (subscriptions.length === 0 || subscriptions.includes(name)))
+    .map(({ member }) => member)
     .sort((a, b) => rank(a) - rank(b));
   const place = ranked.indexOf(self);
   if (place < 0) return 0;
-  return Math.floor(group.partitions.size / ranked.length) + (place < group.partitions.size % ranked.length ? 1 : 0);
+  return Math.floor(partitions / ranked.length) + (place < partitions % ranked.length ? 1 : 0);
 }
