@@ -1,12 +1,10 @@
-import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, type ClientConfig } from "pg";
 import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
-import { isRunning } from "#platform/postgres/is-running.ts";
-import type { Log } from "#platform/telemetry/log.ts";
+import { endLeftServers } from "#platform/postgres/left-servers.testing.ts";
 import { familyCpuUs } from "./cpu.ts";
 import { benchLog } from "./log.ts";
 
@@ -23,13 +21,13 @@ export type BenchServer = {
   tidy(): Promise<void>;
 };
 
-const FOLDER = /^polis-bench-(\d+)-/;
+const FOLDER = "polis-bench-";
 
 /** Starts the server that Polis embeds, with the same settings, in a temporary folder; `parts` ends it. */
 export async function startServer(parts: AsyncDisposableStack): Promise<BenchServer> {
   const log = benchLog();
-  await sweep(log);
-  const folder = await mkdtemp(join(tmpdir(), `polis-bench-${process.pid}-`));
+  await endLeftServers(FOLDER, log);
+  const folder = await mkdtemp(join(tmpdir(), `${FOLDER}${process.pid}-`));
   parts.defer(() => rm(folder, { recursive: true, force: true }));
   const { connection, dataFolder, stop } = await startEmbeddedPostgres({ folder, log });
   parts.defer(stop);
@@ -67,15 +65,4 @@ export async function connect(server: BenchServer, database: string, parts: Asyn
   await client.connect();
   parts.defer(() => client.end());
   return client;
-}
-
-/** Ends the servers of benches that were killed: a server outlives its Polis, as it should elsewhere. */
-async function sweep(log: Log): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
-    const pid = Number(FOLDER.exec(name)?.[1]);
-    if (Number.isNaN(pid) || isRunning(pid)) continue;
-    const folder = join(tmpdir(), name);
-    if (existsSync(join(folder, "postgres", "postmaster.pid"))) await (await startEmbeddedPostgres({ folder, log })).stop();
-    await rm(folder, { recursive: true, force: true });
-  }
 }

@@ -131,11 +131,12 @@ export class KafkaGroup implements Subscription {
     for (const [key, run] of this.#runs) if (!mine.has(key)) run.lose();
     this.#positions.keepOnly(this.#assigned);
     this.#round += 1;
-    void this.#takeUp(this.#round);
+    void this.#takeUp();
   }
 
   /** Starts what is this member's and doesn't run, once what ran there before has ended; tries on until the next rebalance. */
-  async #takeUp(round: number): Promise<void> {
+  async #takeUp(): Promise<void> {
+    const round = this.#round;
     const isOver = (): boolean => round !== this.#round || this.#stopping.signal.aborted;
     for (let failures = 0; !isOver(); ) {
       try {
@@ -176,7 +177,7 @@ export class KafkaGroup implements Subscription {
       if (this.#runs.get(key) === run) this.#runs.delete(key);
       // Shut out in the consumer's database though Kafka says that it is ours: taken up anew, unless a rebalance says otherwise.
       await pause(timings.heartbeatMs, this.#stopping.signal);
-      if (this.#assigned.some((each) => partitionKey(each) === key) && !this.#runs.has(key)) await this.#takeUp(this.#round);
+      if (this.#assigned.some((each) => partitionKey(each) === key) && !this.#runs.has(key)) await this.#takeUp();
     });
   }
 

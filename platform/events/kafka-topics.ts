@@ -57,8 +57,7 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
     } catch (error) {
       if (!hasProtocolError(error, "TOPIC_ALREADY_EXISTS")) throw error;
     }
-    const { topics: known } = await onceKnown(() => admin.metadata({ topics: [name], forceUpdate: true }));
-    const found = known.get(name)?.partitionsCount;
+    const found = await onceKnown(() => partitionsThere(admin, name));
     // More partitions would put a key's later events elsewhere than its earlier ones, and so break their order.
     if (found !== partitions) throw new Error(`topic ${name} has ${found} partitions in Kafka and ${partitions} in the contract`);
     await onceKnown(() => setConfigs(admin, name, configs));
@@ -66,9 +65,8 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
   };
 
   const lookUp = async (plain: string): Promise<number | undefined> => {
-    const name = nameThere(connection, plain);
     try {
-      const found = (await admin.metadata({ topics: [name], forceUpdate: true })).topics.get(name)?.partitionsCount;
+      const found = await partitionsThere(admin, nameThere(connection, plain));
       if (found !== undefined) foreign.set(plain, found);
       return found;
     } catch (error) {
@@ -106,6 +104,10 @@ export function kafkaTopics({ connection, replicas, logger, timings }: KafkaTopi
     close: () => closeClient(admin, timings.partingMs, logger),
   };
 }
+
+/** How many partitions a topic has. Throws what `isUnknownTopic` knows where the cluster has none of the name. */
+const partitionsThere = async (admin: Admin, topic: string): Promise<number | undefined> =>
+  (await admin.metadata({ topics: [topic], forceUpdate: true })).topics.get(topic)?.partitionsCount;
 
 /** Asks about a topic that was just made, perhaps by another process: a broker hears of it a moment later. */
 async function onceKnown<T>(ask: () => Promise<T>): Promise<T> {

@@ -159,15 +159,13 @@ function placeIn(schema: string, type: string): number {
   return place;
 }
 
-function refusal({ typeName, file }: DescMessage, cause: RegistryRefusedError, compatibility: Compatibility): Error {
-  const { status, message } = cause;
-  const why =
-    status === CONFLICT
-      ? `${file.name}.proto can't follow the versions that are registered (${compatibility}): ${message}`
-      : status === 200
-        ? message
-        : status === 401 || status === 403
-          ? `it doesn't let us in: ${message}`
-          : `it answers ${status}: ${message}`;
-  return new Error(`the schema registry (SCHEMA_REGISTRY_URL) refuses ${typeName}: ${why}`, { cause });
+const refusal = (message: DescMessage, cause: RegistryRefusedError, compatibility: Compatibility): Error =>
+  new Error(`the schema registry (SCHEMA_REGISTRY_URL) refuses ${message.typeName}: ${whyRefused(message, cause, compatibility)}`, {
+    cause,
+  });
+
+function whyRefused({ file }: DescMessage, { status, message }: RegistryRefusedError, compatibility: Compatibility): string {
+  if (status === CONFLICT) return `${file.name}.proto can't follow the versions that are registered (${compatibility}): ${message}`;
+  if (status === 200) return message;
+  return status === 401 || status === 403 ? `it doesn't let us in: ${message}` : `it answers ${status}: ${message}`;
 }
