@@ -68,8 +68,9 @@ log.cleaner.dedupe.buffer.size=10485760
 num.network.threads=2
 num.io.threads=2
 PROPERTIES
+  # An id that began with '-' would be taken for an option.
   local id
-  id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | cut -c 1-22)
+  id=$(head -c 16 /dev/urandom | base64 | tr '+/' '__' | cut -c 1-22)
   java "${java_options[@]}" -cp "$files/lib/*" kafka.tools.StorageTool format -t "$id" -c "$data/server.properties" \
     --add-scram 'SCRAM-SHA-512=[name=polis,password=polis]' --add-scram 'SCRAM-SHA-256=[name=polis,password=polis]' >>"$log" 2>&1
 }
