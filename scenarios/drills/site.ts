@@ -137,7 +137,7 @@ const sqlOver =
   (connectionTo: (service: string) => ClientConfig): Sql =>
   async (service, text) => {
     const pool = new Pool({ ...connectionTo(service), max: 1 });
-    pool.on("error", () => undefined);
+    pool.on("error", () => undefined).on("connect", (client) => client.on("error", () => undefined));
     try {
       return (await pool.query(text)).rows;
     } finally {

@@ -22,6 +22,13 @@ export type TestDatabases = {
 /** Kafka and a schema registry where the tests run on them, with topics of their own for those who share this. */
 export const eventLogOfTests = (): Readonly<Record<string, string>> => eventLogSettings(`test.${randomUUID()}.`);
 
+/** `end` doesn't wait for its connections to be closed, nor hears them: the database may be dropped under them. */
+function quietPool(connection: ClientConfig): Pool {
+  const pool = new Pool({ ...connection, max: 2 });
+  pool.on("connect", (client) => client.on("error", () => undefined));
+  return pool;
+}
+
 /** Fresh databases on the run's server, with their tables unless said otherwise; dropped after the tests of the file. */
 export async function testDatabases({ migrated = true } = {}): Promise<TestDatabases> {
   const sets = new Map([
@@ -30,7 +37,7 @@ export async function testDatabases({ migrated = true } = {}): Promise<TestDatab
   ]);
   const connections = new Map<string, ClientConfig>();
   for (const [name, of] of sets) connections.set(name, await testDatabaseConnection(migrated ? of.map(({ folder }) => folder) : []));
-  const pools = new Map([...connections].map(([name, connection]) => [name, new Pool({ ...connection, max: 2 })]));
+  const pools = new Map([...connections].map(([name, connection]) => [name, quietPool(connection)]));
   afterAll(async () => void (await Promise.all([...pools.values()].map((pool) => pool.end()))));
   return {
     environment: {
