@@ -3,6 +3,7 @@ import { serviceName } from "#platform/contract/method-options.ts";
 import type { Consumer } from "#platform/events/define-consumer.ts";
 import type { Query } from "#platform/reads/query.ts";
 import type { Identity } from "#platform/rest/identity.ts";
+import type { Task } from "#platform/tasks/define-task.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
 
 /** What a service says of itself; whoever reads it knows the whole service. */
@@ -15,6 +16,8 @@ export type ServiceDefinition = {
   readonly operations: { readonly [method: string]: Operation | RunOperation | Query };
   /** By their names; the group of `onPaymentSettled` is `orders.on-payment-settled`. */
   readonly consumers: { readonly [name: string]: Consumer };
+  /** What it does later, by their names. */
+  readonly tasks: { readonly [name: string]: Task };
   /** The events that it publishes. */
   readonly publishes: readonly DescMessage[];
   /** The contracts of the services that it calls. */
@@ -38,6 +41,7 @@ export const defineService = <S extends DescService>(
     readonly folder: string;
     readonly operations: Operations<S>;
     readonly consumers?: { readonly [name: string]: Consumer };
+    readonly tasks?: { readonly [name: string]: Task };
     readonly publishes?: readonly DescMessage[];
     readonly peers?: readonly DescService[];
   },
@@ -47,6 +51,7 @@ export const defineService = <S extends DescService>(
   folder: parts.folder,
   operations: parts.operations as unknown as ServiceDefinition["operations"],
   consumers: parts.consumers ?? {},
+  tasks: parts.tasks ?? {},
   publishes: parts.publishes ?? [],
   peers: parts.peers ?? [],
 });

@@ -17,6 +17,7 @@ import type { Database, Statement } from "#platform/postgres/database.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { passingTracer } from "#platform/telemetry/tracing.ts";
+import { manifestOf } from "#platform/writes/manifest.ts";
 import { Writer } from "#platform/writes/writer.ts";
 
 describe("a step of draining what is parked", async () => {
@@ -34,7 +35,14 @@ describe("a step of draining what is parked", async () => {
     },
   };
   const metrics = new Metrics();
-  const writer = new Writer({ service: "test", database: watched, metrics, publishes: [], published: () => {} });
+  const writer = new Writer({
+    service: "test",
+    database: watched,
+    metrics,
+    manifest: manifestOf("test", {}),
+    published: () => {},
+    enqueued: () => {},
+  });
   const away = new Set<string>();
   const handler = on(OrderCreatedSchema, {
     prepare: async ({ description }) => {

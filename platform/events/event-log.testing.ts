@@ -22,6 +22,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { passingTracer } from "#platform/telemetry/tracing.ts";
 import { text, uuid } from "#platform/writes/columns.ts";
+import { manifestOf } from "#platform/writes/manifest.ts";
 import { table } from "#platform/writes/table.ts";
 import { Writer } from "#platform/writes/writer.ts";
 
@@ -165,7 +166,14 @@ export function startTestConsumer({
   timings = testTimings,
   metrics = new Metrics(),
 }: TestConsumerOptions): Promise<RunningConsumer> {
-  const writer = new Writer({ service: "test", database, metrics, publishes: [], published: () => {} });
+  const writer = new Writer({
+    service: "test",
+    database,
+    metrics,
+    manifest: manifestOf("test", {}),
+    published: () => {},
+    enqueued: () => {},
+  });
   return startConsumer({
     group: groupName("test", name),
     service: "test",

@@ -11,9 +11,10 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { durationMs, TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { event as eventOption } from "#contracts/polis/options/v1/options_pb.ts";
 import { breach } from "#platform/contract/rules.ts";
+import { textGetter } from "#platform/contract/text-getter.ts";
 import type { EventMessage } from "#platform/events/define-consumer.ts";
 import { LARGEST_PAYLOAD_BYTES, type Topic } from "#platform/events/event-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -129,35 +130,13 @@ function resolve(schema: DescMessage): EventOptions {
   const data = schema.fields.find((field) => field.number === 4);
   if (data?.name !== "data" || data.fieldKind !== "message") throw new Error(`${name}: field 4 must be \`data\`, a message`);
   if (said.topic === "") throw new Error(`${name}: \`topic\` is missing`);
-  const retention = said.retention;
   return {
     topic: said.topic,
-    keyOf: keyGetter(schema, said.key),
+    keyOf: textGetter(schema, said.key),
     partitions: said.partitions === 0 ? DEFAULT_PARTITIONS : said.partitions,
-    retentionMs:
-      retention === undefined ? DEFAULT_RETENTION_MS : Number(retention.seconds) * 1000 + Math.floor(retention.nanos / 1_000_000),
+    retentionMs: said.retention === undefined ? DEFAULT_RETENTION_MS : Math.floor(durationMs(said.retention)),
   };
 }
 
 const fieldText = (field: DescField | undefined): string =>
   field === undefined ? "nothing" : `${field.name} ${field.message?.typeName ?? ScalarType[field.scalar ?? 0]?.toLowerCase() ?? "enum"}`;
-
-function keyGetter(schema: DescMessage, path: string): (event: object) => string {
-  const names: string[] = [];
-  let at: DescMessage | undefined = schema;
-  let field: DescField | undefined;
-  for (const part of path.split(".")) {
-    field = at?.fields.find((candidate) => candidate.name === part);
-    if (field === undefined) throw new Error(`${schema.typeName}: the key \`${path}\` names no field`);
-    names.push(field.localName);
-    at = field.fieldKind === "message" ? field.message : undefined;
-  }
-  if (field?.fieldKind !== "scalar" || field.scalar !== ScalarType.STRING)
-    throw new Error(`${schema.typeName}: the key \`${path}\` must be a string`);
-  return (event) => {
-    let value: unknown = event;
-    for (const name of names) value = (value as Record<string, unknown> | undefined)?.[name];
-    if (typeof value !== "string" || value === "") throw new Error(`${schema.typeName}: its key \`${path}\` is empty`);
-    return value;
-  };
-}

@@ -1,9 +1,9 @@
 import { type DescMessage, fromBinary, type JsonValue } from "@bufbuild/protobuf";
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import { maskedJson } from "#platform/contract/mask-personal.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
 import { inboxId } from "#platform/inbox/inbox.ts";
-import { maskedJson } from "#platform/inbox/mask-personal.ts";
 import { type ParkedState, promoteFirst } from "#platform/inbox/parking.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 

@@ -17,10 +17,14 @@ import type { Context } from "#platform/rpc/context.ts";
 import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endpoint.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
+import type { TaskBroker } from "#platform/tasks/broker.ts";
+import { startTaskWorker, type TaskWorker } from "#platform/tasks/task-worker.ts";
+import type { TaskTimings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
 import { callErrorOf } from "#platform/writes/call-error-of.ts";
+import { manifestOf } from "#platform/writes/manifest.ts";
 import { Writer } from "#platform/writes/writer.ts";
 
 /** What all services of a process share. */
@@ -29,9 +33,11 @@ export type Surroundings = {
   readonly metrics: Metrics;
   readonly tracer: Tracer;
   readonly clock: Clock;
-  readonly timings: EventTimings;
+  readonly timings: EventTimings & TaskTimings;
   readonly wakeups: Wakeups;
   readonly eventLog: EventLog;
+  /** What carries tasks to workers; without one they look into their tables. */
+  readonly broker: TaskBroker | undefined;
   /** The way to a service, in this process or elsewhere. */
   readonly transportFor: (service: DescService) => Transport;
 };
@@ -41,9 +47,9 @@ export type HostedService = {
   readonly database: Database;
   readonly endpoint: Endpoint;
   readonly writer: Writer;
-  /** Starts what works by itself: the relay and the consumers. Everything that they call must be there. */
+  /** Starts what works by itself: the relay, the tasks and the consumers. Everything that they call must be there. */
   begin(): Promise<void>;
-  /** Ends the consumers, then the relay, after what is in flight. */
+  /** Ends tasks and consumers, then the relay, after what is in flight. */
   end(): Promise<void>;
 };
 
@@ -51,7 +57,7 @@ const platformFolder = join(import.meta.dirname, "..");
 
 /** The migrations of a service's database: the platform's tables, then its own. */
 export const migrationsOf = (definition: ServiceDefinition): MigrationSet[] => [
-  ...["writes", "outbox", "inbox"].map((part) => ({ name: part, folder: join(platformFolder, part, "migrations") })),
+  ...["writes", "outbox", "inbox", "tasks"].map((part) => ({ name: part, folder: join(platformFolder, part, "migrations") })),
   { name: definition.name, folder: join(definition.folder, "migrations") },
 ];
 
@@ -62,11 +68,25 @@ const READS_WAITING_MAX = 2_000;
 /** Hosts one service on its database: what answers calls now, and what works by itself from `begin` on. */
 export function hostService(definition: ServiceDefinition, database: Database, surroundings: Surroundings): HostedService {
   const { name } = definition;
-  const { metrics, tracer, clock, timings, wakeups, eventLog, transportFor } = surroundings;
+  const { metrics, tracer, clock, timings, wakeups, eventLog, broker, transportFor } = surroundings;
   const log = surroundings.log.child({ service: name });
+  const tasks = Object.values(definition.tasks);
   let relay: ReturnType<typeof startRelay> | undefined;
+  let worker: TaskWorker | undefined;
   const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
-  const writer = new Writer({ service: name, database, metrics, clock, publishes: definition.publishes, published: () => relay?.wake() });
+  const writer = new Writer({
+    service: name,
+    database,
+    metrics,
+    clock,
+    manifest: manifestOf(name, {
+      publishes: definition.publishes,
+      tasks: tasks.map(({ schema }) => schema),
+      offersTasks: broker !== undefined,
+    }),
+    published: () => relay?.wake(),
+    enqueued: (enqueued) => worker?.enqueued(enqueued),
+  });
   const endpoint = defineEndpoint(definition.contract, handlersOf(definition, database, writer, transportFor), {
     name,
     metrics,
@@ -80,6 +100,21 @@ export function hostService(definition: ServiceDefinition, database: Database, s
     writer,
     async begin() {
       relay = startRelay({ service: name, database, log: eventLog, logger: log, metrics, timings, wakeups });
+      if (tasks.length > 0)
+        worker = await startTaskWorker({
+          service: name,
+          database,
+          tasks,
+          apply: writer.apply,
+          broker,
+          logger: log,
+          metrics,
+          tracer,
+          clock,
+          timings,
+          wakeups,
+          transportFor,
+        });
       for (const [consumerName, consumer] of Object.entries(definition.consumers)) {
         const group = groupName(name, consumerName);
         consumers.push(
@@ -101,7 +136,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
       }
     },
     async end() {
-      await Promise.all(consumers.map((consumer) => consumer.stop()));
+      await Promise.all([worker?.stop(), ...consumers.map((consumer) => consumer.stop())]);
       await relay?.stop();
     },
   };

@@ -13,6 +13,7 @@ import { eventMigrations } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { type Client, createClient } from "#platform/rpc/client.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
+import { defaultTaskTimings } from "#platform/tasks/timings.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { passingTracer } from "#platform/telemetry/tracing.ts";
 
@@ -89,9 +90,10 @@ function hostAll(
     metrics: new Metrics(),
     tracer: passingTracer,
     clock: systemClock,
-    timings: testTimings,
+    timings: { ...defaultTaskTimings, ...testTimings },
     wakeups: noWakeups,
     eventLog,
+    broker: undefined,
     transportFor,
   };
   for (const each of definitions) hosted.set(each.contract.typeName, hostService(each, database(each.name), surroundings));

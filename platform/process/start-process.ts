@@ -18,6 +18,7 @@ import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
+import { defaultTaskTimings, type TaskTimings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { openTracer } from "#platform/telemetry/tracing.ts";
@@ -34,7 +35,7 @@ export type ProcessOptions = {
   readonly release: string;
   readonly log: Log;
   readonly clock?: Clock;
-  readonly timings?: Partial<EventTimings>;
+  readonly timings?: Partial<EventTimings & TaskTimings>;
   /** The process can't go on and must end. */
   readonly onLost: (error: Error) => void;
 };
@@ -54,7 +55,7 @@ export type RunningProcess = {
 /** Starts the parts of a process in the order in which they need each other. If one fails, those before it are stopped. */
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
   const { settings, environment, release, log, system, clock = systemClock } = options;
-  const timings = { ...defaultEventTimings, ...options.timings };
+  const timings = { ...defaultEventTimings, ...defaultTaskTimings, ...options.timings };
   await using parts = new AsyncDisposableStack();
 
   const metrics = new Metrics({ runtime: true });
@@ -81,7 +82,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => peers.close());
   const { transportFor } = peers;
 
-  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, transportFor };
+  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, broker: undefined, transportFor };
   const hosted = await Promise.all(
     options.services.map(async (definition) => {
       const database = await databases.open(definition.name, migrationsOf(definition));

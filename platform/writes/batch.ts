@@ -1,4 +1,4 @@
-import type { DescMessage, Message } from "@bufbuild/protobuf";
+import type { DescMessage, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { callerName } from "#platform/access/caller.ts";
 import type { ApplyItem, ApplyOutcome, GuardStatement, Guards } from "#platform/events/apply.ts";
@@ -9,8 +9,11 @@ import { outboxInsert } from "#platform/outbox/outbox.ts";
 import type { Statement, Transaction } from "#platform/postgres/database.ts";
 import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
+import { cancelTasks, enqueueTasks } from "#platform/tasks/task-statements.ts";
+import { type EnqueueOptions, type NewTask, newTask } from "#platform/tasks/task-types.ts";
 import type { EventDataInit, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
+import type { Manifest } from "#platform/writes/manifest.ts";
 import type { NamedRows } from "#platform/writes/named-rows.ts";
 import { Picture, UniqueValueTaken } from "#platform/writes/picture.ts";
 import { type Ref, refName, type Table, takenCode } from "#platform/writes/table.ts";
@@ -25,8 +28,7 @@ export type BatchItem = {
 
 type Slice = {
   readonly items: readonly BatchItem[];
-  /** The events that the service's manifest names; another one is a fault. */
-  readonly publishes: ReadonlySet<DescMessage>;
+  readonly manifest: Manifest;
   /** What is answered whatever the items say themselves: the database has refused what they wrote. */
   readonly refused?: Rejection | undefined;
 };
@@ -39,24 +41,29 @@ export type Batch = Slice & { readonly guards: Guards };
  *   2. after each item's `write` has run over this one picture: one statement a table, answers, events, COMMIT.
  * A later item sees what an earlier one left; a rejection or a fault discards its own item alone.
  */
-export async function runBatch(tx: Transaction, { items, guards, publishes }: Batch): Promise<BatchResult> {
-  const { outcomes, statements, published } = await decide(tx, { items, publishes }, guards.first);
-  await tx.commit([...guards.last(outcomes), ...statements]);
-  return { outcomes, published };
+export async function runBatch(tx: Transaction, { items, guards, manifest }: Batch): Promise<BatchResult> {
+  const { statements, ...result } = await decide(tx, { items, manifest }, guards.first);
+  await tx.commit([...guards.last(result.outcomes), ...statements]);
+  return result;
 }
 
 /**
  * The same for a batch that the database refused for its data: halves behind savepoints, down to the items at fault. A
  * conflict that a table's definition names becomes that item's rejection.
  */
-export async function isolateBatch(tx: Transaction, { items, guards, publishes }: Batch): Promise<BatchResult> {
+export async function isolateBatch(tx: Transaction, { items, guards, manifest }: Batch): Promise<BatchResult> {
   await allEnded(guards.first.map((guard) => checked(tx, guard)));
-  const { outcomes, published } = await runSlice(tx, { items, publishes }, 0);
-  await tx.commit(guards.last(outcomes));
-  return { outcomes, published };
+  const result = await runSlice(tx, { items, manifest }, 0);
+  await tx.commit(guards.last(result.outcomes));
+  return result;
 }
 
-export type BatchResult = { readonly outcomes: ApplyOutcome[]; readonly published: number };
+export type BatchResult = {
+  readonly outcomes: ApplyOutcome[];
+  /** How many events. */
+  readonly published: number;
+  readonly enqueued: readonly NewTask[];
+};
 
 /** How often an item alone is tried when a unique index refuses it: somebody else may be committing the row it should see. */
 const CONFLICT_TRIES = 3;
@@ -65,10 +72,10 @@ async function runSlice(tx: Transaction, slice: Slice, conflicts: number): Promi
   const { items } = slice;
   await tx.query({ text: "SAVEPOINT slice" });
   try {
-    const { outcomes, statements, published } = await decide(tx, slice, []);
+    const { statements, ...result } = await decide(tx, slice, []);
     await allEnded(statements.map((statement) => tx.query(statement)));
     await tx.query({ text: "RELEASE SAVEPOINT slice" });
-    return { outcomes, published };
+    return result;
   } catch (error) {
     if (!isFaultOfAnItem(error)) throw error;
     await tx.query({ text: "ROLLBACK TO SAVEPOINT slice" });
@@ -78,32 +85,42 @@ async function runSlice(tx: Transaction, slice: Slice, conflicts: number): Promi
     const middle = Math.ceil(items.length / 2);
     const first = await runSlice(tx, { ...slice, items: items.slice(0, middle) }, 0);
     const second = await runSlice(tx, { ...slice, items: items.slice(middle) }, 0);
-    return { outcomes: [...first.outcomes, ...second.outcomes], published: first.published + second.published };
+    return {
+      outcomes: [...first.outcomes, ...second.outcomes],
+      published: first.published + second.published,
+      enqueued: [...first.enqueued, ...second.enqueued],
+    };
   }
 }
 
 async function runAlone(tx: Transaction, slice: Slice, item: BatchItem, error: unknown, conflicts: number): Promise<BatchResult> {
-  if (!isUniqueViolation(error)) return { outcomes: [{ kind: "failed", error }], published: 0 };
+  const failed: BatchResult = { outcomes: [{ kind: "failed", error }], published: 0, enqueued: [] };
+  if (!isUniqueViolation(error)) return failed;
   if (conflicts + 1 < CONFLICT_TRIES) return runSlice(tx, slice, conflicts + 1);
   const code = conflictCode(item, error.constraint ?? "");
-  if (code === undefined) return { outcomes: [{ kind: "failed", error }], published: 0 };
+  if (code === undefined) return failed;
   return runSlice(tx, { ...slice, refused: reject(code) }, conflicts);
 }
 
 const conflictCode = ({ named }: BatchItem, constraint: string): string | undefined =>
   named.refs.map((ref) => takenCode(ref.table, constraint)).find((code) => code !== undefined);
 
-type Decided = { readonly outcomes: ApplyOutcome[]; readonly statements: Statement[]; readonly published: number };
+type Decided = BatchResult & { readonly statements: Statement[] };
 
-async function decide(tx: Transaction, { items, publishes, refused }: Slice, guards: readonly GuardStatement[]): Promise<Decided> {
+async function decide(tx: Transaction, { items, manifest, refused }: Slice, guards: readonly GuardStatement[]): Promise<Decided> {
   const picture = await load(tx, items, guards);
-  const events: EventRecord[] = [];
-  const outcomes = items.map((item) => runItem(item, { picture, events, publishes, refused }));
+  const said: Said = { events: [], enqueued: [], cancelled: [] };
+  const outcomes = items.map((item) => runItem(item, { picture, said, manifest, refused }));
   const statements = whatAnItemMayBreak(() => picture.flush());
+  if (said.enqueued.length > 0) statements.push(...enqueueTasks(said.enqueued, manifest.offersTasks));
+  if (said.cancelled.length > 0) statements.push(...cancelTasks(said.cancelled));
   // Last of all: the outbox takes its place in the order after every lock was got.
-  if (events.length > 0) statements.push(outboxInsert(events));
-  return { outcomes, statements, published: events.length };
+  if (said.events.length > 0) statements.push(outboxInsert(said.events));
+  return { outcomes, statements, published: said.events.length, enqueued: said.enqueued };
 }
+
+/** What items say beside their rows. */
+type Said = { readonly events: EventRecord[]; readonly enqueued: NewTask[]; readonly cancelled: string[] };
 
 /** A row that can't be read or written as its table has it. */
 class BadRow extends Error {
@@ -153,26 +170,28 @@ export async function allEnded(running: readonly Promise<unknown>[]): Promise<vo
   for (const result of await Promise.allSettled(running)) if (result.status === "rejected") throw result.reason;
 }
 
-type Desk = Omit<Slice, "items"> & { readonly picture: Picture; readonly events: EventRecord[] };
+type Desk = Omit<Slice, "items"> & { readonly picture: Picture; readonly said: Said };
 
-function runItem({ item, command, named }: BatchItem, { picture, events, publishes, refused }: Desk): ApplyOutcome {
+function runItem({ item, command, named }: BatchItem, { picture, said, manifest, refused }: Desk): ApplyOutcome {
   if (named.failed !== undefined) return { kind: "failed", error: named.failed.error };
   const stored = command === undefined ? undefined : picture.row(answers.row(command.key));
   if (command !== undefined && stored !== undefined) return { kind: "applied", answer: repeatedAnswer(command, stored) };
   picture.begin();
-  const work = new ItemWork(item, named.refs, picture, publishes);
+  const work = new ItemWork(item, named.refs, picture, manifest);
   try {
-    const said =
+    const answered =
       refused ??
       (item.parts.write(work, item.input, new WriteView(item, picture.locked(named.locks)) as never) as Message | Rejection | undefined);
     // What the item says itself goes before what an index says of it.
-    const answer = work.taken === undefined || isRejection(said) ? said : reject(work.taken);
+    const answer = work.taken === undefined || isRejection(answered) ? answered : reject(work.taken);
     if (isRejection(answer)) work.undo();
     if (command !== undefined) {
       if (answer === undefined) throw new Error(`${command.method.name} answered nothing`);
       work.insert(answers, storedAnswer(command, answer, item.now));
     }
-    events.push(...work.events);
+    said.events.push(...work.said.events);
+    said.enqueued.push(...work.said.enqueued);
+    said.cancelled.push(...work.said.cancelled);
     return { kind: "applied", answer };
   } catch (error) {
     work.undo();
@@ -213,15 +232,15 @@ class WriteView {
 
 /** What one item has written so far, and how to take it back. */
 class ItemWork implements Tx {
-  readonly events: EventRecord[] = [];
+  readonly said: Said = { events: [], enqueued: [], cancelled: [] };
   readonly #item: ApplyItem;
   readonly #refs: readonly Ref<object>[];
   readonly #picture: Picture;
-  readonly #publishes: ReadonlySet<DescMessage>;
+  readonly #manifest: Manifest;
   #taken: string | undefined;
 
-  constructor(item: ApplyItem, refs: readonly Ref<object>[], picture: Picture, publishes: ReadonlySet<DescMessage>) {
-    this.#publishes = publishes;
+  constructor(item: ApplyItem, refs: readonly Ref<object>[], picture: Picture, manifest: Manifest) {
+    this.#manifest = manifest;
     this.#item = item;
     this.#refs = refs;
     this.#picture = picture;
@@ -242,13 +261,26 @@ class ItemWork implements Tx {
 
   publish<E extends DescMessage>(event: E, data: EventDataInit<E>): void {
     const { caller, now, trace } = this.#item;
-    if (!this.#publishes.has(event)) throw new Error(`${event.typeName} isn't among the events that the manifest names`);
-    this.events.push(newEvent(event, data, { eventId: uuidv7(), nowMs: timestampMs(now), actor: callerName(caller), ...trace }));
+    if (!this.#manifest.publishes.has(event)) throw new Error(`${event.typeName} isn't among the events that the manifest names`);
+    this.said.events.push(newEvent(event, data, { eventId: uuidv7(), nowMs: timestampMs(now), actor: callerName(caller), ...trace }));
+  }
+
+  enqueue<T extends DescMessage>(schema: T, data: MessageInitShape<T>, options: EnqueueOptions = {}): string {
+    const { caller, now, trace } = this.#item;
+    const declared = this.#manifest.tasks.get(schema.typeName);
+    if (declared === undefined) throw new Error(`${schema.typeName} isn't among the tasks that the manifest names`);
+    const task = newTask(schema, data, declared, { ...options, nowMs: timestampMs(now), actor: callerName(caller), ...trace });
+    this.said.enqueued.push(task);
+    return task.id;
+  }
+
+  cancelTask(id: string): void {
+    this.said.cancelled.push(id);
   }
 
   undo(): void {
     this.#picture.undo();
-    this.events.length = 0;
+    for (const list of Object.values(this.said)) list.length = 0;
     this.#taken = undefined;
   }
 

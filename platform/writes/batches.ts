@@ -1,11 +1,12 @@
-import type { DescMessage } from "@bufbuild/protobuf";
 import type { ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isConnectionLost, isGivenUpWaiting, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import type { CallError } from "#platform/rpc/call-error.ts";
+import type { NewTask } from "#platform/tasks/task-types.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import { type BatchItem, type BatchResult, isFaultOfAnItem, isolateBatch, runBatch } from "#platform/writes/batch.ts";
 import { HeldRows } from "#platform/writes/held-rows.ts";
+import type { Manifest } from "#platform/writes/manifest.ts";
 import { fullRefName } from "#platform/writes/table.ts";
 import { isWanted, lockedRefs, type Work, WorkQueue } from "#platform/writes/work-queue.ts";
 
@@ -13,10 +14,11 @@ export type BatchesOptions = {
   readonly service: string;
   readonly database: Database;
   readonly metrics: Metrics;
-  /** The events that the service may publish. */
-  readonly publishes: readonly DescMessage[];
+  readonly manifest: Manifest;
   /** Told after each commit that left events in the outbox. */
   readonly published: () => void;
+  /** Told after each commit that left tasks in their queues. */
+  readonly enqueued: (tasks: readonly NewTask[]) => void;
 };
 
 export type BatchSettings = {
@@ -31,7 +33,6 @@ export type BatchSettings = {
 export class Batches {
   readonly #options: BatchesOptions;
   readonly #settings: BatchSettings;
-  readonly #publishes: ReadonlySet<DescMessage>;
   readonly #queue = new WorkQueue();
   readonly #sizes;
   readonly #durations;
@@ -44,7 +45,6 @@ export class Batches {
   constructor(options: BatchesOptions, settings: BatchSettings) {
     this.#options = options;
     this.#settings = settings;
-    this.#publishes = new Set(options.publishes);
     const { service, metrics, database } = options;
     this.#heldRows = new HeldRows({
       database,
@@ -166,17 +166,18 @@ export class Batches {
   }
 
   /** After the commit, and so outside of everything that might do the work again. */
-  #tell(works: readonly Work[], { outcomes, published }: BatchResult): void {
+  #tell(works: readonly Work[], { outcomes, published, enqueued }: BatchResult): void {
     for (const [{ done }, own] of shares(works, outcomes)) done(own);
     if (published > 0) this.#options.published();
+    if (enqueued.length > 0) this.#options.enqueued(enqueued);
   }
 
   async #transact(works: readonly Work[], lockPatienceMs: number): Promise<BatchResult> {
     const startedMs = performance.now();
     const items = works.flatMap((work) => work.items);
     const guards = guardsOf(works);
-    const { database } = this.#options;
-    const batch = { items, guards, publishes: this.#publishes };
+    const { database, manifest } = this.#options;
+    const batch = { items, guards, manifest };
     this.#sizes.observe(items.length);
     try {
       // A unique index that refuses a row tells of a race as a rule: read anew, the batch sees the row it ran into.

@@ -5,6 +5,7 @@ import type { Caller } from "#platform/access/caller.ts";
 import type { Sql, Transaction } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import type { Peers } from "#platform/rpc/client.ts";
+import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
 import type { Ref, Table } from "#platform/writes/table.ts";
 
 /**
@@ -64,6 +65,10 @@ export type Tx = {
   update<R extends object>(table: Table<R>, row: R): void;
   /** Publishes an event with these data; the platform fills its id, type and time. */
   publish<E extends DescMessage>(event: E, data: EventDataInit<E>): void;
+  /** Has one of the service's tasks done after the commit. Returns its id, which a key decides (`taskId`). */
+  enqueue<T extends DescMessage>(task: T, data: MessageInitShape<T>, options?: EnqueueOptions): string;
+  /** Ends the task of this id unless it has ended; what it would still write is refused, though it may be running. */
+  cancelTask(id: string): void;
 };
 
 /** The data of an event, by the schema of its message: the type of its field `data`. */

@@ -12,6 +12,7 @@ import type { Context } from "#platform/rpc/context.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { bigint, text } from "#platform/writes/columns.ts";
 import { operation } from "#platform/writes/definitions.ts";
+import { manifestOf } from "#platform/writes/manifest.ts";
 import { table } from "#platform/writes/table.ts";
 import { Writer, type WriterSettings } from "#platform/writes/writer.ts";
 
@@ -36,7 +37,15 @@ export async function potsDatabase(): Promise<Database> {
 }
 
 export const writerOn = (database: Database, settings: Partial<WriterSettings> = {}, published: () => void = () => {}): Writer =>
-  new Writer({ service: "test", database, metrics: new Metrics(), publishes: [OrderCreatedSchema], published, settings });
+  new Writer({
+    service: "test",
+    database,
+    metrics: new Metrics(),
+    manifest: manifestOf("test", { publishes: [OrderCreatedSchema] }),
+    published,
+    enqueued: () => {},
+    settings,
+  });
 
 export const userId = "11111111-1111-4111-8111-111111111111";
 

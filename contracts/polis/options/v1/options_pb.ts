@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file polis/options/v1/options.proto.
  */
 export const file_polis_options_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("Ch5wb2xpcy9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SEHBvbGlzLm9wdGlvbnMudjEiqwIKBk1ldGhvZBIOCgZzdGF0dXMYASABKA0SOQoLaWRlbXBvdGVuY3kYAiABKA4yJC5wb2xpcy5vcHRpb25zLnYxLk1ldGhvZC5JZGVtcG90ZW5jeRIrCgZlcnJvcnMYAyADKAsyGy5wb2xpcy5vcHRpb25zLnYxLlJlamVjdGlvbhIoCgZhY2Nlc3MYBCABKAsyGC5wb2xpcy5vcHRpb25zLnYxLkFjY2VzcxImCgVjYWNoZRgFIAEoCzIXLnBvbGlzLm9wdGlvbnMudjEuQ2FjaGUSEQoJc2Vuc2l0aXZlGAYgASgIIkQKC0lkZW1wb3RlbmN5Eg8KC1VOU1BFQ0lGSUVEEAASCAoEUkVBRBABEgkKBUtFWUVEEAISDwoLQlVTSU5FU1NfSUQQAyLnAQoJUmVqZWN0aW9uEgwKBGNvZGUYASABKAkSMgoGc3RhdHVzGAIgASgOMiIucG9saXMub3B0aW9ucy52MS5SZWplY3Rpb24uU3RhdHVzEgwKBHRleHQYAyABKAkiiQEKBlN0YXR1cxIXChNGQUlMRURfUFJFQ09ORElUSU9OEAASDQoJTk9UX0ZPVU5EEAESEgoOQUxSRUFEWV9FWElTVFMQAhIVChFQRVJNSVNTSU9OX0RFTklFRBADEhQKEElOVkFMSURfQVJHVU1FTlQQBBIWChJSRVNPVVJDRV9FWEhBVVNURUQQBSJvCgZBY2Nlc3MSDgoGcHVibGljGAEgASgIEg0KBXJvbGVzGAIgAygJEhAKCHNlcnZpY2VzGAMgAygJEg4KBnNjb3BlcxgEIAMoCRIVCg1zZWNvbmRfZmFjdG9yGAUgASgIEg0KBW93bmVyGAYgASgJIn4KBUNhY2hlEiYKA3R0bBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCgVzY29wZRgCIAEoDjIdLnBvbGlzLm9wdGlvbnMudjEuQ2FjaGUuU2NvcGUiHwoFU2NvcGUSCgoGQ0FMTEVSEAASCgoGUFVCTElDEAEiZQoFRXZlbnQSDQoFdG9waWMYASABKAkSCwoDa2V5GAIgASgJEhIKCnBhcnRpdGlvbnMYAyABKA0SLAoJcmV0ZW50aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIqwBCgRUYXNrEg0KBXF1ZXVlGAEgASgJEhAKCGF0dGVtcHRzGAIgASgNEikKBnBhdXNlcxgDIAMoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgp0aW1lX2xpbWl0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCHByaW9yaXR5GAUgASgFEhcKD2NvbmN1cnJlbmN5X2tleRgGIAEoCSIZCgVGaWVsZBIQCghwZXJzb25hbBgBIAEoCDpSCgZtZXRob2QSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi1hwMgASgLMhgucG9saXMub3B0aW9ucy52MS5NZXRob2RSBm1ldGhvZDpQCgVldmVudBIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxi2hwMgASgLMhcucG9saXMub3B0aW9ucy52MS5FdmVudFIFZXZlbnQ6TQoEdGFzaxIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxi3hwMgASgLMhYucG9saXMub3B0aW9ucy52MS5UYXNrUgR0YXNrOk4KBWZpZWxkEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxi4hwMgASgLMhcucG9saXMub3B0aW9ucy52MS5GaWVsZFIFZmllbGRiBnByb3RvMw", [file_google_protobuf_descriptor, file_google_protobuf_duration]);
+  fileDesc("Ch5wb2xpcy9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SEHBvbGlzLm9wdGlvbnMudjEiqwIKBk1ldGhvZBIOCgZzdGF0dXMYASABKA0SOQoLaWRlbXBvdGVuY3kYAiABKA4yJC5wb2xpcy5vcHRpb25zLnYxLk1ldGhvZC5JZGVtcG90ZW5jeRIrCgZlcnJvcnMYAyADKAsyGy5wb2xpcy5vcHRpb25zLnYxLlJlamVjdGlvbhIoCgZhY2Nlc3MYBCABKAsyGC5wb2xpcy5vcHRpb25zLnYxLkFjY2VzcxImCgVjYWNoZRgFIAEoCzIXLnBvbGlzLm9wdGlvbnMudjEuQ2FjaGUSEQoJc2Vuc2l0aXZlGAYgASgIIkQKC0lkZW1wb3RlbmN5Eg8KC1VOU1BFQ0lGSUVEEAASCAoEUkVBRBABEgkKBUtFWUVEEAISDwoLQlVTSU5FU1NfSUQQAyLnAQoJUmVqZWN0aW9uEgwKBGNvZGUYASABKAkSMgoGc3RhdHVzGAIgASgOMiIucG9saXMub3B0aW9ucy52MS5SZWplY3Rpb24uU3RhdHVzEgwKBHRleHQYAyABKAkiiQEKBlN0YXR1cxIXChNGQUlMRURfUFJFQ09ORElUSU9OEAASDQoJTk9UX0ZPVU5EEAESEgoOQUxSRUFEWV9FWElTVFMQAhIVChFQRVJNSVNTSU9OX0RFTklFRBADEhQKEElOVkFMSURfQVJHVU1FTlQQBBIWChJSRVNPVVJDRV9FWEhBVVNURUQQBSJvCgZBY2Nlc3MSDgoGcHVibGljGAEgASgIEg0KBXJvbGVzGAIgAygJEhAKCHNlcnZpY2VzGAMgAygJEg4KBnNjb3BlcxgEIAMoCRIVCg1zZWNvbmRfZmFjdG9yGAUgASgIEg0KBW93bmVyGAYgASgJIn4KBUNhY2hlEiYKA3R0bBgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCgVzY29wZRgCIAEoDjIdLnBvbGlzLm9wdGlvbnMudjEuQ2FjaGUuU2NvcGUiHwoFU2NvcGUSCgoGQ0FMTEVSEAASCgoGUFVCTElDEAEiZQoFRXZlbnQSDQoFdG9waWMYASABKAkSCwoDa2V5GAIgASgJEhIKCnBhcnRpdGlvbnMYAyABKA0SLAoJcmV0ZW50aW9uGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIuoBCgRUYXNrEg0KBXF1ZXVlGAEgASgJEhAKCGF0dGVtcHRzGAIgASgNEikKBnBhdXNlcxgDIAMoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgp0aW1lX2xpbWl0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCHByaW9yaXR5GAUgASgFEhcKD2NvbmN1cnJlbmN5X2tleRgGIAEoCRITCgtjb25jdXJyZW5jeRgHIAEoDRInCgRrZWVwGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIhkKBUZpZWxkEhAKCHBlcnNvbmFsGAEgASgIOlIKBm1ldGhvZBIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLWHAyABKAsyGC5wb2xpcy5vcHRpb25zLnYxLk1ldGhvZFIGbWV0aG9kOlAKBWV2ZW50Eh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGLaHAyABKAsyFy5wb2xpcy5vcHRpb25zLnYxLkV2ZW50UgVldmVudDpNCgR0YXNrEh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGLeHAyABKAsyFi5wb2xpcy5vcHRpb25zLnYxLlRhc2tSBHRhc2s6TgoFZmllbGQSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGLiHAyABKAsyFy5wb2xpcy5vcHRpb25zLnYxLkZpZWxkUgVmaWVsZGIGcHJvdG8z", [file_google_protobuf_descriptor, file_google_protobuf_duration]);
 
 /**
  * A method of a service. `access` and `idempotency` have no default: without them a process doesn't start.
@@ -348,48 +348,68 @@ export const EventSchema: GenMessage<Event> = /*@__PURE__*/
   messageDesc(file_polis_options_v1_options, 4);
 
 /**
- * A message that is a task.
+ * A message that is a task: its fields are what the task needs to know.
  *
  * @generated from message polis.options.v1.Task
  */
 export type Task = Message<"polis.options.v1.Task"> & {
   /**
+   * Where it waits. Belongs to one service; `{service}` stands for the name of the one that does the task.
+   *
    * @generated from field: string queue = 1;
    */
   queue: string;
 
   /**
-   * How often it is tried before it counts as failed.
+   * How often it is tried before it counts as failed; 5 unless said. A try that ends because a neighbour or the database is away
+   * isn't counted.
    *
    * @generated from field: uint32 attempts = 2;
    */
   attempts: number;
 
   /**
-   * The pause before each further attempt; the last one repeats.
+   * The pause before each further try; the last one repeats. 1 s, 10 s, 1 min, 10 min unless said.
    *
    * @generated from field: repeated google.protobuf.Duration pauses = 3;
    */
   pauses: Duration[];
 
   /**
+   * How long one try may take; 30 s unless said.
+   *
    * @generated from field: google.protobuf.Duration time_limit = 4;
    */
   timeLimit?: Duration | undefined;
 
   /**
-   * Higher first.
+   * Higher first, within the queue.
    *
    * @generated from field: int32 priority = 5;
    */
   priority: number;
 
   /**
-   * The path of a field: tasks with the same value run one after another.
+   * The path of a field: tasks of the queue with the same value run one after another.
    *
    * @generated from field: string concurrency_key = 6;
    */
   concurrencyKey: string;
+
+  /**
+   * So many tasks of the queue run at once at the most, over all processes; no limit unless said. All tasks of a queue say the same.
+   *
+   * @generated from field: uint32 concurrency = 7;
+   */
+  concurrency: number;
+
+  /**
+   * How long its row is kept after its end, and so how long its key stays taken; 7 days unless said. One that failed is kept until
+   * somebody decides about it.
+   *
+   * @generated from field: google.protobuf.Duration keep = 8;
+   */
+  keep?: Duration | undefined;
 };
 
 /**

@@ -1,0 +1,113 @@
+import type { Database } from "#platform/postgres/database.ts";
+import type { TaskBroker } from "#platform/tasks/broker.ts";
+import { type ClaimedTask, claimByIds, claimDue, type Queue, type Reach, takeForOffer } from "#platform/tasks/claims.ts";
+import type { TaskTimings } from "#platform/tasks/timings.ts";
+
+/** Where a worker gets the tasks of one queue from. */
+export type TaskSource = {
+  /** Takes at most `room` tasks that are due. */
+  take(worker: string, room: number): Promise<Taken>;
+  stop(): Promise<void>;
+};
+
+export type Taken = {
+  readonly tasks: readonly ClaimedTask[];
+  /** There may be more at once. */
+  readonly isMore: boolean;
+};
+
+/** The table itself. */
+export function tableSource(database: Database, queue: Queue): TaskSource {
+  const everything: Reach = { unoffered: true, offeredBefore: queue.priorities.map(() => Date.now() + FAR_MS) };
+  return {
+    async take(worker, room) {
+      const tasks = await claimDue(database, worker, queue, room, everything);
+      return { tasks, isMore: tasks.length === room };
+    },
+    stop: async () => {},
+  };
+}
+
+/** Past what clocks may differ by: bounded by the database's own clock. */
+const FAR_MS = 100 * 365 * 24 * 3_600_000;
+const OFFERS_A_TIME = 1_000;
+
+type Brought = { readonly id: string; readonly done: () => void };
+
+/**
+ * A broker, and the table for what it should have brought and didn't. Tasks that come due later (a pause, a delay, one that was
+ * blocked) are offered when they do.
+ */
+export function brokerSource(options: {
+  readonly database: Database;
+  readonly queue: Queue;
+  readonly broker: TaskBroker;
+  readonly timings: TaskTimings;
+  /** How many may be under way here. */
+  readonly atOnce: number;
+  /** There is something to take. */
+  readonly wake: () => void;
+}): TaskSource {
+  const { database, queue, broker, timings, atOnce, wake } = options;
+  const brought: Brought[] = [];
+  /** By priority, when the last task came due that was brought. */
+  const frontiers = new Map<number, number>();
+  let lookedAtMs = 0;
+  const delivery = broker.deliver(queue, atOnce, (id) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    brought.push({ id, done: resolve });
+    wake();
+    return promise;
+  });
+  const everything: Reach = { unoffered: true, offeredBefore: queue.priorities.map(() => Date.now() + FAR_MS) };
+
+  /** What the broker has lost: where its queue is empty, all that has been due for a while; else what it should have brought long ago. */
+  const reach = async (): Promise<Reach> => {
+    const backlog = await delivery.backlog();
+    if (backlog === undefined) return everything;
+    const offeredBefore = queue.priorities.map((priority, i) =>
+      backlog[i] === 0 ? Date.now() - timings.offerGraceMs : (frontiers.get(priority) ?? 0) - timings.offerLagMs,
+    );
+    return { unoffered: false, offeredBefore };
+  };
+
+  const takeBrought = async (worker: string, room: number): Promise<readonly ClaimedTask[]> => {
+    const taken = brought.splice(0, room);
+    try {
+      // Which of a limited queue run is decided by the table: what was brought only says that there is something.
+      const claimed =
+        queue.concurrency === undefined
+          ? await claimByIds(database, worker, queue, [...new Set(taken.map(({ id }) => id))])
+          : await claimDue(database, worker, queue, room, everything);
+      for (const { priority, dueMs } of claimed) frontiers.set(priority, Math.max(dueMs, frontiers.get(priority) ?? 0));
+      return claimed;
+    } finally {
+      // Whatever came of it: the row waits, or is somebody's.
+      for (const { done } of taken) done();
+    }
+  };
+
+  /** Offers what has come due, and takes what the broker ought to have brought. */
+  const look = async (worker: string, room: number): Promise<Taken> => {
+    lookedAtMs = performance.now();
+    if (broker.isThere) {
+      const due = await takeForOffer(database, queue, OFFERS_A_TIME);
+      broker.offer(due.map(({ id, priority }) => ({ id, priority, queue: queue.name })));
+      if (due.length === OFFERS_A_TIME) return { tasks: [], isMore: true };
+    }
+    const tasks = await claimDue(database, worker, queue, room, queue.concurrency === undefined ? await reach() : everything);
+    return { tasks, isMore: brought.length > 0 || tasks.length === room };
+  };
+
+  return {
+    async take(worker, room) {
+      if (brought.length === 0 || performance.now() - lookedAtMs >= timings.taskPollMs) return look(worker, room);
+      const tasks = await takeBrought(worker, room);
+      return { tasks, isMore: brought.length > 0 };
+    },
+    async stop() {
+      for (const { done } of brought.splice(0)) done();
+      await delivery.stop();
+    },
+  };
+}

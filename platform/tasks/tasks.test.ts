@@ -1,0 +1,430 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import { NoteSchema, ReportSchema, ScanSchema, StatementSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
+import { reject } from "#platform/rejection.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
+import { type Task, type TaskContext, task } from "#platform/tasks/define-task.ts";
+import { endTasksEarly, findTask, listTasks, retryTasks, showTask } from "#platform/tasks/stored-tasks.ts";
+import { taskId } from "#platform/tasks/task-types.ts";
+import { freezable, type TestProcess, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
+import { bigint, text } from "#platform/writes/columns.ts";
+import type { Tx } from "#platform/writes/definitions.ts";
+import { table } from "#platform/writes/table.ts";
+
+type Effect = { readonly id: string; readonly text: string; readonly seq: bigint };
+const effects = table<Effect>("effects", { id: text, text, seq: bigint });
+
+const database = await tasksDatabase();
+await database.query({ text: "CREATE TABLE effects (id text PRIMARY KEY, text text NOT NULL, seq bigint NOT NULL)" });
+beforeEach(() => database.query({ text: "TRUNCATE tasks, effects" }));
+
+let written = 0n;
+/** An effect that fails where it would happen twice: it is inserted under the task's id. */
+const effect = (tx: Tx, id: string, what: string): void => tx.insert(effects, { id, text: what, seq: ++written });
+
+const inOrder = async (): Promise<string[]> =>
+  (await database.query<Effect>({ text: "SELECT * FROM effects ORDER BY seq" })).rows.map((row) => row.text);
+
+const until = <T>(look: () => Promise<T> | T): Promise<T> => vi.waitFor(look, { timeout: 10_000, interval: 10 });
+const state = async (id: string) => (await findTask(database, id))?.state;
+const untilState = (id: string, wanted: string) => until(async () => expect(await state(id)).toBe(wanted));
+const inAWhile = (ms: number) => timestampFromMs(Date.now() + ms);
+
+/** What a test says of a note's fate, by its text. */
+type Fate = (id: string, attempt: number) => unknown;
+const fates = new Map<string, Fate>();
+const attempts = new Map<string, number>();
+const noteTask = task(NoteSchema, {
+  write(tx, { text: what }, { commandId }) {
+    const attempt = (attempts.get(commandId) ?? 0) + 1;
+    attempts.set(commandId, attempt);
+    effect(tx, commandId, what);
+    return fates.get(what)?.(commandId, attempt) as string | undefined;
+  },
+});
+const urgentTask = task(UrgentNoteSchema, {
+  write: (tx, { text: what }, { commandId }) => effect(tx, commandId, what),
+});
+
+/** Reports wait, in `prepare`, for what a test does to them by their text. */
+const making = new Map<string, (context: TaskContext) => Promise<unknown>>();
+const reportTask = task(ReportSchema, {
+  prepare: (report, context) => making.get(report.text)?.(context) ?? Promise.resolve("made"),
+  write(tx, { text: what }, { commandId, prepared }) {
+    effect(tx, commandId, what);
+    return prepared as string;
+  },
+});
+
+/** How many of a kind run at once, by a name. */
+function gauge() {
+  const now = new Map<string, number>();
+  const most = new Map<string, number>();
+  return {
+    most,
+    async during<T>(name: string, run: () => Promise<T>): Promise<T> {
+      now.set(name, (now.get(name) ?? 0) + 1);
+      most.set(name, Math.max(most.get(name) ?? 0, now.get(name) as number));
+      try {
+        return await run();
+      } finally {
+        now.set(name, (now.get(name) as number) - 1);
+      }
+    },
+  };
+}
+let running = gauge();
+beforeEach(() => {
+  running = gauge();
+  for (const map of [fates, attempts, making]) map.clear();
+});
+const moment = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+const statementTask = task(StatementSchema, {
+  prepare: ({ account }) => running.during(account, () => moment(5)),
+  write(tx, { text: what }, { commandId }) {
+    const attempt = (attempts.get(commandId) ?? 0) + 1;
+    attempts.set(commandId, attempt);
+    effect(tx, commandId, what);
+    fates.get(what)?.(commandId, attempt);
+  },
+});
+const scanTask = task(ScanSchema, {
+  prepare: () => running.during("scans", () => moment(10)),
+  write: (tx, { text: what }, { commandId }) => effect(tx, commandId, what),
+});
+
+const all: readonly Task[] = [noteTask, urgentTask, reportTask, statementTask, scanTask];
+const process = (): TestProcess => testProcess({ database, tasks: all });
+const begun = async (): Promise<TestProcess> => {
+  const made = process();
+  await made.begin();
+  return made;
+};
+
+describe("tasks", () => {
+  test("one is done once, with what it writes, and says how it ended", async () => {
+    const own = await begun();
+    fates.set("a", () => "as the shop wished");
+    const id = await own.enqueue(NoteSchema, { text: "a" });
+    await untilState(id, "DONE");
+    expect(await findTask(database, id)).toMatchObject({
+      attempts: 1,
+      result: "as the shop wished",
+      cause: undefined,
+      queue: "test.notes",
+    });
+    expect(await inOrder()).toEqual(["a"]);
+  });
+
+  test("enqueued by what fails or says no, it never runs", async () => {
+    const own = await begun();
+    const failed = await own.write((tx) => {
+      tx.enqueue(NoteSchema, { text: "of a fault" });
+      throw new Error("afterwards");
+    });
+    expect(failed.kind).toBe("failed");
+    await own.write((tx) => {
+      tx.enqueue(NoteSchema, { text: "of a rejection" });
+      return reject("no");
+    });
+    const last = await own.enqueue(NoteSchema, { text: "last" });
+    await untilState(last, "DONE");
+    expect(await inOrder()).toEqual(["last"]);
+    expect(await listTasks(database, {}, 10)).toHaveLength(1);
+  });
+
+  test("under a key that is taken, by one that waits or has ended, nothing is enqueued: what is asked for twice runs once", async () => {
+    const own = process();
+    const ids = await Promise.all(Array.from({ length: 20 }, (_, i) => own.enqueue(NoteSchema, { text: `${i}` }, { key: "k" })));
+    expect(new Set(ids)).toEqual(new Set([taskId(NoteSchema, "k")]));
+    await own.begin();
+    await untilState(ids[0] as string, "DONE");
+    const [first] = await inOrder();
+    await own.enqueue(NoteSchema, { text: "again" }, { key: "k" });
+    await untilState(await own.enqueue(NoteSchema, { text: "other" }, { key: "l" }), "DONE");
+    expect(await inOrder()).toEqual([first, "other"]);
+  });
+
+  test("what the contract or the manifest doesn't know isn't enqueued, and nothing of its item is written", async () => {
+    const own = testProcess({ database, tasks: [noteTask] });
+    await expect(own.enqueue(NoteSchema, { text: "x".repeat(1_001) })).rejects.toThrow(/breaks its contract/);
+    await expect(own.enqueue(ReportSchema, { text: "x" })).rejects.toThrow(/isn't among the tasks that the manifest names/);
+    await expect(own.enqueue(NoteSchema, { text: "x" }, { key: "k\0" })).rejects.toThrow(/key/);
+    expect(await listTasks(database, {}, 10)).toEqual([]);
+  });
+
+  test("higher priorities go first, and else what came first", async () => {
+    const own = process();
+    for (const what of ["1", "2"]) await own.enqueue(NoteSchema, { text: what });
+    for (const what of ["a", "b"]) await own.enqueue(UrgentNoteSchema, { text: what });
+    await own.begin();
+    await until(async () => expect(await inOrder()).toEqual(["a", "b", "1", "2"]));
+  });
+
+  test("it isn't done before its time, and soon after", async () => {
+    const own = await begun();
+    const at = Date.now() + 400;
+    const id = await own.enqueue(NoteSchema, { text: "later" }, { runAt: timestampFromMs(at) });
+    await untilState(await own.enqueue(NoteSchema, { text: "now" }), "DONE");
+    expect(await state(id)).toBe("WAITING");
+    await untilState(id, "DONE");
+    const done = await findTask(database, id);
+    expect(Number(done?.startedAt)).toBeGreaterThanOrEqual(at);
+    expect(await inOrder()).toEqual(["now", "later"]);
+  });
+
+  test("one that fails is tried as often as its contract says, holds up no other, and can be found, read and tried again", async () => {
+    const own = await begun();
+    fates.set("poison", () => {
+      throw new Error("it is poison");
+    });
+    const poison = await own.enqueue(NoteSchema, { text: "poison", recipient: "Ann" });
+    const others = await Promise.all(Array.from({ length: 50 }, (_, i) => own.enqueue(NoteSchema, { text: `${i}` })));
+    await untilState(poison, "FAILED");
+    for (const id of others) await untilState(id, "DONE");
+    expect(attempts.get(poison)).toBe(3);
+    expect(await listTasks(database, { state: "FAILED" }, 10)).toMatchObject([{ id: poison, attempts: 3, cause: "Error: it is poison" }]);
+    const shown = await showTask(database, poison, [NoteSchema]);
+    expect(shown?.task).toMatchObject({ text: "poison", recipient: expect.not.stringContaining("Ann") });
+    fates.delete("poison");
+    expect(await retryTasks(database, { state: "FAILED" })).toBe(1);
+    await untilState(poison, "DONE");
+    expect((await inOrder()).filter((what) => what === "poison")).toEqual(["poison"]);
+  });
+
+  test("what succeeds at a further try keeps nothing of the one before", async () => {
+    const own = await begun();
+    fates.set("second", (_, attempt) => {
+      if (attempt === 1) throw new Error("not yet");
+    });
+    const id = await own.enqueue(NoteSchema, { text: "second" });
+    await untilState(id, "DONE");
+    expect(await findTask(database, id)).toMatchObject({ attempts: 2 });
+    expect(await inOrder()).toEqual(["second"]);
+  });
+
+  test("a rejection ends it for good, and takes back what it wrote", async () => {
+    const own = await begun();
+    fates.set("no", () => reject("no_such_customer", "Nobody has this address."));
+    const id = await own.enqueue(NoteSchema, { text: "no" });
+    await untilState(id, "FAILED");
+    expect(await findTask(database, id)).toMatchObject({ attempts: 1, cause: "no_such_customer: Nobody has this address." });
+    expect(await inOrder()).toEqual([]);
+  });
+
+  test("what can't be read fails, and what the database refuses, each alone", async () => {
+    const own = process();
+    const ids = await Promise.all(["undecodable", "invalid", "a", "b"].map((what) => own.enqueue(NoteSchema, { text: what })));
+    const [undecodable, invalid, a, b] = ids as [string, string, string, string];
+    await database.query({ text: "UPDATE tasks SET payload = '\\xff' WHERE id = $1", values: [undecodable] });
+    const long = Buffer.concat([Buffer.from([0x0a, 0xe9, 0x07]), Buffer.from("x".repeat(1_001))]);
+    await database.query({ text: "UPDATE tasks SET payload = $2 WHERE id = $1", values: [invalid, long] });
+    await database.query({ text: "INSERT INTO effects VALUES ($1, 'there', 0)", values: [b] });
+    await own.begin();
+    await untilState(a, "DONE");
+    for (const id of [undecodable, invalid, b]) await untilState(id, "FAILED");
+    expect((await findTask(database, invalid))?.cause).toMatch(/breaks its contract/);
+  });
+
+  test("while a neighbour is away it waits without end, and no try is counted", async () => {
+    const own = await begun();
+    let isAway = true;
+    let tries = 0;
+    making.set("r", async () => {
+      tries += 1;
+      if (isAway) throw new CallError("UNAVAILABLE", "unavailable", "The neighbour is away.");
+      return "made";
+    });
+    const id = await own.enqueue(ReportSchema, { text: "r" });
+    await until(() => expect(tries).toBeGreaterThan(4));
+    expect(await findTask(database, id)).toMatchObject({ cause: expect.stringContaining("away") });
+    isAway = false;
+    await untilState(id, "DONE");
+    expect(await findTask(database, id)).toMatchObject({ attempts: 1 });
+  });
+
+  test("what takes longer than its contract allows is told so, and counts as failed", async () => {
+    const own = await begun();
+    const told: unknown[] = [];
+    making.set("slow", ({ signal }) => {
+      signal.addEventListener("abort", () => told.push(signal.reason));
+      return new Promise(() => {});
+    });
+    const id = await own.enqueue(ReportSchema, { text: "slow" });
+    await untilState(id, "FAILED");
+    expect(told).toHaveLength(2);
+    expect(await findTask(database, id)).toMatchObject({ attempts: 2, cause: expect.stringContaining("longer than 400 ms") });
+  });
+
+  test("its progress can be seen while it runs", async () => {
+    const own = await begun();
+    const { promise, resolve } = Promise.withResolvers<string>();
+    making.set("long", ({ progress }) => {
+      progress(0.25);
+      return promise;
+    });
+    const id = await own.enqueue(ReportSchema, { text: "long" });
+    await until(async () => expect(await findTask(database, id)).toMatchObject({ state: "RUNNING", progress: 0.25 }));
+    resolve("42 pages");
+    await untilState(id, "DONE");
+    expect(await findTask(database, id)).toMatchObject({ result: "42 pages", progress: 1 });
+  });
+
+  test("cancelled while it waits, it never runs; cancelled while it runs, it is told, and nothing of it is written", async () => {
+    const own = await begun();
+    const waiting = await own.enqueue(NoteSchema, { text: "waits" }, { runAt: inAWhile(300) });
+    const { promise: told, resolve: tell } = Promise.withResolvers<void>();
+    const { promise: begun_, resolve: isBegun } = Promise.withResolvers<void>();
+    making.set("runs", ({ signal }) => {
+      isBegun();
+      signal.addEventListener("abort", () => tell());
+      return new Promise(() => {});
+    });
+    const runs = await own.enqueue(ReportSchema, { text: "runs" });
+    await begun_;
+    await own.write((tx) => {
+      tx.cancelTask(waiting);
+      tx.cancelTask(runs);
+    });
+    expect([await state(waiting), await state(runs)]).toEqual(["CANCELED", "CANCELED"]);
+    await told;
+    // What ignores that it was told, and comes to its end all the same, is refused.
+    making.set("deaf", async () => {
+      await endTasksEarly(database, { type: ReportSchema.typeName });
+      return "made";
+    });
+    const deaf = await own.enqueue(ReportSchema, { text: "deaf" });
+    await untilState(deaf, "CANCELED");
+    await untilState(await own.enqueue(NoteSchema, { text: "last" }, { runAt: inAWhile(400) }), "DONE");
+    expect(await inOrder()).toEqual(["last"]);
+  });
+
+  test("of one concurrency key one runs at a time, in the order of their time, and those of others beside it", async () => {
+    const [one, two] = [await begun(), await begun()];
+    for (let i = 0; i < 10; i += 1)
+      for (const account of ["x", "y", "z"]) await (i % 2 === 0 ? one : two).enqueue(StatementSchema, { account, text: `${account}${i}` });
+    await until(async () => expect(await inOrder()).toHaveLength(30));
+    expect([...running.most.values()]).toEqual([1, 1, 1]);
+    const order = await inOrder();
+    for (const account of ["x", "y", "z"])
+      expect(order.filter((what) => what.startsWith(account))).toEqual(Array.from({ length: 10 }, (_, i) => `${account}${i}`));
+  });
+
+  test("one that pauses, is delayed, fails or is cancelled holds up none of its concurrency key", async () => {
+    const own = await begun();
+    const later = await own.enqueue(StatementSchema, { account: "x", text: "later" }, { runAt: inAWhile(60_000) });
+    fates.set("fails", () => {
+      throw new Error("it fails");
+    });
+    const fails = await own.enqueue(StatementSchema, { account: "x", text: "fails" });
+    const next = await own.enqueue(StatementSchema, { account: "x", text: "next" });
+    await untilState(next, "DONE");
+    await untilState(fails, "FAILED");
+    expect(await state(later)).toBe("WAITING");
+    const last = await own.enqueue(StatementSchema, { account: "x", text: "last" }, { runAt: inAWhile(120_000) });
+    expect(await state(last)).toBe("BLOCKED");
+    await endTasksEarly(database, { id: later });
+    expect([await state(later), await state(last)]).toEqual(["CANCELED", "WAITING"]);
+  });
+
+  test("no more of a queue run at once than its contract allows, over all processes", async () => {
+    const own = await Promise.all([begun(), begun(), begun()]);
+    await Promise.all(Array.from({ length: 30 }, (_, i) => own[i % 3]?.enqueue(ScanSchema, { text: `${i}` })));
+    await until(async () => expect(await inOrder()).toHaveLength(30));
+    expect(running.most.get("scans")).toBe(2);
+  });
+
+  test("what ended long enough ago is forgotten, and its key can be taken again; what failed stays", async () => {
+    const own = await begun();
+    const first = await own.enqueue(ScanSchema, { text: "first" }, { key: "k" });
+    await untilState(first, "DONE");
+    await until(async () => expect(await findTask(database, first)).toBeUndefined());
+    await database.query({ text: "TRUNCATE effects" });
+    await untilState(await own.enqueue(ScanSchema, { text: "second" }, { key: "k" }), "DONE");
+    expect(await inOrder()).toEqual(["second"]);
+  });
+
+  test("a thousand are done once each by three processes", async () => {
+    const own = await Promise.all([begun(), begun(), begun()]);
+    const outcome = await own[0]?.write((tx) => {
+      for (let i = 0; i < 1_000; i += 1) tx.enqueue(NoteSchema, { text: `${i}` });
+    });
+    expect(outcome?.kind).toBe("applied");
+    await until(async () => expect(await inOrder()).toHaveLength(1_000));
+    expect(new Set(await inOrder()).size).toBe(1_000);
+    expect(attempts.size).toBe(1_000);
+    expect(await listTasks(database, { state: "DONE" }, 2_000)).toHaveLength(1_000);
+  });
+
+  test("a process that stops gives back what it hasn't ended, uncounted, and another does it", async () => {
+    const [one, two] = [await begun(), process()];
+    let runs = 0;
+    making.set("long", () => {
+      runs += 1;
+      return runs === 1 ? new Promise(() => {}) : Promise.resolve("made");
+    });
+    const id = await one.enqueue(ReportSchema, { text: "long" });
+    await until(() => expect(runs).toBe(1));
+    await one.stop();
+    expect(await findTask(database, id)).toMatchObject({ state: "WAITING", attempts: 0 });
+    await two.begin();
+    await untilState(id, "DONE");
+    expect(await findTask(database, id)).toMatchObject({ attempts: 1 });
+  });
+
+  test("what a process had that was frozen or killed is done by another, and what the first still writes of it is refused", async () => {
+    const ice = freezable(database);
+    const first = testProcess({ database, ice, tasks: all });
+    await first.begin();
+    const { promise, resolve } = Promise.withResolvers<string>();
+    let runs = 0;
+    making.set("long", () => {
+      runs += 1;
+      return runs === 1 ? promise : Promise.resolve("by the second");
+    });
+    const id = await first.enqueue(ReportSchema, { text: "long" });
+    await until(() => expect(runs).toBe(1));
+    ice.freeze();
+    resolve("by the first");
+    await begun();
+    await untilState(id, "DONE");
+    ice.thaw();
+    await untilState(await first.enqueue(NoteSchema, { text: "goes on" }), "DONE");
+    expect(await findTask(database, id)).toMatchObject({ attempts: 2, result: "by the second" });
+    expect(await inOrder()).toEqual(["long", "goes on"]);
+  });
+
+  test("one that kills whoever does it has failed in the end", async () => {
+    let runs = 0;
+    making.set("deadly", () => {
+      runs += 1;
+      return new Promise(() => {});
+    });
+    const id = await process().enqueue(ReportSchema, { text: "deadly" });
+    for (const victim of [1, 2]) {
+      const ice = freezable(database);
+      await testProcess({ database, ice, tasks: all }).begin();
+      await until(() => expect(runs).toBe(victim));
+      ice.freeze();
+    }
+    await begun();
+    await untilState(id, "FAILED");
+    expect(await findTask(database, id)).toMatchObject({ attempts: 2, cause: "Its worker was lost." });
+    expect(runs).toBe(2);
+  });
+
+  test("after a crash of the server, which forgets who works, all is done once", async () => {
+    const own = await begun();
+    let runs = 0;
+    making.set("long", () => {
+      runs += 1;
+      return runs === 1 ? new Promise(() => {}) : Promise.resolve("made");
+    });
+    const id = await own.enqueue(ReportSchema, { text: "long" });
+    await until(() => expect(runs).toBe(1));
+    await database.query({ text: "TRUNCATE task_workers" });
+    await untilState(id, "DONE");
+    expect(await inOrder()).toEqual(["long"]);
+  });
+});

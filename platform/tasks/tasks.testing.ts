@@ -1,0 +1,162 @@
+import { join } from "node:path";
+import type { DescMessage, DescService, MessageInitShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { onTestFinished } from "vitest";
+import { serviceCaller } from "#platform/access/caller.ts";
+import { systemClock } from "#platform/clock.ts";
+import type { ApplyOutcome } from "#platform/events/apply.ts";
+import { testTimings } from "#platform/events/event-log.testing.ts";
+import type { EventTimings } from "#platform/events/timings.ts";
+import type { Wakeups } from "#platform/events/wakeups.ts";
+import { uuidv7 } from "#platform/ids.ts";
+import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import type { Transport } from "#platform/rpc/transport.ts";
+import type { TaskBroker } from "#platform/tasks/broker.ts";
+import type { Task } from "#platform/tasks/define-task.ts";
+import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
+import { startTaskWorker, type TaskWorker } from "#platform/tasks/task-worker.ts";
+import { defaultTaskTimings, type TaskTimings } from "#platform/tasks/timings.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+import { passingTracer } from "#platform/telemetry/tracing.ts";
+import type { Tx } from "#platform/writes/definitions.ts";
+import { manifestOf } from "#platform/writes/manifest.ts";
+import { Writer } from "#platform/writes/writer.ts";
+
+const SERVICE = "tasktest";
+const NO_WAKEUPS: Wakeups = { notify() {}, on() {}, async close() {} };
+
+/** Everything a good deal faster than in life. */
+const testTaskTimings: EventTimings & TaskTimings = {
+  ...testTimings,
+  ...defaultTaskTimings,
+  workerLeaseMs: 900,
+  workerHeartbeatMs: 100,
+  taskPollMs: 100,
+  offerGraceMs: 300,
+  offerLagMs: 1_000,
+  longestPostponementMs: 100,
+  progressEveryMs: 20,
+  taskCountMs: 100,
+  taskPartingMs: 300,
+  pruneEveryMs: 200,
+};
+
+/** A database of a service that has tasks. */
+export const tasksDatabase = (): Promise<Database> =>
+  testDatabase({
+    migrations: ["writes", "outbox", "tasks"].map((part) => join(import.meta.dirname, "..", part, "migrations")),
+    maxConnections: 8,
+  });
+
+/** What a frozen process sees of its database: what it asks waits for the thaw. */
+export type Freezable = { readonly database: Database; freeze(): void; thaw(): void };
+
+export function freezable(database: Database): Freezable {
+  let thawed = Promise.withResolvers<void>();
+  thawed.resolve();
+  return {
+    database: {
+      ...database,
+      query: async (statement) => thawed.promise.then(() => database.query(statement)),
+      queryAll: async (statements) => thawed.promise.then(() => database.queryAll(statements)),
+      transaction: async (run, options) => thawed.promise.then(() => database.transaction(run, options)),
+    },
+    freeze: () => {
+      thawed = Promise.withResolvers();
+    },
+    thaw: () => thawed.resolve(),
+  };
+}
+
+/** One process of a service that has these tasks; it ends with its test. */
+export type TestProcess = {
+  readonly metrics: Metrics;
+  enqueue<T extends DescMessage>(schema: T, data: MessageInitShape<T>, options?: EnqueueOptions): Promise<string>;
+  /** Carries out one item that writes. */
+  write(write: (tx: Tx) => unknown): Promise<ApplyOutcome>;
+  /** Begins to do tasks. */
+  begin(): Promise<void>;
+  stop(): Promise<void>;
+};
+
+export function testProcess(options: {
+  readonly database: Database;
+  /** Through which it sees the database. */
+  readonly ice?: Freezable;
+  readonly tasks: readonly Task[];
+  readonly broker?: TaskBroker | undefined;
+  readonly timings?: Partial<EventTimings & TaskTimings>;
+  readonly transportFor?: (service: DescService) => Transport;
+}): TestProcess {
+  const { ice, tasks, broker, transportFor = noPeers } = options;
+  const database = ice?.database ?? options.database;
+  const metrics = new Metrics();
+  let worker: TaskWorker | undefined;
+  const schemas = tasks.map(({ schema }) => schema);
+  const writer = new Writer({
+    service: SERVICE,
+    database,
+    metrics,
+    manifest: manifestOf(SERVICE, { tasks: schemas, offersTasks: broker !== undefined }),
+    published: () => {},
+    enqueued: (enqueued) => worker?.enqueued(enqueued),
+  });
+  const write = async (parts: (tx: Tx) => unknown): Promise<ApplyOutcome> => {
+    const now = systemClock();
+    const item = {
+      parts: { write: parts },
+      input: undefined,
+      prepared: undefined,
+      caller: serviceCaller(SERVICE),
+      id: uuidv7(now),
+      commandId: uuidv7(now),
+      now: timestampFromMs(now),
+      trace: { traceparent: "", causationId: "" },
+    };
+    const [outcome] = await writer.apply([item], { first: [], last: () => [] });
+    return outcome as ApplyOutcome;
+  };
+  const stop = async (): Promise<void> => {
+    const stopping = worker;
+    worker = undefined;
+    await stopping?.stop();
+  };
+  onTestFinished(async () => {
+    ice?.thaw();
+    await stop();
+  });
+  return {
+    metrics,
+    write,
+    async enqueue(schema, data, more) {
+      let id = "";
+      const outcome = await write((tx) => {
+        id = tx.enqueue(schema, data, more);
+      });
+      if (outcome.kind === "failed") throw outcome.error;
+      return id;
+    },
+    async begin() {
+      worker = await startTaskWorker({
+        service: SERVICE,
+        database,
+        tasks,
+        apply: writer.apply,
+        broker,
+        logger: testLog,
+        metrics,
+        tracer: passingTracer,
+        clock: systemClock,
+        timings: { ...testTaskTimings, ...options.timings },
+        wakeups: NO_WAKEUPS,
+        transportFor,
+      });
+    },
+    stop,
+  };
+}
+
+const noPeers = (): never => {
+  throw new Error("there are no peers here");
+};

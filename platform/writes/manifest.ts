@@ -1,0 +1,20 @@
+import type { DescMessage } from "@bufbuild/protobuf";
+import { type TaskOptions, tasksOf } from "#platform/tasks/task-types.ts";
+
+/** What the service lets an item say beside its rows; anything else is a fault. */
+export type Manifest = {
+  readonly publishes: ReadonlySet<DescMessage>;
+  /** By type. */
+  readonly tasks: ReadonlyMap<string, TaskOptions>;
+  /** Whether a broker is given the tasks that are due at once. */
+  readonly offersTasks: boolean;
+};
+
+export const manifestOf = (
+  service: string,
+  parts: { readonly publishes?: readonly DescMessage[]; readonly tasks?: readonly DescMessage[]; readonly offersTasks?: boolean },
+): Manifest => ({
+  publishes: new Set(parts.publishes),
+  tasks: tasksOf(parts.tasks ?? [], service),
+  offersTasks: parts.offersTasks ?? false,
+});
