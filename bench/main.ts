@@ -15,6 +15,7 @@ import { ordersHttp } from "./orders-http.ts";
 import { postings } from "./postings.ts";
 import { nodeOptions } from "./support/node-options.ts";
 import { heading, tableRow } from "./support/table.ts";
+import { tasks } from "./tasks.ts";
 
 const benches: readonly Bench[] = [
   ordersFinished,
@@ -25,6 +26,7 @@ const benches: readonly Bench[] = [
   callInProcess,
   grpcUnary,
   kafka,
+  tasks,
   millionOrders,
 ];
 

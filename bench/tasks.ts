@@ -1,0 +1,168 @@
+import { strict as assert } from "node:assert";
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { ensureDatabase } from "#platform/postgres/create-database.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import { migrate } from "#platform/postgres/migrate.ts";
+import { openDatabase } from "#platform/postgres/open-database.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+import { release } from "../cli/release.ts";
+import { type Bench, type BenchContext, figure } from "./bench.ts";
+import { openGraphile } from "./support/graphile.ts";
+import { benchLog } from "./support/log.ts";
+import { quantile, repeat } from "./support/repeat.ts";
+import { alternate, median, type Round, ratioFigure } from "./support/rounds.ts";
+import { type BenchServer, startServer } from "./support/server.ts";
+import { openTaskService, type TaskService } from "./support/task-service.ts";
+
+const ROUNDS = 3;
+const TASKS = 20_000;
+const TASKS_A_TRANSACTION = 500;
+const MANY = 200_000;
+const MANY_DONE = 40_000;
+
+export const tasks: Bench = {
+  name: "tasks",
+  text: "tasks on PostgreSQL beside graphile-worker doing the same; enqueue → start; 200,000 that wait",
+  async run({ parts, report }: BenchContext) {
+    const server = await startServer(parts);
+    const database = await openTasksDatabase(server, "tasks", parts);
+    const ours = openTaskService(database);
+    const beside = await openTasksDatabase(server, "graphile", parts);
+    const graphile = await openGraphile(server.connection("graphile"), parts);
+
+    const found = await alternate(
+      {
+        ours: async () => {
+          await database.query({ text: "TRUNCATE tasks, effects" });
+          for (let i = 0; i < TASKS; i += TASKS_A_TRANSACTION) await ours.enqueue(TASKS_A_TRANSACTION);
+          return drained(server, database, ours.work);
+        },
+        theirs: async () => {
+          await beside.query({ text: "TRUNCATE effects" });
+          for (let i = 0; i < TASKS; i += TASKS_A_TRANSACTION) await graphile.enqueue(idsOf(TASKS_A_TRANSACTION));
+          return drained(server, beside, graphile.work);
+        },
+      },
+      ROUNDS,
+      server.tidy,
+    );
+    report(
+      ratioFigure({
+        name: "tasks done, each with a row that it writes",
+        unit: "tasks/s",
+        rounds: found.ours,
+        beside: { name: "graphile-worker", rounds: found.theirs },
+        goal: { of: "ratio", atLeast: 0.8 },
+        note: `${TASKS} that wait; 32 at once there, in batches here, where the row is one with the task's end`,
+      }),
+    );
+    for (const [name, enqueue, work] of [
+      ["enqueue → start, p50", async () => (await ours.enqueue(1))[0] as string, ours.work],
+      ["graphile-worker: enqueue → start, p50", enqueueOne(graphile.enqueue), graphile.work],
+    ] as const) {
+      const times = await latencies(enqueue, work);
+      report(
+        figure({
+          name,
+          value: median(times),
+          unit: "ms",
+          medianOf: times.length,
+          note: `p90 ${quantile(times, 0.9).toFixed(1)} ms; from the commit that enqueues, one at a time`,
+          ...(name.startsWith("graphile") ? {} : { goal: { of: "value", atMost: 5 } as const }),
+        }),
+      );
+    }
+    await many(server, database, ours, report);
+  },
+};
+
+async function many(server: BenchServer, database: Database, ours: TaskService, report: BenchContext["report"]): Promise<void> {
+  await database.query({ text: "TRUNCATE tasks, effects" });
+  await server.tidy();
+  for (let i = 0; i < MANY; i += TASKS_A_TRANSACTION) await ours.enqueue(TASKS_A_TRANSACTION);
+  globalThis.gc?.();
+  const before = process.memoryUsage().rss;
+  let most = before;
+  const watch = setInterval(() => {
+    most = Math.max(most, process.memoryUsage().rss);
+  }, 20);
+  const { value } = await drained(server, database, ours.work, MANY_DONE);
+  clearInterval(watch);
+  report(figure({ name: `tasks done of ${MANY.toLocaleString("en")} that wait`, unit: "tasks/s", value, medianOf: 1 }));
+  report(
+    figure({
+      name: "growth of memory meanwhile",
+      unit: "MiB",
+      value: (most - before) / 2 ** 20,
+      medianOf: 1,
+      goal: { of: "value", atMost: 100 },
+    }),
+  );
+}
+
+async function openTasksDatabase(server: BenchServer, name: string, parts: AsyncDisposableStack): Promise<Database> {
+  const log = benchLog();
+  await ensureDatabase(server.connection("postgres"), name);
+  const sets = ["writes", "outbox", "tasks"].map((part) => ({
+    name: part,
+    folder: join(import.meta.dirname, "..", "platform", part, "migrations"),
+  }));
+  await migrate({ connection: server.connection(name), sets, release, log });
+  const database = await openDatabase({ connection: server.connection(name), name, log, metrics: new Metrics() });
+  parts.defer(() => database.close());
+  await database.query({ text: "CREATE TABLE effects (id uuid PRIMARY KEY, text text NOT NULL)" });
+  return database;
+}
+
+const idsOf = (count: number): string[] => Array.from({ length: count }, () => randomUUID());
+
+const enqueueOne = (enqueue: (ids: readonly string[]) => Promise<void>) => async (): Promise<string> => {
+  const id = randomUUID();
+  await enqueue([id]);
+  return id;
+};
+
+/** From the start of the workers to the last effect. */
+async function drained(server: BenchServer, database: Database, work: TaskService["work"], count = TASKS): Promise<Round> {
+  const cpu = () => [process.cpuUsage(), server.cpuUs() ?? Number.NaN] as const;
+  const [nodeBefore, postgresBefore] = cpu();
+  const startedMs = performance.now();
+  let started = 0;
+  const { promise: all, resolve } = Promise.withResolvers<void>();
+  const stop = await work(() => {
+    started += 1;
+    if (started === count) resolve();
+  });
+  await all;
+  for (;;) {
+    const { rows } = await database.query<{ count: bigint }>({ text: "SELECT count(*) FROM effects" });
+    if (Number(rows[0]?.count) >= count) break;
+  }
+  const lastedMs = performance.now() - startedMs;
+  const { user, system } = process.cpuUsage(nodeBefore);
+  const postgresUs = cpu()[1] - postgresBefore;
+  await stop();
+  assert(started >= count);
+  return { value: (count / lastedMs) * 1_000, nodeUs: (user + system) / count, postgresUs: postgresUs / count };
+}
+
+async function latencies(enqueue: () => Promise<string>, work: TaskService["work"]): Promise<number[]> {
+  const startedAt = new Map<string, number>();
+  let heard: (() => void) | undefined;
+  const stop = await work((id) => {
+    startedAt.set(id, performance.now());
+    heard?.();
+  });
+  const times = await repeat(0, async () => {
+    const id = await enqueue();
+    const committedMs = performance.now();
+    while (!startedAt.has(id))
+      await new Promise<void>((resolve) => {
+        heard = resolve;
+      });
+    return Math.max((startedAt.get(id) as number) - committedMs, 0);
+  });
+  await stop();
+  return times;
+}
