@@ -1,5 +1,10 @@
 /** Engines of .ci/engines, and the setting that says that one is there. */
-const SETTINGS = { kafka: "KAFKA_URL", registry: "SCHEMA_REGISTRY_URL", pgbouncer: "POSTGRES_DIRECT_URL" } as const;
+const SETTINGS = {
+  kafka: "KAFKA_URL",
+  registry: "SCHEMA_REGISTRY_URL",
+  rabbitmq: "RABBITMQ_URL",
+  pgbouncer: "POSTGRES_DIRECT_URL",
+} as const;
 
 export type EngineName = keyof typeof SETTINGS;
 
@@ -13,6 +18,6 @@ export const skippedFor = (what: string, missing: readonly EngineName[], command
 
 /** Said once a run. */
 export function setup(): void {
-  const missing = missingEngines(["kafka", "registry"]);
+  const missing = missingEngines(["kafka", "registry", "rabbitmq"]);
   if (missing.length > 0) process.stdout.write(`${skippedFor("tests on engines", missing, "npm test")}\n`);
 }

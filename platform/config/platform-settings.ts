@@ -7,6 +7,7 @@ import {
   kafkaUrl,
   namePrefix,
   port,
+  rabbitUrl,
   ratio,
   secretText,
   text,
@@ -74,6 +75,44 @@ const kafkaSettings = {
     default: undefined,
     needs: "KAFKA_URL",
     text: "copies of each partition of topics that are made; without it, as many as the cluster makes by default",
+  }),
+};
+
+/** RabbitMQ, where it carries tasks to workers. */
+const rabbitSettings = {
+  url: setting({
+    name: "RABBITMQ_URL",
+    type: rabbitUrl,
+    default: undefined,
+    text: "RabbitMQ, which carries tasks to workers; without it, they are taken from PostgreSQL",
+  }),
+  caFile: setting({
+    name: "RABBITMQ_CA_FILE",
+    type: file,
+    default: undefined,
+    needs: "RABBITMQ_URL",
+    text: "PEM file of the authorities that sign its certificates; without it, those that Node knows",
+  }),
+  certFile: setting({
+    name: "RABBITMQ_CERT_FILE",
+    type: file,
+    default: undefined,
+    needs: "RABBITMQ_KEY_FILE",
+    text: "PEM file of our own certificate, where it asks for one",
+  }),
+  keyFile: setting({
+    name: "RABBITMQ_KEY_FILE",
+    type: file,
+    default: undefined,
+    needs: "RABBITMQ_CERT_FILE",
+    text: "PEM file of its key",
+  }),
+  prefix: setting({
+    name: "RABBITMQ_PREFIX",
+    type: namePrefix,
+    default: undefined,
+    needs: "RABBITMQ_URL",
+    text: "stands in front of the names of queues, so that deployments can share a virtual host",
   }),
 };
 
@@ -240,6 +279,7 @@ export const platformSettings = (services: readonly string[]) => ({
   ),
   kafka: kafkaSettings,
   schemaRegistry: schemaRegistrySettings,
+  rabbit: rabbitSettings,
   logLevel: setting({
     name: "LOG_LEVEL",
     type: choice("trace", "debug", "info", "warn", "error", "fatal", "silent"),
@@ -264,6 +304,7 @@ export const settingPrefixes = [
   "POSTGRES_DIRECT_",
   "POSTGRES_PREPARE",
   "KAFKA_",
+  "RABBITMQ_",
   "SCHEMA_REGISTRY_",
   "GRPC_TLS",
   "GRPC_CERT_",

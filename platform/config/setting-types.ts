@@ -87,6 +87,32 @@ export const kafkaUrl: SettingType<KafkaUrl> = {
     `kafka${tls ? "s" : ""}://${user === undefined ? "" : `${encodeURIComponent(user.name)}:${MASK}@`}${brokers.join(",")}`,
 };
 
+/** A RabbitMQ as its URL says it. */
+export type RabbitUrl = {
+  /** host:port of each node. */
+  readonly hosts: readonly string[];
+  readonly tls: boolean;
+  readonly user: { readonly name: string; readonly password: string };
+  readonly vhost: string;
+};
+
+/** `amqp://[user:password@]host[:port][,host[:port]…][/vhost]`, or `amqps://…` for TLS; percent-encoded where need be. */
+export const rabbitUrl: SettingType<RabbitUrl> = {
+  must: "amqp://host, or several with commas between; amqps:// for TLS, user:password@ in front of the hosts, :port after each, /vhost at the end",
+  parse(value) {
+    const found = /^(amqps?):\/\/(?:([^\s:@/]+):([^\s@/]+)@)?([^\s@/]+)(?:\/([^\s@/]*))?$/.exec(value);
+    if (found === null) return undefined;
+    const tls = found[1] === "amqps";
+    const withPort = (one: string): string => (/:\d+$/.test(one) ? one : `${one}:${tls ? 5671 : 5672}`);
+    const hosts = addresses.parse((found[4] ?? "").split(",").map(withPort).join(","));
+    const [name, password, vhost] = [found[2] ?? "guest", found[3] ?? "guest", found[5] || "%2F"].map(decoded);
+    if (hosts === undefined || name === undefined || password === undefined || vhost === undefined) return undefined;
+    return { hosts, tls, user: { name, password }, vhost };
+  },
+  show: ({ hosts, tls, user, vhost }) =>
+    `amqp${tls ? "s" : ""}://${encodeURIComponent(user.name)}:${MASK}@${hosts.join(",")}/${vhost === "/" ? "" : encodeURIComponent(vhost)}`,
+};
+
 function decoded(part: string): string | undefined {
   try {
     return decodeURIComponent(part);
@@ -102,7 +128,7 @@ export const wholeNumber = (min: number, max: number): SettingType<number> => ({
   show: String,
 });
 
-/** Letters, digits, `.`, `_` and `-`, as names in Kafka have them. */
+/** Letters, digits, `.`, `_` and `-`, as names in Kafka have them, and in RabbitMQ. */
 export const namePrefix: SettingType<string> = {
   must: "of letters, digits, ., _ and -, at most 100",
   parse: (value) => (/^[A-Za-z0-9._-]{1,100}$/.test(value) ? value : undefined),

@@ -1,8 +1,7 @@
 import { join } from "node:path";
 import type { DescMessage } from "@bufbuild/protobuf";
 import { EVENTS_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
-import { settingFile } from "#platform/config/setting-file.ts";
-import type { KafkaUrl } from "#platform/config/setting-types.ts";
+import { engineTls } from "#platform/config/setting-file.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import type { KafkaConnection } from "#platform/events/kafka-client.ts";
 import { postgresGroups } from "#platform/events/postgres-groups.ts";
@@ -102,17 +101,5 @@ async function kafkaConnection({ kafka }: PlatformSettings): Promise<KafkaConnec
   const { url, mechanism, prefix = "" } = kafka;
   if (url === undefined) return undefined;
   const sasl = url.user && { mechanism, username: url.user.name, password: url.user.password };
-  return { brokers: url.brokers, prefix, sasl, tls: await tlsOf(url, kafka) };
-}
-
-async function tlsOf(url: KafkaUrl, { caFile, certFile, keyFile }: PlatformSettings["kafka"]): Promise<KafkaConnection["tls"]> {
-  const [ca, cert, key] = await Promise.all([
-    settingFile("KAFKA_CA_FILE", caFile),
-    settingFile("KAFKA_CERT_FILE", certFile),
-    settingFile("KAFKA_KEY_FILE", keyFile),
-  ]);
-  if (url.tls) return { ca, cert, key };
-  if ([ca, cert, key].some((file) => file !== undefined))
-    throw new Error("certificates are given for Kafka, but KAFKA_URL doesn't begin with kafkas://");
-  return undefined;
+  return { brokers: url.brokers, prefix, sasl, tls: await engineTls("KAFKA", { tls: url.tls, scheme: "kafkas" }, kafka) };
 }

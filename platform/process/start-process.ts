@@ -14,6 +14,7 @@ import { startHttp } from "#platform/process/http.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { openPeers } from "#platform/process/peers.ts";
 import { startPruning } from "#platform/process/prune.ts";
+import { openTaskBroker } from "#platform/process/task-broker.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
@@ -73,6 +74,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const eventLog = await openEventLog({ settings, databases, wakeups, publishes, logger: log, metrics, timings, onLost: options.onLost });
   parts.defer(() => eventLog.close());
 
+  const broker = await openTaskBroker({ settings, logger: log, metrics, timings });
+  parts.defer(() => broker?.close());
+
   const secret = await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder });
   const tokens = callerTokens({ secrets: settings.secretAlso === undefined ? [secret] : [secret, settings.secretAlso], clock });
   const tls = await openGrpcTls(settings.grpcTls, log);
@@ -82,7 +86,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => peers.close());
   const { transportFor } = peers;
 
-  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, broker: undefined, transportFor };
+  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, broker, transportFor };
   const hosted = await Promise.all(
     options.services.map(async (definition) => {
       const database = await databases.open(definition.name, migrationsOf(definition));

@@ -8,6 +8,12 @@ export type Delivery = {
   stop(): Promise<void>;
 };
 
+/** What becomes of a message: it isn't needed any more, or is to be brought again. */
+export type Answer = "taken" | "again";
+
+/** A queue as the broker has it: one of its own for each priority. */
+export type BrokerQueue = { readonly name: string; readonly priorities: readonly number[] };
+
 /**
  * Carries ids of tasks to workers. What it loses, or brings twice, harms nobody: the row is the truth, and workers look into the
  * table for what should have come and didn't.
@@ -17,15 +23,10 @@ export type TaskBroker = {
   offer(offers: readonly Offer[]): void;
   /** The broker takes what is offered. */
   readonly isThere: boolean;
-  /**
-   * Has the ids of a queue's tasks brought here. `take` resolves when the message isn't needed any more; at most `atOnce` wait for
-   * that.
-   */
-  deliver(
-    queue: { readonly name: string; readonly priorities: readonly number[] },
-    atOnce: number,
-    take: (id: string) => Promise<void>,
-  ): Delivery;
+  /** Makes these queues where they aren't there. Throws, naming it, where one differs from what it should be; not where the broker is away. */
+  ensureQueues(queues: readonly BrokerQueue[]): Promise<void>;
+  /** Has the ids of a queue's tasks brought here; at most `atOnce` of each priority wait for `take` to resolve. */
+  deliver(queue: BrokerQueue, atOnce: number, take: (id: string) => Promise<Answer>): Delivery;
   /** Ends after what is under way. */
   close(): Promise<void>;
 };

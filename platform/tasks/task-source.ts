@@ -1,5 +1,5 @@
 import type { Database } from "#platform/postgres/database.ts";
-import type { TaskBroker } from "#platform/tasks/broker.ts";
+import type { Answer, TaskBroker } from "#platform/tasks/broker.ts";
 import { type ClaimedTask, claimByIds, claimDue, type Queue, type Reach, takeForOffer } from "#platform/tasks/claims.ts";
 import type { TaskTimings } from "#platform/tasks/timings.ts";
 
@@ -32,7 +32,7 @@ export function tableSource(database: Database, queue: Queue): TaskSource {
 const FAR_MS = 100 * 365 * 24 * 3_600_000;
 const OFFERS_A_TIME = 1_000;
 
-type Brought = { readonly id: string; readonly done: () => void };
+type Brought = { readonly id: string; readonly answer: (answer: Answer) => void };
 
 /**
  * A broker, and the table for what it should have brought and didn't. Tasks that come due later (a pause, a delay, one that was
@@ -53,9 +53,11 @@ export function brokerSource(options: {
   /** By priority, when the last task came due that was brought. */
   const frontiers = new Map<number, number>();
   let lookedAtMs = 0;
-  const delivery = broker.deliver(queue, atOnce, (id) => {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    brought.push({ id, done: resolve });
+  let isStopped = false;
+  const delivery = broker.deliver(queue, atOnce, async (id) => {
+    if (isStopped) return "again";
+    const { promise, resolve } = Promise.withResolvers<Answer>();
+    brought.push({ id, answer: resolve });
     wake();
     return promise;
   });
@@ -83,7 +85,7 @@ export function brokerSource(options: {
       return claimed;
     } finally {
       // Whatever came of it: the row waits, or is somebody's.
-      for (const { done } of taken) done();
+      for (const { answer } of taken) answer("taken");
     }
   };
 
@@ -106,7 +108,8 @@ export function brokerSource(options: {
       return { tasks, isMore: brought.length > 0 };
     },
     async stop() {
-      for (const { done } of brought.splice(0)) done();
+      isStopped = true;
+      for (const { answer } of brought.splice(0)) answer("again");
       await delivery.stop();
     },
   };

@@ -49,6 +49,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
   );
   const known = new Map(options.tasks.map((task) => [task.schema.typeName, { task, options: optionsOf(types, task.schema) }]));
   await refileTasks(database, types);
+  await broker?.ensureQueues(queuesOf(known));
   const measures = measuresOf(options.metrics, service);
   const endTries = makeEndTries({ apply: options.apply, timings, logger });
   const tries = new Map<string, Try>();

@@ -6,7 +6,7 @@ import { CallError } from "#platform/rpc/call-error.ts";
 import { type Task, type TaskContext, task } from "#platform/tasks/define-task.ts";
 import { endTasksEarly, findTask, listTasks, retryTasks, showTask } from "#platform/tasks/stored-tasks.ts";
 import { taskId } from "#platform/tasks/task-types.ts";
-import { freezable, type TestProcess, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
+import { freezable, type TestProcess, taskEngines, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
 import { bigint, text } from "#platform/writes/columns.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
 import { table } from "#platform/writes/table.ts";
@@ -95,14 +95,16 @@ const scanTask = task(ScanSchema, {
 });
 
 const all: readonly Task[] = [noteTask, urgentTask, reportTask, statementTask, scanTask];
-const process = (): TestProcess => testProcess({ database, tasks: all });
-const begun = async (): Promise<TestProcess> => {
-  const made = process();
-  await made.begin();
-  return made;
-};
 
-describe("tasks", () => {
+describe.each(taskEngines())("tasks, $name", (engine) => {
+  if (engine.isAway) return test.skip("all of it");
+  const process = (): TestProcess => testProcess({ database, engine, tasks: all });
+  const begun = async (): Promise<TestProcess> => {
+    const made = process();
+    await made.begin();
+    return made;
+  };
+
   test("one is done once, with what it writes, and says how it ended", async () => {
     const own = await begun();
     fates.set("a", () => "as the shop wished");
@@ -147,7 +149,7 @@ describe("tasks", () => {
   });
 
   test("what the contract or the manifest doesn't know isn't enqueued, and nothing of its item is written", async () => {
-    const own = testProcess({ database, tasks: [noteTask] });
+    const own = testProcess({ database, engine, tasks: [noteTask] });
     await expect(own.enqueue(NoteSchema, { text: "x".repeat(1_001) })).rejects.toThrow(/breaks its contract/);
     await expect(own.enqueue(ReportSchema, { text: "x" })).rejects.toThrow(/isn't among the tasks that the manifest names/);
     await expect(own.enqueue(NoteSchema, { text: "x" }, { key: "k\0" })).rejects.toThrow(/key/);
@@ -375,7 +377,7 @@ describe("tasks", () => {
 
   test("what a process had that was frozen or killed is done by another, and what the first still writes of it is refused", async () => {
     const ice = freezable(database);
-    const first = testProcess({ database, ice, tasks: all });
+    const first = testProcess({ database, engine, ice, tasks: all });
     await first.begin();
     const { promise, resolve } = Promise.withResolvers<string>();
     let runs = 0;
@@ -404,7 +406,7 @@ describe("tasks", () => {
     const id = await process().enqueue(ReportSchema, { text: "deadly" });
     for (const victim of [1, 2]) {
       const ice = freezable(database);
-      await testProcess({ database, ice, tasks: all }).begin();
+      await testProcess({ database, engine, ice, tasks: all }).begin();
       await until(() => expect(runs).toBe(victim));
       ice.freeze();
     }

@@ -1,9 +1,12 @@
 import { join } from "node:path";
 import type { DescMessage, DescService, MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { onTestFinished } from "vitest";
+import { Connection } from "rabbitmq-client";
+import { afterAll, onTestFinished } from "vitest";
 import { serviceCaller } from "#platform/access/caller.ts";
 import { systemClock } from "#platform/clock.ts";
+import { rabbitUrl } from "#platform/config/setting-types.ts";
+import { missingEngines } from "#platform/engines.testing.ts";
 import type { ApplyOutcome } from "#platform/events/apply.ts";
 import { testTimings } from "#platform/events/event-log.testing.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
@@ -14,6 +17,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
+import { openRabbitBroker, type RabbitConnection } from "#platform/tasks/rabbit-broker.ts";
 import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
 import { startTaskWorker, type TaskWorker } from "#platform/tasks/task-worker.ts";
 import { defaultTaskTimings, type TaskTimings } from "#platform/tasks/timings.ts";
@@ -48,6 +52,47 @@ export const tasksDatabase = (): Promise<Database> =>
     migrations: ["writes", "outbox", "tasks"].map((part) => join(import.meta.dirname, "..", part, "migrations")),
     maxConnections: 8,
   });
+
+/** What carries tasks, for tests that hold on each. */
+export type TaskEngine = {
+  readonly name: string;
+  /** The engine isn't there, and its tests are skipped, which engines.testing.ts says. In CI it is there. */
+  readonly isAway: boolean;
+  /** As one process sees it; undefined for the table itself. */
+  readonly open: (() => Promise<TaskBroker>) | undefined;
+};
+
+/** The RabbitMQ that RABBITMQ_URL names, with names of its own there. Throws where none is named. */
+export function testRabbit(prefix: string): RabbitConnection {
+  const url = rabbitUrl.parse(process.env.RABBITMQ_URL ?? "");
+  if (url === undefined) throw new Error("RABBITMQ_URL names no RabbitMQ");
+  return { url, tls: undefined, prefix };
+}
+
+/** PostgreSQL alone, and RabbitMQ where RABBITMQ_URL says where (`.ci/engines up rabbitmq`). */
+export function taskEngines(): readonly TaskEngine[] {
+  const prefix = `test.${uuidv7()}.`;
+  const isAway = missingEngines(["rabbitmq"]).length > 0;
+  if (!isAway) afterAll(() => deleteQueues(prefix));
+  return [
+    { name: "taken from PostgreSQL", isAway: false, open: undefined },
+    {
+      name: "carried by RabbitMQ",
+      isAway,
+      open: () => openRabbitBroker({ connection: testRabbit(prefix), logger: testLog, metrics: new Metrics(), partingMs: 500 }),
+    },
+  ];
+}
+
+const QUEUES = ["dead-letters", "test.notes", "test.notes.p10", "test.reports", "test.statements", "test.scans"];
+
+async function deleteQueues(prefix: string): Promise<void> {
+  const { url } = testRabbit(prefix);
+  const rabbit = new Connection({ hosts: [...url.hosts], username: url.user.name, password: url.user.password, vhost: url.vhost });
+  rabbit.on("error", () => undefined);
+  for (const queue of QUEUES) await rabbit.queueDelete({ queue: `${prefix}${queue}` });
+  await rabbit.close();
+}
 
 /** What a frozen process sees of its database: what it asks waits for the thaw. */
 export type Freezable = { readonly database: Database; freeze(): void; thaw(): void };
@@ -85,20 +130,22 @@ export function testProcess(options: {
   /** Through which it sees the database. */
   readonly ice?: Freezable;
   readonly tasks: readonly Task[];
-  readonly broker?: TaskBroker | undefined;
+  /** The table itself unless said. */
+  readonly engine?: TaskEngine;
   readonly timings?: Partial<EventTimings & TaskTimings>;
   readonly transportFor?: (service: DescService) => Transport;
 }): TestProcess {
-  const { ice, tasks, broker, transportFor = noPeers } = options;
+  const { ice, tasks, engine, transportFor = noPeers } = options;
   const database = ice?.database ?? options.database;
   const metrics = new Metrics();
   let worker: TaskWorker | undefined;
+  let broker: TaskBroker | undefined;
   const schemas = tasks.map(({ schema }) => schema);
   const writer = new Writer({
     service: SERVICE,
     database,
     metrics,
-    manifest: manifestOf(SERVICE, { tasks: schemas, offersTasks: broker !== undefined }),
+    manifest: manifestOf(SERVICE, { tasks: schemas, offersTasks: engine?.open !== undefined }),
     published: () => {},
     enqueued: (enqueued) => worker?.enqueued(enqueued),
   });
@@ -121,6 +168,8 @@ export function testProcess(options: {
     const stopping = worker;
     worker = undefined;
     await stopping?.stop();
+    await broker?.close();
+    broker = undefined;
   };
   onTestFinished(async () => {
     ice?.thaw();
@@ -138,6 +187,7 @@ export function testProcess(options: {
       return id;
     },
     async begin() {
+      broker = await engine?.open?.();
       worker = await startTaskWorker({
         service: SERVICE,
         database,

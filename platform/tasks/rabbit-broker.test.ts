@@ -1,0 +1,191 @@
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
+import { Connection } from "rabbitmq-client";
+import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { NoteSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
+import { missingEngines } from "#platform/engines.testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
+import { task } from "#platform/tasks/define-task.ts";
+import { openRabbitBroker } from "#platform/tasks/rabbit-broker.ts";
+import { findTask, listTasks } from "#platform/tasks/stored-tasks.ts";
+import { type TestProcess, tasksDatabase, testProcess, testRabbit } from "#platform/tasks/tasks.testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+
+const isAway = missingEngines(["rabbitmq"]).length > 0;
+
+describe.skipIf(isAway)("RabbitMQ", async () => {
+  const database = isAway ? (undefined as never) : await tasksDatabase();
+  const prefix = `test.${randomUUID()}.`;
+  const done: string[] = [];
+  const tasks = [
+    task(NoteSchema, { write: (_, { text }) => void done.push(text) }),
+    task(UrgentNoteSchema, { write: (_, { text }) => void done.push(text) }),
+  ];
+  const open = (connection = testRabbit(prefix), metrics = new Metrics()) =>
+    openRabbitBroker({ connection, logger: testLog, metrics, partingMs: 500 });
+  const engine = { name: "carried by RabbitMQ", isAway, open };
+  /** Looks into the table when nothing comes from the broker, which here is as good as never. */
+  const never = { taskPollMs: 60_000, offerGraceMs: 600_000, offerLagMs: 600_000 };
+  const begun = async (timings: object = {}): Promise<TestProcess> => {
+    const made = testProcess({ database, engine, tasks, timings });
+    await made.begin();
+    return made;
+  };
+  const until = <T>(look: () => Promise<T> | T): Promise<T> => vi.waitFor(look, { timeout: 10_000, interval: 10 });
+  const untilDone = (id: string) => until(async () => expect((await findTask(database, id))?.state).toBe("DONE"));
+
+  const { url } = isAway ? { url: undefined } : testRabbit(prefix);
+  const rabbit = isAway ? (undefined as never) : clientOf(url);
+  const queues = ["dead-letters", "test.notes", "test.notes.p10"].map((name) => `${prefix}${name}`);
+  const [deadLetters, notes, urgent] = queues as [string, string, string];
+  const waitingIn = async (queue: string) => (await rabbit.queueDeclare({ queue, passive: true })).messageCount;
+  beforeEach(async () => {
+    done.length = 0;
+    await database.query({ text: "TRUNCATE tasks" });
+  });
+  afterAll(async () => {
+    if (isAway) return;
+    for (const queue of queues) await rabbit.queueDelete({ queue });
+    await rabbit.close();
+  });
+
+  test("brings what is enqueued, without a look into the table", async () => {
+    const own = await begun(never);
+    for (let i = 0; i < 100; i += 1) await own.enqueue(i % 2 === 0 ? NoteSchema : UrgentNoteSchema, { text: `${i}` });
+    await until(() => expect(done).toHaveLength(100));
+    expect(await waitingIn(notes)).toBe(0);
+  });
+
+  test("brings what comes due later, and each try again", async () => {
+    const own = await begun(never);
+    let tries = 0;
+    vi.spyOn(done, "push").mockImplementation(() => {
+      tries += 1;
+      if (tries === 1) throw new Error("not yet");
+      return 0;
+    });
+    onTestFinished(() => void vi.restoreAllMocks());
+    const id = await own.enqueue(NoteSchema, { text: "x" });
+    await untilDone(id);
+    expect(tries).toBe(2);
+  });
+
+  test("has a queue for each priority, so that what is urgent overtakes what waits", async () => {
+    const own = testProcess({ database, engine, tasks });
+    await (await begun()).stop();
+    const [slow, fast] = [await own.enqueue(NoteSchema, { text: "slow" }), await own.enqueue(UrgentNoteSchema, { text: "fast" })];
+    const publisher = rabbit.createPublisher({ confirm: true });
+    await publisher.send({ routingKey: notes, durable: true }, slow);
+    await publisher.send({ routingKey: urgent, durable: true }, fast);
+    await publisher.close();
+    expect([await waitingIn(notes), await waitingIn(urgent)]).toEqual([1, 1]);
+    await begun(never);
+    await until(() => expect(done.toSorted()).toEqual(["fast", "slow"]));
+  });
+
+  test("may lose all that it had, or bring it twice: all is done, and once", async () => {
+    const enqueuing = testProcess({ database, engine, tasks });
+    await (await begun()).stop();
+    const publisher = rabbit.createPublisher({ confirm: true });
+    // Those that are enqueued where no broker is open are marked as offered, and were never handed over: as if lost.
+    const lost = await enqueuing.enqueue(NoteSchema, { text: "lost" });
+    const twice = await enqueuing.enqueue(NoteSchema, { text: "twice" });
+    for (let i = 0; i < 3; i += 1) await publisher.send({ routingKey: notes, durable: true }, twice);
+    await publisher.close();
+    await begun();
+    await untilDone(lost);
+    await untilDone(twice);
+    expect(done.toSorted()).toEqual(["lost", "twice"]);
+    expect(await waitingIn(notes)).toBe(0);
+  });
+
+  test("what was lost is done though the queue never runs empty", async () => {
+    const own = await begun({ offerGraceMs: 600_000, offerLagMs: 200 });
+    const lost = await testProcess({ database, engine, tasks }).enqueue(NoteSchema, { text: "lost" });
+    let isDone = false;
+    const looking = untilDone(lost).then(() => {
+      isDone = true;
+    });
+    while (!isDone) await own.write((tx) => void Array.from({ length: 50 }, () => tx.enqueue(NoteSchema, { text: "another" })));
+    await looking;
+  });
+
+  test("what isn't a task's id ends in the dead letters, and what is nobody's task is forgotten", async () => {
+    const own = await begun();
+    const publisher = rabbit.createPublisher({ confirm: true });
+    for (const body of ["garbage", Buffer.from([0, 255]), { json: true }, "x".repeat(100_000), randomUUID()])
+      await publisher.send({ routingKey: notes, durable: true }, body);
+    await publisher.close();
+    await untilDone(await own.enqueue(NoteSchema, { text: "after" }));
+    await until(async () => expect([await waitingIn(notes), await waitingIn(deadLetters)]).toEqual([0, 4]));
+    expect(done).toEqual(["after"]);
+    await rabbit.queuePurge({ queue: deadLetters });
+  });
+
+  test("a queue that somebody deleted is made again", async () => {
+    const own = await begun();
+    await rabbit.queueDelete({ queue: notes });
+    await untilDone(await own.enqueue(NoteSchema, { text: "meanwhile" }));
+    await until(() => waitingIn(notes));
+    await untilDone(await own.enqueue(NoteSchema, { text: "after" }));
+    expect(await listTasks(database, { state: "DONE" }, 10)).toHaveLength(2);
+  });
+
+  test("a queue that differs from what tasks need stops the start, and is named", async () => {
+    const other = `test.${randomUUID()}.`;
+    const queue = `${other}test.notes`;
+    await rabbit.queueDeclare({ queue, durable: true, arguments: { "x-queue-type": "quorum" } });
+    const broker = await open(testRabbit(other));
+    onTestFinished(() => broker.close());
+    const queuesWanted = [{ name: "test.notes", priorities: [0] }];
+    await expect(broker.ensureQueues(queuesWanted)).rejects.toThrow(new RegExp(`another queue ${queue} .*x-dead-letter-exchange`));
+    for (const name of ["test.notes", "dead-letters"]) await rabbit.queueDelete({ queue: `${other}${name}` });
+  });
+
+  test("that won't have us stops the start", async () => {
+    const connection = testRabbit(prefix);
+    const stranger = { ...connection, url: { ...connection.url, user: { name: "polis", password: "guess" } } };
+    await expect(open(stranger)).rejects.toThrow(/RabbitMQ refuses: .*ACCESS_REFUSED|RabbitMQ refuses/);
+  });
+
+  test("that is away stops neither a start nor a task", async () => {
+    const closed = createServer().listen(0, "127.0.0.1");
+    await once(closed, "listening");
+    const { port } = closed.address() as AddressInfo;
+    await new Promise((resolve) => closed.close(resolve));
+    const away = testRabbit(prefix);
+    const connection = { ...away, url: { ...away.url, hosts: [`127.0.0.1:${port}`] } };
+    const own = testProcess({ database, engine: { ...engine, open: () => open(connection) }, tasks });
+    await own.begin();
+    await untilDone(await own.enqueue(NoteSchema, { text: "all the same" }));
+    await own.stop();
+  });
+
+  test("that takes connections and answers nothing holds up no task", async () => {
+    const mute = createServer(() => {}).listen(0, "127.0.0.1");
+    await once(mute, "listening");
+    const connection = testRabbit(prefix);
+    const { port } = mute.address() as AddressInfo;
+    const own = testProcess({
+      database,
+      engine: { ...engine, open: () => open({ ...connection, url: { ...connection.url, hosts: [`127.0.0.1:${port}`] } }) },
+      tasks,
+    });
+    await own.begin();
+    await untilDone(await own.enqueue(NoteSchema, { text: "all the same" }));
+    await own.stop();
+    mute.close();
+  }, 20_000);
+});
+
+function clientOf(url: ReturnType<typeof testRabbit>["url"] | undefined): Connection {
+  const made = new Connection({
+    hosts: [...(url?.hosts ?? [])],
+    username: url?.user.name ?? "",
+    password: url?.user.password ?? "",
+    vhost: url?.vhost ?? "/",
+  });
+  made.on("error", () => undefined);
+  return made;
+}

@@ -1,0 +1,209 @@
+import { type AsyncMessage, Connection, type ConnectionOptions, ConsumerStatus, type Publisher } from "rabbitmq-client";
+import type { EngineTls } from "#platform/config/setting-file.ts";
+import type { RabbitUrl } from "#platform/config/setting-types.ts";
+import { atMost, unlessAborted } from "#platform/events/signal.ts";
+import type { Answer, Offer, TaskBroker } from "#platform/tasks/broker.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+
+/** How RabbitMQ is reached. */
+export type RabbitConnection = {
+  readonly url: RabbitUrl;
+  readonly tls: EngineTls | undefined;
+  /** In front of the names of queues. */
+  readonly prefix: string;
+};
+
+export type RabbitBrokerOptions = {
+  readonly connection: RabbitConnection;
+  readonly logger: Log;
+  readonly metrics: Metrics;
+  /** How long a RabbitMQ that doesn't answer may hold up each step. */
+  readonly partingMs: number;
+};
+
+/** Past it, a broker that confirms nothing is given nothing: who looks into the table finds what isn't offered. */
+const UNCONFIRMED_MAX = 20_000;
+const CONNECT_MS = 5_000;
+const ANSWER_MS = 1_000;
+const HEARTBEAT_S = 10;
+/** How often a message is brought whose worker dies of it; then it is a dead letter, and the table has the rest to say. */
+const DELIVERIES_MAX = 20;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/**
+ * Carries tasks by RabbitMQ: a quorum queue for each queue and priority (quorum queues know no priorities before RabbitMQ 4), with
+ * publisher confirms. What isn't a task's id ends in `<prefix>dead-letters`.
+ */
+export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<TaskBroker> {
+  const { connection, logger, metrics, partingMs } = options;
+  const rabbit = new Connection(clientOptions(connection));
+  const offered = metrics.counter("polis_task_offers_total", "Tasks given to the broker, by what it said", ["queue", "outcome"]);
+  const there = metrics.gauge("polis_task_broker_up", "1 while the broker of tasks takes what is offered", []);
+  const nameOf = (queue: string, priority: number): string => `${connection.prefix}${queue}${priority === 0 ? "" : `.p${priority}`}`;
+  const deadLetters = `${connection.prefix}dead-letters`;
+  const declarations = new Map<string, QueueDeclaration>();
+  let publisher: Publisher | undefined;
+  let unconfirmed = 0;
+
+  const { promise: answered, resolve: hasAnswered } = Promise.withResolvers<unknown>();
+  rabbit.on("connection", () => {
+    hasAnswered(undefined);
+    logger.info("RabbitMQ carries tasks");
+  });
+  rabbit.on("error", (error) => {
+    hasAnswered(error);
+    logger.warn({ err: error }, "RabbitMQ is away; tasks are taken from PostgreSQL");
+  });
+  const stopMeasuring = metrics.measureWhenRead(() => there.set(rabbit.ready ? 1 : 0));
+  const refusal = await answered;
+  if (isRefusal(refusal)) {
+    rabbit.unsafeDestroy();
+    throw new Error(`RabbitMQ refuses: ${(refusal as Error).message}`, { cause: refusal });
+  }
+
+  const declare = async (declaration: QueueDeclaration): Promise<void> => {
+    const channel = await rabbit.acquire({ emitErrorsFromChannel: true });
+    channel.on("error", () => undefined);
+    try {
+      await unlessAborted(channel.queueDeclare(declaration), AbortSignal.timeout(CONNECT_MS));
+    } finally {
+      channel.close().catch(() => undefined);
+    }
+  };
+
+  const publish = async ({ id, queue, priority }: Offer): Promise<void> => {
+    unconfirmed += 1;
+    try {
+      publisher ??= openPublisher();
+      await publisher.send({ routingKey: nameOf(queue, priority), durable: true, mandatory: true, contentType: "text/plain" }, id);
+      offered.inc({ queue, outcome: "confirmed" });
+    } catch (error) {
+      offered.inc({ queue, outcome: "failed" });
+      logger.debug({ err: error, task: id }, "RabbitMQ hasn't confirmed a task");
+    } finally {
+      unconfirmed -= 1;
+    }
+  };
+
+  const openPublisher = (): Publisher => {
+    const made = rabbit.createPublisher({ confirm: true });
+    // Somebody has deleted the queue: the consumer makes it again, and the table has what was lost.
+    made.on("basic.return", ({ routingKey }) => {
+      const declaration = declarations.get(routingKey);
+      if (declaration !== undefined)
+        declare(declaration).catch((error: unknown) => logger.warn({ err: error }, "a queue can't be made again"));
+    });
+    return made;
+  };
+
+  return {
+    get isThere() {
+      return rabbit.ready;
+    },
+    offer(offers) {
+      for (const each of offers) {
+        if (rabbit.ready && unconfirmed < UNCONFIRMED_MAX) void publish(each);
+        else offered.inc({ queue: each.queue, outcome: "away" });
+      }
+    },
+    async ensureQueues(queues) {
+      const wanted = [
+        { queue: deadLetters, durable: true, arguments: { "x-queue-type": "quorum" } },
+        ...queues.flatMap(({ name, priorities }) => priorities.map((priority) => declarationOf(nameOf(name, priority), deadLetters))),
+      ];
+      for (const each of wanted) declarations.set(each.queue, each);
+      if (!rabbit.ready) return;
+      for (const each of wanted)
+        await declare(each).catch((error: unknown) => {
+          if (isDifference(error))
+            throw new Error(`RabbitMQ has another queue ${each.queue} than tasks need: ${(error as Error).message}`, { cause: error });
+          logger.warn({ err: error, queue: each.queue }, "a queue isn't made yet");
+        });
+    },
+    deliver(queue, atOnce, take) {
+      const names = queue.priorities.map((priority) => nameOf(queue.name, priority));
+      const consumers = names.map((name) => consume(name, atOnce, take));
+      return {
+        async backlog() {
+          if (!rabbit.ready) return undefined;
+          const counts = names.map(async (name) => (await rabbit.queueDeclare({ queue: name, passive: true })).messageCount);
+          return unlessAborted(Promise.all(counts), AbortSignal.timeout(ANSWER_MS)).catch(() => undefined);
+        },
+        async stop() {
+          await atMost(partingMs, Promise.allSettled(consumers.map((consumer) => consumer.close())));
+        },
+      };
+    },
+    async close() {
+      stopMeasuring();
+      await atMost(
+        partingMs,
+        Promise.allSettled([publisher?.close()]).then(() => rabbit.close()),
+      );
+      rabbit.unsafeDestroy();
+    },
+  };
+
+  function consume(name: string, atOnce: number, take: (id: string) => Promise<Answer>) {
+    const consumer = rabbit.createConsumer(
+      // Declared as it should be: the library would else declare it again as another.
+      { queue: name, queueOptions: declarationOf(name, deadLetters), qos: { prefetchCount: atOnce }, concurrency: atOnce, requeue: true },
+      async (message) => {
+        const id = idOf(message);
+        if (id === undefined) {
+          logger.error({ queue: name }, "a message that is no task's id goes to the dead letters");
+          return ConsumerStatus.DROP;
+        }
+        return (await take(id)) === "taken" ? ConsumerStatus.ACK : ConsumerStatus.REQUEUE;
+      },
+    );
+    consumer.on("error", (error) => logger.debug({ err: error, queue: name }, "RabbitMQ brings no tasks for a moment"));
+    return consumer;
+  }
+}
+
+type QueueDeclaration = {
+  readonly queue: string;
+  readonly durable: boolean;
+  readonly arguments: Readonly<Record<string, string | number>>;
+};
+
+const declarationOf = (queue: string, deadLetters: string): QueueDeclaration => ({
+  queue,
+  durable: true,
+  arguments: {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": DELIVERIES_MAX,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": deadLetters,
+  },
+});
+
+/** Ours are ids as text; anybody can send something else. */
+function idOf({ body }: AsyncMessage): string | undefined {
+  const text = typeof body === "string" ? body : Buffer.isBuffer(body) ? body.toString("latin1") : "";
+  return UUID.test(text) ? text : undefined;
+}
+
+/** 406: there is one of this name that isn't the same. */
+const isDifference = (error: unknown): boolean => (error as { code?: string }).code === "PRECONDITION_FAILED";
+
+/** It answers, and won't have us: no waiting helps. */
+const isRefusal = (error: unknown): boolean =>
+  ["ACCESS_REFUSED", "NOT_ALLOWED"].includes((error as { code?: string } | undefined)?.code ?? "");
+
+const clientOptions = ({ url, tls }: RabbitConnection): ConnectionOptions => ({
+  hosts: [...url.hosts],
+  username: url.user.name,
+  password: url.user.password,
+  vhost: url.vhost,
+  ...(url.tls ? { tls: tls ?? {} } : {}),
+  connectionName: "polis",
+  connectionTimeout: CONNECT_MS,
+  acquireTimeout: CONNECT_MS,
+  heartbeat: HEARTBEAT_S,
+  retryLow: 200,
+  retryHigh: 5_000,
+  noDelay: true,
+});
