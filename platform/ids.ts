@@ -28,6 +28,13 @@ export function uuidv7(nowMs: number = Date.now()): string {
   return textOf(7);
 }
 
+/** The least UUIDv7 of this millisecond: all ids of before come before it, as far as clocks agree. */
+export const firstUuidAt = (ms: number): string =>
+  `${ms
+    .toString(16)
+    .padStart(12, "0")
+    .replace(/^(.{8})/, "$1-")}-7000-8000-000000000000`;
+
 /** The same parts give the same UUID (version 8, from SHA-256): for ids derived from others. */
 export function derivedUuid(...parts: readonly string[]): string {
   // Lengths stand before the parts, so that ("a", "bc") and ("ab", "c") differ.

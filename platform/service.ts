@@ -3,6 +3,7 @@ import { serviceName } from "#platform/contract/method-options.ts";
 import type { Consumer } from "#platform/events/define-consumer.ts";
 import type { Query } from "#platform/reads/query.ts";
 import type { Identity } from "#platform/rest/identity.ts";
+import type { Schedule } from "#platform/tasks/define-schedule.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
 
@@ -18,6 +19,8 @@ export type ServiceDefinition = {
   readonly consumers: { readonly [name: string]: Consumer };
   /** What it does later, by their names. */
   readonly tasks: { readonly [name: string]: Task };
+  /** When it does some of that by the calendar; the schedule `followUp` of orders is `orders.follow-up`. */
+  readonly schedules: { readonly [name: string]: Schedule };
   /** The events that it publishes. */
   readonly publishes: readonly DescMessage[];
   /** The contracts of the services that it calls. */
@@ -42,6 +45,7 @@ export const defineService = <S extends DescService>(
     readonly operations: Operations<S>;
     readonly consumers?: { readonly [name: string]: Consumer };
     readonly tasks?: { readonly [name: string]: Task };
+    readonly schedules?: { readonly [name: string]: Schedule };
     readonly publishes?: readonly DescMessage[];
     readonly peers?: readonly DescService[];
   },
@@ -52,6 +56,7 @@ export const defineService = <S extends DescService>(
   operations: parts.operations as unknown as ServiceDefinition["operations"],
   consumers: parts.consumers ?? {},
   tasks: parts.tasks ?? {},
+  schedules: parts.schedules ?? {},
   publishes: parts.publishes ?? [],
   peers: parts.peers ?? [],
 });

@@ -57,6 +57,10 @@ const expectations: Readonly<Record<string, Expectation>> = {
     request: ({ accountId }) => ({ accountId, amount: 1n }),
     isAboutSomebody: true,
   },
+  "polis.payments.v1.PaymentsService/CancelCharge": {
+    allowed: "service orders",
+    request: ({ orderId, userId }) => ({ orderId, userId, amount: 1n, currency: "RUB" }),
+  },
   "polis.orders.v1.OrdersService/CreateOrder": { allowed: "role user", request: () => ({ amount: 1n }) },
   "polis.orders.v1.OrdersService/ListOrders": { allowed: "role user", request: () => ({}) },
   "polis.orders.v1.OrdersService/GetOrder": {

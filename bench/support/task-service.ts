@@ -76,6 +76,7 @@ export function openTaskService(database: Database, broker?: TaskBroker): TaskSe
         service: SERVICE,
         database,
         tasks: [note],
+        schedules: new Map(),
         apply: writer.apply,
         broker,
         logger,

@@ -4,14 +4,14 @@ import type { ApplyItems } from "#platform/events/apply.ts";
 import { type ConsumerGroup, makePartitionWork, type PartitionWork } from "#platform/events/consumer-group.ts";
 import type { Consumer } from "#platform/events/define-consumer.ts";
 import { drainParked } from "#platform/events/drain-parked.ts";
-import { type Assignment, type EventLog, PAST_RETENTION_MS } from "#platform/events/event-log.ts";
+import type { Assignment, EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import { makeFailureBook } from "#platform/events/failure-book.ts";
 import { handleBatch } from "#platform/events/handle-batch.ts";
 import { pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import { countParked } from "#platform/inbox/dead-letters.ts";
-import { inboxGroup, pruneInbox } from "#platform/inbox/inbox.ts";
+import { inboxGroup } from "#platform/inbox/inbox.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -90,13 +90,12 @@ export async function startConsumer(options: ConsumerOptions): Promise<RunningCo
       );
     },
   });
-  const retentionMs = Math.max(...topics.map((topic) => topic.retentionMs));
-  const housekeeping = keepHouse(group, metrics, { works, keepMs: retentionMs + PAST_RETENTION_MS });
+  const counting = keepCounting(group, metrics);
   return {
     async stop() {
       await subscription.stop();
       await Promise.all(drains);
-      await housekeeping.stop();
+      await counting.stop();
     },
   };
 }
@@ -122,24 +121,18 @@ async function keepDraining(group: ConsumerGroup, work: PartitionWork): Promise<
   }
 }
 
-type House = { readonly works: ReadonlyMap<Assignment, PartitionWork>; readonly keepMs: number };
-
-/** Counts parked events, and prunes the inbox where this member holds the first partition of a topic. */
-function keepHouse(group: ConsumerGroup, metrics: Metrics, { works, keepMs }: House): RunningConsumer {
+/** Counts parked events, now and then. */
+function keepCounting(group: ConsumerGroup, metrics: Metrics): RunningConsumer {
   const { database, timings, logger } = group;
   const gauge = metrics.gauge("polis_dead_letters", "Parked events of a group", ["group", "state"]);
   const stopping = new AbortController();
-  let prunedAt = performance.now();
-  const look = async (): Promise<void> => {
+  const count = async (): Promise<void> => {
     const counts = await countParked(database, group.id);
-    for (const [state, count] of Object.entries(counts)) gauge.set({ group: group.name, state }, count);
-    if (performance.now() - prunedAt < timings.pruneEveryMs) return;
-    prunedAt = performance.now();
-    if ([...works.keys()].some((assignment) => assignment.partition === 0)) await pruneInbox(database, group.id, keepMs);
+    for (const [state, events] of Object.entries(counts)) gauge.set({ group: group.name, state }, events);
   };
   const run = async (): Promise<void> => {
     while (!stopping.signal.aborted) {
-      await look().catch((error: unknown) => logger.debug({ err: error }, "parked events weren't counted"));
+      await count().catch((error: unknown) => logger.debug({ err: error }, "parked events weren't counted"));
       await pause(timings.deadLetterCountMs, stopping.signal);
     }
   };

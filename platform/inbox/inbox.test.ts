@@ -42,7 +42,8 @@ describe("the inbox", async () => {
     await database.query(insertHandled(b, old));
     await database.query({ text: "UPDATE inbox SET handled_at = now() - interval '9 hours'" });
     await database.query(insertHandled(a, [late]));
-    expect(await pruneInbox(database, a, 8 * HOUR_MS)).toBe(2_500);
+    expect(await pruneInbox(database, a, 8 * HOUR_MS, 2_000)).toBe(2_000);
+    expect(await pruneInbox(database, a, 8 * HOUR_MS, 2_000)).toBe(500);
     expect(await handledIds(database, a, [late, fresh, ...old])).toEqual(new Set([late, fresh]));
     expect((await handledIds(database, b, old)).size).toBe(2_500);
   });

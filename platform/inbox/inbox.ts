@@ -1,20 +1,19 @@
 import type { EventRecord } from "#platform/events/record.ts";
 import { derivedUuid } from "#platform/ids.ts";
-import type { Database, Sql, Statement } from "#platform/postgres/database.ts";
+import type { Sql, Statement } from "#platform/postgres/database.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-const ROWS_A_PRUNING = 1_000;
 
 /** What the inbox knows an event by: its id, or, where a foreign publisher's id is no UUID, one derived from it. */
 export const inboxId = ({ eventId }: Pick<EventRecord, "eventId">): string => (UUID.test(eventId) ? eventId : derivedUuid(eventId));
 
 /** The group's number in this database; given to it at its first start. */
-export async function inboxGroup(database: Database, group: string): Promise<number> {
+export async function inboxGroup(sql: Sql, group: string): Promise<number> {
   const read = { text: "SELECT id FROM inbox_groups WHERE name = $1", values: [group] };
-  const found = await database.query<{ id: number }>(read);
+  const found = await sql.query<{ id: number }>(read);
   if (found.rows[0] !== undefined) return found.rows[0].id;
-  await database.query({ text: "INSERT INTO inbox_groups (name) VALUES ($1) ON CONFLICT DO NOTHING", values: [group] });
-  return (await database.query<{ id: number }>(read)).rows[0]?.id as number;
+  await sql.query({ text: "INSERT INTO inbox_groups (name) VALUES ($1) ON CONFLICT DO NOTHING", values: [group] });
+  return (await sql.query<{ id: number }>(read)).rows[0]?.id as number;
 }
 
 export const readHandled = (groupId: number, ids: readonly string[]): Statement => ({
@@ -37,20 +36,17 @@ export const insertHandled = (groupId: number, ids: readonly string[]): Statemen
 });
 
 /**
- * Deletes what the group handled more than `olderThanMs` ago, in bounded batches, and returns how much. Goes by the ids, which
- * are UUIDv7 and so begin with their time: no second index. An id that isn't stays.
+ * Deletes at most `limit` of what the group handled more than `olderThanMs` ago; the number deleted. Goes by the ids, which are UUIDv7
+ * and so begin with their time: no second index. An id that isn't stays.
  */
-export async function pruneInbox(database: Database, groupId: number, olderThanMs: number): Promise<number> {
-  for (let pruned = 0; ; ) {
-    const { rowCount } = await database.query({
-      text: `DELETE FROM inbox WHERE group_id = $1 AND event_id IN (
-               SELECT event_id FROM inbox
-               WHERE group_id = $1 AND handled_at < clock_timestamp() - $2 * interval '1 ms'
-                 AND event_id < (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000 - $2)::bigint), 12, '0') || repeat('0', 20))::uuid
-               ORDER BY event_id LIMIT $3)`,
-      values: [groupId, olderThanMs, ROWS_A_PRUNING],
-    });
-    pruned += rowCount;
-    if (rowCount < ROWS_A_PRUNING) return pruned;
-  }
+export async function pruneInbox(sql: Sql, groupId: number, olderThanMs: number, limit: number): Promise<number> {
+  const { rowCount } = await sql.query({
+    text: `DELETE FROM inbox WHERE group_id = $1 AND event_id IN (
+             SELECT event_id FROM inbox
+             WHERE group_id = $1 AND handled_at < clock_timestamp() - $2 * interval '1 ms'
+               AND event_id < (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000 - $2)::bigint), 12, '0') || repeat('0', 20))::uuid
+             ORDER BY event_id LIMIT $3)`,
+    values: [groupId, olderThanMs, limit],
+  });
+  return rowCount;
 }

@@ -9,6 +9,7 @@ import type { Wakeups } from "#platform/events/wakeups.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
+import { housekeepingOf } from "#platform/process/housekeeping.ts";
 import type { ReadContext } from "#platform/reads/query.ts";
 import { ReadGate } from "#platform/reads/read-gate.ts";
 import { type Rejection, reject } from "#platform/rejection.ts";
@@ -18,6 +19,7 @@ import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endp
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
+import { scheduleName } from "#platform/tasks/define-schedule.ts";
 import { startTaskWorker, type TaskWorker } from "#platform/tasks/task-worker.ts";
 import type { TaskTimings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -70,7 +72,11 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   const { name } = definition;
   const { metrics, tracer, clock, timings, wakeups, eventLog, broker, transportFor } = surroundings;
   const log = surroundings.log.child({ service: name });
-  const tasks = Object.values(definition.tasks);
+  const housekeeping = housekeepingOf(definition);
+  const tasks = [...Object.values(housekeeping.tasks), ...Object.values(definition.tasks)];
+  const schedules = new Map(
+    Object.entries({ ...housekeeping.schedules, ...definition.schedules }).map(([key, schedule]) => [scheduleName(name, key), schedule]),
+  );
   let relay: ReturnType<typeof startRelay> | undefined;
   let worker: TaskWorker | undefined;
   const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
@@ -100,21 +106,21 @@ export function hostService(definition: ServiceDefinition, database: Database, s
     writer,
     async begin() {
       relay = startRelay({ service: name, database, log: eventLog, logger: log, metrics, timings, wakeups });
-      if (tasks.length > 0)
-        worker = await startTaskWorker({
-          service: name,
-          database,
-          tasks,
-          apply: writer.apply,
-          broker,
-          logger: log,
-          metrics,
-          tracer,
-          clock,
-          timings,
-          wakeups,
-          transportFor,
-        });
+      worker = await startTaskWorker({
+        service: name,
+        database,
+        tasks,
+        schedules,
+        apply: writer.apply,
+        broker,
+        logger: log,
+        metrics,
+        tracer,
+        clock,
+        timings,
+        wakeups,
+        transportFor,
+      });
       for (const [consumerName, consumer] of Object.entries(definition.consumers)) {
         const group = groupName(name, consumerName);
         consumers.push(

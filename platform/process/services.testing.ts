@@ -1,8 +1,8 @@
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMessage, DescService, MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll } from "vitest";
 import type { Caller } from "#platform/access/caller.ts";
 import { systemClock } from "#platform/clock.ts";
-import { testEventLog, testTimings } from "#platform/events/event-log.testing.ts";
+import { testEventLog } from "#platform/events/event-log.testing.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -13,7 +13,8 @@ import { eventMigrations } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { type Client, createClient } from "#platform/rpc/client.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
-import { defaultTaskTimings } from "#platform/tasks/timings.ts";
+import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
+import { enqueueBy, testTaskTimings } from "#platform/tasks/tasks.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { passingTracer } from "#platform/telemetry/tracing.ts";
 
@@ -23,11 +24,13 @@ export type TestServices = {
   /** The database of a service, or the log's: `events`. */
   database(name: string): Database;
   readonly eventLog: EventLog;
+  /** Has a task of a service done. */
+  enqueue<T extends DescMessage>(service: string, schema: T, data: MessageInitShape<T>, options?: EnqueueOptions): Promise<string>;
   /** Every record of these services' topics, from the first on, as the log gives it. */
   hear(): Promise<readonly EventRecord[]>;
   /** Starts the relays and consumers; they end after the tests of the file. */
   begin(): Promise<void>;
-  /** Resolves when all that was published has been relayed, and handled by every group or given up as a dead letter. */
+  /** Resolves when all that was published has been relayed, and handled by every group or given up as a dead letter, and due tasks have ended. */
   quiet(): Promise<void>;
   /** The same services once more on the same databases, as a second process hosts them. */
   copy(): TestServices;
@@ -90,7 +93,7 @@ function hostAll(
     metrics: new Metrics(),
     tracer: passingTracer,
     clock: systemClock,
-    timings: { ...defaultTaskTimings, ...testTimings },
+    timings: testTaskTimings,
     wakeups: noWakeups,
     eventLog,
     broker: undefined,
@@ -108,7 +111,8 @@ function hostAll(
     const before = await publishedCount();
     if ((await eventLog.lag()).some(({ events }) => events > 0n)) return false;
     for (const { name } of definitions) {
-      const waiting = "SELECT FROM dead_letters WHERE state = 'retrying' UNION ALL SELECT FROM outbox LIMIT 1";
+      const waiting = `SELECT FROM dead_letters WHERE state = 'retrying' UNION ALL SELECT FROM outbox
+                       UNION ALL SELECT FROM tasks WHERE (state = 'WAITING' AND run_at <= now()) OR state IN ('RUNNING', 'BLOCKED') LIMIT 1`;
       if ((await database(name).query({ text: waiting })).rowCount > 0) return false;
     }
     return (await publishedCount()) === before;
@@ -117,6 +121,11 @@ function hostAll(
     client: (service, caller) => createClient(service, transportFor(service), { caller }),
     database,
     eventLog,
+    async enqueue(service, schema, data, options) {
+      const host = [...hosted.values()].find(({ definition }) => definition.name === service);
+      if (host === undefined) throw new Error(`${service} isn't hosted in this test`);
+      return enqueueBy(host.writer, service, schema, data, options);
+    },
     async hear() {
       const heard: EventRecord[] = [];
       const { stop } = await eventLog.subscribe({
@@ -135,7 +144,7 @@ function hostAll(
     },
     async quiet() {
       for (let tries = 0; !(await isQuiet()); tries += 1) {
-        if (tries >= QUIET_TRIES_MAX) throw new Error("events are still on their way");
+        if (tries >= QUIET_TRIES_MAX) throw new Error("events or tasks are still on their way");
         await new Promise((resolve) => setTimeout(resolve, QUIET_POLL_MS));
       }
     },

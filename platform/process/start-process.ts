@@ -13,7 +13,6 @@ import { type HostedService, hostService, migrationsOf } from "#platform/process
 import { startHttp } from "#platform/process/http.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { openPeers } from "#platform/process/peers.ts";
-import { startPruning } from "#platform/process/prune.ts";
 import { openTaskBroker } from "#platform/process/task-broker.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
@@ -99,8 +98,6 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   // At once: an event log that doesn't answer holds up each of them.
   parts.defer(async () => void (await Promise.all(hosted.map((service) => service.end()))));
   for (const service of hosted) await service.begin();
-  const pruning = startPruning({ services: hosted, everyMs: timings.pruneEveryMs, log, clock });
-  parts.defer(() => pruning.stop());
 
   if (!isWhole) warnAboutPeers(options);
   const grpc = await startGrpc(hosted, { tokens, tls }, settings);

@@ -1,4 +1,4 @@
-import type { Database, Rows, Statement } from "#platform/postgres/database.ts";
+import type { Database, Rows, Sql, Statement } from "#platform/postgres/database.ts";
 import { lockLanes, settleLanes } from "#platform/tasks/task-statements.ts";
 
 /** A task that a worker has taken, as it stood then. */
@@ -128,13 +128,17 @@ export async function renewWorker(database: Database, worker: string, leaseMs: n
   return renewed?.rowCount === 1 ? new Set(held?.rows.map(({ id }) => id as string)) : undefined;
 }
 
+const GIVE_BACK =
+  "UPDATE tasks SET state = 'WAITING', worker = NULL, attempts = attempts - 1, offered = false, progress = NULL WHERE state = 'RUNNING' AND worker = $1";
+
+/** Gives back some of what a worker holds, as if it hadn't been begun. */
+export const giveBack = async (database: Database, worker: string, ids: readonly string[]): Promise<void> =>
+  void (await database.query({ text: `${GIVE_BACK} AND id = ANY($2::uuid[])`, values: [worker, ids] }));
+
 /** Gives back what a worker still holds, as if it hadn't been begun, and ends it. */
 export async function leaveWorker(database: Database, worker: string): Promise<void> {
   await database.queryAll([
-    {
-      text: "UPDATE tasks SET state = 'WAITING', worker = NULL, attempts = attempts - 1, offered = false, progress = NULL WHERE state = 'RUNNING' AND worker = $1",
-      values: [worker],
-    },
+    { text: GIVE_BACK, values: [worker] },
     { text: "DELETE FROM task_workers WHERE id = $1", values: [worker] },
   ]);
 }
@@ -191,8 +195,8 @@ export async function refileTasks(
 }
 
 /** Deletes at most `limit` tasks that needn't be kept any longer; the number deleted. */
-export async function forgetTasks(database: Database, limit: number): Promise<number> {
-  const { rowCount } = await database.query({
+export async function forgetTasks(sql: Sql, limit: number): Promise<number> {
+  const { rowCount } = await sql.query({
     text: "DELETE FROM tasks WHERE id = ANY(ARRAY(SELECT id FROM tasks WHERE forget_at < clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED))",
     values: [limit],
   });

@@ -1,9 +1,9 @@
 import { makeBell, pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import type { ClaimedTask, Queue } from "#platform/tasks/claims.ts";
+import type { Worker } from "#platform/tasks/run-task.ts";
 import type { TaskSource } from "#platform/tasks/task-source.ts";
 import type { TaskTimings } from "#platform/tasks/timings.ts";
-import type { Worker } from "#platform/tasks/worker-lease.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** Tasks of one queue in this process. */
@@ -82,7 +82,7 @@ export function workQueue(options: QueueWorkOptions): QueueWork {
         bell.ring();
       };
       // What lies further ahead, the poll finds.
-      alarm = { atMs, timer: setTimeout(ring, Math.min(atMs - Date.now(), timings.taskPollMs)) };
+      alarm = { atMs, timer: setTimeout(ring, Math.min(Math.max(atMs - Date.now(), 0), timings.taskPollMs)) };
     },
     async stop() {
       stopping.abort();

@@ -8,11 +8,17 @@ import type { ClaimedTask } from "#platform/tasks/claims.ts";
 import type { Task, TaskContext } from "#platform/tasks/define-task.ts";
 import { TaskItem } from "#platform/tasks/task-item.ts";
 import { assertValid, type TaskOptions } from "#platform/tasks/task-types.ts";
-import type { Worker } from "#platform/tasks/worker-lease.ts";
 import { PrepareCall, PrepareView, TimeLimit } from "#platform/writes/prepare.ts";
 
 /** A kind of task as this process does it. */
 export type KnownTask = { readonly task: Task; readonly options: TaskOptions };
+
+/** Who runs tasks, for as long as its lease lasts; one that has lost it begins anew under another id. */
+export type Worker = {
+  readonly id: string;
+  /** Fires when its tasks are others' by now. */
+  readonly lost: AbortSignal;
+};
 
 /** One try of a task. */
 export type Try = KnownTask & {

@@ -4,21 +4,25 @@ import { atMost, pause } from "#platform/events/signal.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
-import { type ClaimedTask, forgetTasks, type Queue, queueDepths, refileTasks, takeFromLost } from "#platform/tasks/claims.ts";
+import { type ClaimedTask, type Queue, queueDepths, refileTasks, takeFromLost } from "#platform/tasks/claims.ts";
+import type { Schedule } from "#platform/tasks/define-schedule.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
 import { type Ended, makeEndTries } from "#platform/tasks/end-tries.ts";
 import { type QueueWork, workQueue } from "#platform/tasks/queue-work.ts";
-import { beginTry, GivenUp, type KnownTask, prepareTask, type TaskSurroundings, type Try } from "#platform/tasks/run-task.ts";
+import { beginTry, GivenUp, type KnownTask, prepareTask, type TaskSurroundings, type Try, type Worker } from "#platform/tasks/run-task.ts";
+import { startSchedules } from "#platform/tasks/schedule-clock.ts";
 import { brokerSource, tableSource } from "#platform/tasks/task-source.ts";
 import { type NewTask, tasksOf } from "#platform/tasks/task-types.ts";
 import type { TaskTimings } from "#platform/tasks/timings.ts";
-import { keepWorker, type Worker } from "#platform/tasks/worker-lease.ts";
+import { keepWorker } from "#platform/tasks/worker-lease.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
 
 export type TaskWorkerOptions = TaskSurroundings & {
   readonly tasks: readonly Task[];
+  /** By their names (`scheduleName`). */
+  readonly schedules: ReadonlyMap<string, Schedule>;
   readonly apply: ApplyItems;
   /** Without one, workers take tasks from the table alone. */
   readonly broker: TaskBroker | undefined;
@@ -61,10 +65,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     entered: () => {
       for (const queue of queues.values()) queue.wake();
     },
-    held(worker, ids) {
-      for (const tried of tries.values())
-        if (tried.worker === worker && !ids.has(tried.claimed.id)) tried.giveUp(new GivenUp("the task was cancelled"));
-    },
+    tries,
   });
 
   const run = async (claimed: ClaimedTask, worker: Worker): Promise<void> => {
@@ -75,8 +76,8 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     const span = options.tracer.start(`task ${type}`, claimed.traceparent, { queue, attempt: claimed.attempts });
     tries.set(claimed.id, tried);
     const outcome = await prepareTask(tried, options);
-    tries.delete(claimed.id);
     const ended: Ended = outcome.kind === "dropped" ? { kind: "lost" } : await endTries(tried, outcome);
+    tries.delete(claimed.id);
     const error = ended.kind === "ended" ? ended.error : undefined;
     span.end(error);
     measures.durations.recorder({ service, queue }).observe((performance.now() - startedAtMs) / 1000);
@@ -118,21 +119,26 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     stopping.signal,
   );
 
-  return {
-    enqueued(tasks) {
-      const offers: NewTask[] = [];
-      for (const task of tasks) {
-        const work = queues.get(task.queue);
-        if (task.runAt !== undefined) work?.wake(Number(task.runAt.seconds) * 1000);
-        else if (broker !== undefined && task.concurrencyKey === undefined) offers.push(task);
-        else {
-          work?.wake();
-          wakeups.notify(subjectOf(service, task.queue));
-        }
+  const enqueued = (tasks: readonly NewTask[]): void => {
+    const offers: NewTask[] = [];
+    for (const task of tasks) {
+      const work = queues.get(task.queue);
+      if (task.runAt !== undefined) work?.wake(Number(task.runAt.seconds) * 1000);
+      else if (broker !== undefined && task.concurrencyKey === undefined) offers.push(task);
+      else {
+        work?.wake();
+        wakeups.notify(subjectOf(service, task.queue));
       }
-      broker?.offer(offers);
-    },
+    }
+    broker?.offer(offers);
+  };
+  const offersTasks = broker !== undefined;
+  const clockwork = await startSchedules({ ...options, types, offersTasks, enqueued });
+
+  return {
+    enqueued,
     async stop() {
+      await clockwork.stop();
       const stopped = Promise.all([...queues.values()].map((queue) => queue.stop()));
       await atMost(timings.taskPartingMs, stopped);
       for (const tried of tries.values()) tried.giveUp(new GivenUp("the process stops"));
@@ -227,14 +233,10 @@ async function keepHouse(
     logger.warn({ tasks: taken }, "tasks were taken from a worker that is gone");
     wake();
   };
-  const forget = async (): Promise<void> => {
-    while (!stopping.aborted && (await forgetTasks(database, FORGOTTEN_AT_ONCE)) === FORGOTTEN_AT_ONCE);
-  };
   await Promise.all([
     every(timings.progressEveryMs, writeProgress),
     every(timings.taskCountMs, count),
     every(timings.workerHeartbeatMs, sweep),
-    every(timings.pruneEveryMs, forget),
   ]);
 
   async function every(ms: number, act: () => Promise<void>): Promise<void> {
@@ -244,5 +246,3 @@ async function keepHouse(
     }
   }
 }
-
-const FORGOTTEN_AT_ONCE = 2_000;

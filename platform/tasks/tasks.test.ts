@@ -1,8 +1,11 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { QueryResultRow } from "pg";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { NoteSchema, ReportSchema, ScanSchema, StatementSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
+import type { Database, Statement } from "#platform/postgres/database.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { forgetTasks } from "#platform/tasks/claims.ts";
 import { type Task, type TaskContext, task } from "#platform/tasks/define-task.ts";
 import { endTasksEarly, findTask, listTasks, retryTasks, showTask } from "#platform/tasks/stored-tasks.ts";
 import { taskId } from "#platform/tasks/task-types.ts";
@@ -341,7 +344,9 @@ describe.each(taskEngines())("tasks, $name", (engine) => {
     const own = await begun();
     const first = await own.enqueue(ScanSchema, { text: "first" }, { key: "k" });
     await untilState(first, "DONE");
-    await until(async () => expect(await findTask(database, first)).toBeUndefined());
+    expect(await forgetTasks(database, 10)).toBe(0);
+    await until(async () => expect(await forgetTasks(database, 10)).toBe(1));
+    expect(await findTask(database, first)).toBeUndefined();
     await database.query({ text: "TRUNCATE effects" });
     await untilState(await own.enqueue(ScanSchema, { text: "second" }, { key: "k" }), "DONE");
     expect(await inOrder()).toEqual(["second"]);
@@ -428,5 +433,33 @@ describe.each(taskEngines())("tasks, $name", (engine) => {
     await database.query({ text: "TRUNCATE task_workers" });
     await untilState(id, "DONE");
     expect(await inOrder()).toEqual(["long"]);
+  });
+
+  test("what a claim took whose answer was lost is given back, and done", async () => {
+    let isLost = false;
+    const losing: Database = {
+      ...database,
+      async query<R extends QueryResultRow>(statement: Statement) {
+        const answer = await database.query<R>(statement);
+        if (!statement.name?.startsWith("tasks claim") || isLost || answer.rowCount === 0) return answer;
+        isLost = true;
+        throw Object.assign(new Error("Connection terminated"), { code: "ECONNRESET" });
+      },
+    };
+    const own = testProcess({ database: losing, engine, tasks: all });
+    await own.begin();
+    const id = await own.enqueue(NoteSchema, { text: "lost" });
+    await untilState(id, "DONE");
+    expect(isLost).toBe(true);
+    expect(await findTask(database, id)).toMatchObject({ attempts: 1 });
+  });
+
+  test("a worker's heartbeat takes nothing for cancelled that was claimed while it was under way", async () => {
+    const own = testProcess({ database, engine, tasks: all, timings: { workerHeartbeatMs: 1 } });
+    await own.begin();
+    const ids: string[] = [];
+    for (let i = 0; i < 200; i += 1) ids.push(await own.enqueue(ReportSchema, { text: `${i}` }));
+    await until(async () => expect(await inOrder()).toHaveLength(200));
+    expect(await listTasks(database, { state: "DONE" }, 300)).toHaveLength(200);
   });
 });

@@ -4,7 +4,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Connection } from "rabbitmq-client";
 import { afterAll, onTestFinished } from "vitest";
 import { serviceCaller } from "#platform/access/caller.ts";
-import { systemClock } from "#platform/clock.ts";
+import { type Clock, systemClock } from "#platform/clock.ts";
 import { rabbitUrl } from "#platform/config/setting-types.ts";
 import { missingEngines } from "#platform/engines.testing.ts";
 import type { ApplyOutcome } from "#platform/events/apply.ts";
@@ -16,6 +16,7 @@ import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
+import type { Schedule } from "#platform/tasks/define-schedule.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
 import { openRabbitBroker, type RabbitConnection } from "#platform/tasks/rabbit-broker.ts";
 import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
@@ -31,7 +32,7 @@ const SERVICE = "tasktest";
 const NO_WAKEUPS: Wakeups = { notify() {}, on() {}, async close() {} };
 
 /** Everything a good deal faster than in life. */
-const testTaskTimings: EventTimings & TaskTimings = {
+export const testTaskTimings: EventTimings & TaskTimings = {
   ...testTimings,
   ...defaultTaskTimings,
   workerLeaseMs: 900,
@@ -43,7 +44,8 @@ const testTaskTimings: EventTimings & TaskTimings = {
   progressEveryMs: 20,
   taskCountMs: 100,
   taskPartingMs: 300,
-  pruneEveryMs: 200,
+  schedulePollMs: 100,
+  scheduleRoundMs: 10,
 };
 
 /** A database of a service that has tasks. */
@@ -132,6 +134,9 @@ export function testProcess(options: {
   readonly tasks: readonly Task[];
   /** The table itself unless said. */
   readonly engine?: TaskEngine;
+  /** By their names. */
+  readonly schedules?: { readonly [name: string]: Schedule };
+  readonly clock?: Clock;
   readonly timings?: Partial<EventTimings & TaskTimings>;
   readonly transportFor?: (service: DescService) => Transport;
 }): TestProcess {
@@ -149,21 +154,7 @@ export function testProcess(options: {
     published: () => {},
     enqueued: (enqueued) => worker?.enqueued(enqueued),
   });
-  const write = async (parts: (tx: Tx) => unknown): Promise<ApplyOutcome> => {
-    const now = systemClock();
-    const item = {
-      parts: { write: parts },
-      input: undefined,
-      prepared: undefined,
-      caller: serviceCaller(SERVICE),
-      id: uuidv7(now),
-      commandId: uuidv7(now),
-      now: timestampFromMs(now),
-      trace: { traceparent: "", causationId: "" },
-    };
-    const [outcome] = await writer.apply([item], { first: [], last: () => [] });
-    return outcome as ApplyOutcome;
-  };
+  const write = (parts: (tx: Tx) => unknown): Promise<ApplyOutcome> => writeBy(writer, SERVICE, parts);
   const stop = async (): Promise<void> => {
     const stopping = worker;
     worker = undefined;
@@ -178,26 +169,20 @@ export function testProcess(options: {
   return {
     metrics,
     write,
-    async enqueue(schema, data, more) {
-      let id = "";
-      const outcome = await write((tx) => {
-        id = tx.enqueue(schema, data, more);
-      });
-      if (outcome.kind === "failed") throw outcome.error;
-      return id;
-    },
+    enqueue: (schema, data, more) => enqueueBy(writer, SERVICE, schema, data, more),
     async begin() {
       broker = await engine?.open?.();
       worker = await startTaskWorker({
         service: SERVICE,
         database,
         tasks,
+        schedules: new Map(Object.entries(options.schedules ?? {})),
         apply: writer.apply,
         broker,
         logger: testLog,
         metrics,
         tracer: passingTracer,
-        clock: systemClock,
+        clock: options.clock ?? systemClock,
         timings: { ...testTaskTimings, ...options.timings },
         wakeups: NO_WAKEUPS,
         transportFor,
@@ -210,3 +195,36 @@ export function testProcess(options: {
 const noPeers = (): never => {
   throw new Error("there are no peers here");
 };
+
+/** Carries out one item of a service that does nothing but write. */
+async function writeBy(writer: Writer, service: string, write: (tx: Tx) => unknown): Promise<ApplyOutcome> {
+  const now = systemClock();
+  const item = {
+    parts: { write },
+    input: undefined,
+    prepared: undefined,
+    caller: serviceCaller(service),
+    id: uuidv7(now),
+    commandId: uuidv7(now),
+    now: timestampFromMs(now),
+    trace: { traceparent: "", causationId: "" },
+  };
+  const [outcome] = await writer.apply([item], { first: [], last: () => [] });
+  return outcome as ApplyOutcome;
+}
+
+/** Has a task done, and nothing else; returns its id. */
+export async function enqueueBy<T extends DescMessage>(
+  writer: Writer,
+  service: string,
+  schema: T,
+  data: MessageInitShape<T>,
+  options?: EnqueueOptions,
+): Promise<string> {
+  let id = "";
+  const outcome = await writeBy(writer, service, (tx) => {
+    id = tx.enqueue(schema, data, options);
+  });
+  if (outcome.kind === "failed") throw outcome.error;
+  return id;
+}

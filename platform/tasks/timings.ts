@@ -15,6 +15,10 @@ export type TaskTimings = {
   readonly progressEveryMs: number;
   /** How often tasks are counted for the metrics. */
   readonly taskCountMs: number;
+  /** How often schedules are looked at, though none is due. */
+  readonly schedulePollMs: number;
+  /** And how often at the most. */
+  readonly scheduleRoundMs: number;
   /** How long tasks may go on when the process stops; then they are given up, and begin anew elsewhere. */
   readonly taskPartingMs: number;
 };
@@ -28,5 +32,7 @@ export const defaultTaskTimings: TaskTimings = {
   longestPostponementMs: 30_000,
   progressEveryMs: 500,
   taskCountMs: 5_000,
+  schedulePollMs: 15_000,
+  scheduleRoundMs: 50,
   taskPartingMs: 3_000,
 };

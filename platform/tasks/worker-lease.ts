@@ -1,15 +1,9 @@
 import { pause } from "#platform/events/signal.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { enterWorker, leaveWorker, renewWorker } from "#platform/tasks/claims.ts";
+import { enterWorker, giveBack, leaveWorker, renewWorker } from "#platform/tasks/claims.ts";
+import { GivenUp, type Try, type Worker } from "#platform/tasks/run-task.ts";
 import type { TaskTimings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
-
-/** Who runs tasks, for as long as its lease lasts; one that has lost it begins anew under another id. */
-export type Worker = {
-  readonly id: string;
-  /** Fires when its tasks are others' by now. */
-  readonly lost: AbortSignal;
-};
 
 export type WorkerLease = {
   /** Who runs tasks here now; undefined while the database is away at the start. */
@@ -18,16 +12,18 @@ export type WorkerLease = {
   leave(): Promise<void>;
 };
 
-/** Keeps a worker in task_workers. `held` is told which tasks it still has, at every heartbeat. */
+/** Keeps a worker in task_workers, and what it holds there the same as what it holds here. */
 export function keepWorker(options: {
   readonly database: Database;
   readonly timings: TaskTimings;
   readonly logger: Log;
   readonly entered: () => void;
-  readonly held: (worker: Worker, ids: ReadonlySet<string>) => void;
+  /** What this process believes to hold, by id: from the answer to the claim until the end is written. */
+  readonly tries: ReadonlyMap<string, Try>;
 }): WorkerLease {
-  const { database, timings, logger, entered, held } = options;
+  const { database, timings, logger, entered, tries } = options;
   const leaving = new AbortController();
+  let unknown: ReadonlySet<string> = new Set();
   let current: { readonly worker: Worker; readonly lose: () => void } | undefined;
 
   const enter = async (): Promise<void> => {
@@ -41,12 +37,27 @@ export function keepWorker(options: {
   const beat = async (): Promise<void> => {
     if (current === undefined) return enter();
     const { worker, lose } = current;
-    const ids = await renewWorker(database, worker.id, timings.workerLeaseMs);
-    if (ids !== undefined) return held(worker, ids);
+    // Before the question: what is claimed while it is on its way isn't in the answer.
+    const believed = [...tries.values()].filter((tried) => tried.worker === worker);
+    const held = await renewWorker(database, worker.id, timings.workerLeaseMs);
+    if (held !== undefined) {
+      for (const tried of believed) if (!held.has(tried.claimed.id)) tried.giveUp(new GivenUp("the task was cancelled"));
+      return giveBackUnknown(worker, held);
+    }
     logger.warn("this process was taken for dead: its tasks are given to others");
     current = undefined;
     lose();
     return enter();
+  };
+
+  /** What a claim took whose answer was lost: seen twice, for its answer may be on its way. */
+  const giveBackUnknown = async (worker: Worker, held: ReadonlySet<string>): Promise<void> => {
+    const before = unknown;
+    unknown = new Set([...held].filter((id) => !tries.has(id)));
+    const lost = [...unknown].filter((id) => before.has(id));
+    if (lost.length === 0) return;
+    logger.warn({ tasks: lost.length }, "tasks whose claim was never answered are given back");
+    await giveBack(database, worker.id, lost);
   };
 
   const run = async (): Promise<void> => {

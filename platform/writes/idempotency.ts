@@ -3,7 +3,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type Caller, callerName } from "#platform/access/caller.ts";
 import { methodName } from "#platform/contract/method-options.ts";
 import { derivedUuid, hashUuid } from "#platform/ids.ts";
-import type { Database } from "#platform/postgres/database.ts";
+import type { Database, Sql } from "#platform/postgres/database.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import { bytes, optional, text, timestamp, uuid } from "#platform/writes/columns.ts";
 import { table } from "#platform/writes/table.ts";
@@ -59,15 +59,11 @@ export async function findAnswer(database: Database, command: Command): Promise<
   return rowsOf(answers, await database.query(selectStatement(answers, [ref], "none")))[0];
 }
 
-/** Deletes at most `limit` answers that are older than KEPT_MS; the number deleted: none while another process is at it. */
-export async function pruneAnswers(database: Database, nowMs: number, limit: number): Promise<number> {
-  return database.transaction(async (tx) => {
-    const { rows } = await tx.query<{ mine: boolean }>({ text: "SELECT pg_try_advisory_xact_lock(hashtext('prune idempotency')) AS mine" });
-    if (rows[0]?.mine !== true) return 0;
-    const { rowCount } = await tx.query({
-      text: "DELETE FROM idempotency WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency WHERE created_at < to_timestamp($1::float8 / 1000) LIMIT $2))",
-      values: [nowMs - KEPT_MS, limit],
-    });
-    return rowCount;
+/** Deletes at most `limit` answers that are older than KEPT_MS; the number deleted. */
+export async function pruneAnswers(sql: Sql, nowMs: number, limit: number): Promise<number> {
+  const { rowCount } = await sql.query({
+    text: "DELETE FROM idempotency WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency WHERE created_at < to_timestamp($1::float8 / 1000) LIMIT $2))",
+    values: [nowMs - KEPT_MS, limit],
   });
+  return rowCount;
 }

@@ -1,8 +1,7 @@
 import { AccountsService } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
-import { PaymentFailedSchema, PaymentSucceededSchema } from "#contracts/polis/payments/v1/events_pb.ts";
 import { consumer, on } from "#platform/events/define-consumer.ts";
-import { chargeOf, chargePosting } from "./charge.ts";
+import { chargeOf, chargePosting, tellOf } from "./charge.ts";
 import { charges } from "./tables.ts";
 
 /** Charges the order to its customer's account and tells what came of it. */
@@ -15,9 +14,7 @@ export const onOrderCreated = consumer(
       if (earlier !== undefined) return;
       const charge = chargeOf(order, posting, now);
       tx.insert(charges, charge);
-      const { orderId, userId, reason } = charge;
-      if (reason === undefined) tx.publish(PaymentSucceededSchema, { orderId, userId });
-      else tx.publish(PaymentFailedSchema, { orderId, userId, reason });
+      tellOf(tx, charge);
     },
   }),
 );

@@ -51,3 +51,13 @@ CREATE UNLOGGED TABLE task_workers (
   lease_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE task_workers IS 'Who runs tasks now: a process has one row, and renews it. Without it, or once its lease has ended, what it ran is given to others, and nothing it may still write counts. Unlogged on purpose: after a crash of the server everybody begins anew.';
+
+CREATE TABLE task_schedules (
+  name text PRIMARY KEY,
+  cron text NOT NULL,
+  time_zone text NOT NULL,
+  next_at timestamptz NOT NULL,
+  fired_at timestamptz
+);
+COMMENT ON TABLE task_schedules IS 'When tasks are enqueued by the calendar. Who holds a row enqueues its task and writes the next time, in one transaction: so each time counts once.';
+COMMENT ON COLUMN task_schedules.fired_at IS 'The first of the times that were acted on last';

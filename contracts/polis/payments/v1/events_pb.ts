@@ -121,7 +121,7 @@ export type PaymentFailed_Data = Message<"polis.payments.v1.PaymentFailed.Data">
   userId: string;
 
   /**
-   * `insufficient_funds`, `account_not_found` or `currency_mismatch`.
+   * `insufficient_funds`, `account_not_found`, `currency_mismatch` or `charge_cancelled`.
    *
    * @generated from field: string reason = 3;
    */

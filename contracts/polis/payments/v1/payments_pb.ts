@@ -2,20 +2,111 @@
 // @generated from file polis/payments/v1/payments.proto (package polis.payments.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { file_google_api_annotations } from "../../../google/api/annotations_pb.ts";
 import type { TransactionSchema } from "../../accounts/v1/accounts_pb.ts";
 import { file_polis_accounts_v1_accounts } from "../../accounts/v1/accounts_pb.ts";
 import { file_polis_options_v1_options } from "../../options/v1/options_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file polis/payments/v1/payments.proto.
  */
 export const file_polis_payments_v1_payments: GenFile = /*@__PURE__*/
-  fileDesc("CiBwb2xpcy9wYXltZW50cy92MS9wYXltZW50cy5wcm90bxIRcG9saXMucGF5bWVudHMudjEiSAoMVG9wVXBSZXF1ZXN0EhwKCmFjY291bnRfaWQYASABKAlCCLpIBXIDsAEBEhoKBmFtb3VudBgCIAEoA0IKukgHIgVIiCcgADKWAgoPUGF5bWVudHNTZXJ2aWNlEoICCgVUb3BVcBIfLnBvbGlzLnBheW1lbnRzLnYxLlRvcFVwUmVxdWVzdBoeLnBvbGlzLmFjY291bnRzLnYxLlRyYW5zYWN0aW9uIrcBqrsYiQEIyQEQAho2ChFhY2NvdW50X25vdF9mb3VuZBABGh9UaGUgY2FsbGVyIGhhcyBubyBzdWNoIGFjY291bnQuGkIKFGJhbGFuY2Vfb3V0X29mX3JhbmdlGipUaGUgYmFsYW5jZSB3b3VsZCBwYXNzIDJeNjMtMSBtaW5vciB1bml0cy4iBhIEdXNlcoLT5JMCIzoBKiIeL2FjY291bnRzL3thY2NvdW50X2lkfS90b3AtdXBzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_polis_accounts_v1_accounts, file_polis_options_v1_options]);
+  fileDesc("CiBwb2xpcy9wYXltZW50cy92MS9wYXltZW50cy5wcm90bxIRcG9saXMucGF5bWVudHMudjEikAEKE0NhbmNlbENoYXJnZVJlcXVlc3QSGgoIb3JkZXJfaWQYASABKAlCCLpIBXIDsAEBEh8KB3VzZXJfaWQYAiABKAlCDrpIBXIDsAEBwrsYAggBEhcKBmFtb3VudBgDIAEoA0IHukgEIgIgABIjCghjdXJyZW5jeRgEIAEoCUIRukgOcgwyCl5bQS1aXXszfSQikQEKBkNoYXJnZRIQCghvcmRlcl9pZBgBIAEoCRIwCgZzdGF0dXMYAiABKA4yIC5wb2xpcy5wYXltZW50cy52MS5DaGFyZ2UuU3RhdHVzEhMKBnJlYXNvbhgDIAEoCUgAiAEBIiMKBlN0YXR1cxINCglTVUNDRUVERUQQABIKCgZGQUlMRUQQAUIJCgdfcmVhc29uIkgKDFRvcFVwUmVxdWVzdBIcCgphY2NvdW50X2lkGAEgASgJQgi6SAVyA7ABARIaCgZhbW91bnQYAiABKANCCrpIByIFSIgnIAAy+wIKD1BheW1lbnRzU2VydmljZRKCAgoFVG9wVXASHy5wb2xpcy5wYXltZW50cy52MS5Ub3BVcFJlcXVlc3QaHi5wb2xpcy5hY2NvdW50cy52MS5UcmFuc2FjdGlvbiK3Aaq7GIkBCMkBEAIaNgoRYWNjb3VudF9ub3RfZm91bmQQARofVGhlIGNhbGxlciBoYXMgbm8gc3VjaCBhY2NvdW50LhpCChRiYWxhbmNlX291dF9vZl9yYW5nZRoqVGhlIGJhbGFuY2Ugd291bGQgcGFzcyAyXjYzLTEgbWlub3IgdW5pdHMuIgYSBHVzZXKC0+STAiM6ASoiHi9hY2NvdW50cy97YWNjb3VudF9pZH0vdG9wLXVwcxJjCgxDYW5jZWxDaGFyZ2USJi5wb2xpcy5wYXltZW50cy52MS5DYW5jZWxDaGFyZ2VSZXF1ZXN0GhkucG9saXMucGF5bWVudHMudjEuQ2hhcmdlIhCquxgMEAMiCBoGb3JkZXJzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_polis_accounts_v1_accounts, file_polis_options_v1_options]);
+
+/**
+ * @generated from message polis.payments.v1.CancelChargeRequest
+ */
+export type CancelChargeRequest = Message<"polis.payments.v1.CancelChargeRequest"> & {
+  /**
+   * @generated from field: string order_id = 1;
+   */
+  orderId: string;
+
+  /**
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * Minor units.
+   *
+   * @generated from field: int64 amount = 3;
+   */
+  amount: bigint;
+
+  /**
+   * @generated from field: string currency = 4;
+   */
+  currency: string;
+};
+
+/**
+ * Describes the message polis.payments.v1.CancelChargeRequest.
+ * Use `create(CancelChargeRequestSchema)` to create a new message.
+ */
+export const CancelChargeRequestSchema: GenMessage<CancelChargeRequest> = /*@__PURE__*/
+  messageDesc(file_polis_payments_v1_payments, 0);
+
+/**
+ * What became of an order's payment.
+ *
+ * @generated from message polis.payments.v1.Charge
+ */
+export type Charge = Message<"polis.payments.v1.Charge"> & {
+  /**
+   * @generated from field: string order_id = 1;
+   */
+  orderId: string;
+
+  /**
+   * @generated from field: polis.payments.v1.Charge.Status status = 2;
+   */
+  status: Charge_Status;
+
+  /**
+   * Why it failed; `charge_cancelled` where this call was first.
+   *
+   * @generated from field: optional string reason = 3;
+   */
+  reason?: string | undefined;
+};
+
+/**
+ * Describes the message polis.payments.v1.Charge.
+ * Use `create(ChargeSchema)` to create a new message.
+ */
+export const ChargeSchema: GenMessage<Charge> = /*@__PURE__*/
+  messageDesc(file_polis_payments_v1_payments, 1);
+
+/**
+ * @generated from enum polis.payments.v1.Charge.Status
+ */
+export const Charge_Status = {
+  /**
+   * @generated from enum value: SUCCEEDED = 0;
+   */
+  SUCCEEDED: 0,
+
+  /**
+   * @generated from enum value: FAILED = 1;
+   */
+  FAILED: 1,
+} as const;
+
+/**
+ * @generated from enum polis.payments.v1.Charge.Status
+ */
+export type Charge_Status = (typeof Charge_Status)[keyof typeof Charge_Status] | UnknownEnum;
+
+/**
+ * Describes the enum polis.payments.v1.Charge.Status.
+ */
+export const Charge_StatusSchema: GenEnum<Charge_Status> = /*@__PURE__*/
+  enumDesc(file_polis_payments_v1_payments, 1, 0);
 
 /**
  * @generated from message polis.payments.v1.TopUpRequest
@@ -39,7 +130,7 @@ export type TopUpRequest = Message<"polis.payments.v1.TopUpRequest"> & {
  * Use `create(TopUpRequestSchema)` to create a new message.
  */
 export const TopUpRequestSchema: GenMessage<TopUpRequest> = /*@__PURE__*/
-  messageDesc(file_polis_payments_v1_payments, 0);
+  messageDesc(file_polis_payments_v1_payments, 2);
 
 /**
  * Brings money in and charges orders.
@@ -56,6 +147,16 @@ export const PaymentsService: GenService<{
     methodKind: "unary";
     input: typeof TopUpRequestSchema;
     output: typeof TransactionSchema;
+  },
+  /**
+   * Settles an order's payment for good: it was charged already, or never will be, whatever is still on its way.
+   *
+   * @generated from rpc polis.payments.v1.PaymentsService.CancelCharge
+   */
+  cancelCharge: {
+    methodKind: "unary";
+    input: typeof CancelChargeRequestSchema;
+    output: typeof ChargeSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_polis_payments_v1_payments, 0);
