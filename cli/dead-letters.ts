@@ -4,7 +4,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import { chooseServices } from "./choose-services.ts";
 import { defineCommand, UsageError } from "./command.ts";
 import { limitOf } from "./limit.ts";
-import { printParked } from "./print-parked.ts";
+import { printOfServices } from "./print-of-services.ts";
 import { dataOption, openSettings } from "./process-settings.ts";
 import { systems } from "./systems.ts";
 
@@ -35,9 +35,12 @@ Works beside running processes; an embedded database that isn't running is start
     if (more.length > 0) throw new UsageError(`'${more.join(" ")}' is not expected here`);
     const act = actionOf(action, { group, eventId, key, limit: limitOf(limit), json });
     const asked = servicesOf(group);
-    await printParked(asked, await openSettings(flags), (database, { consumers }) => {
-      const schemas = Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema));
-      return act(database, schemas);
+    await printOfServices(asked, await openSettings(flags), {
+      act(database, { consumers }) {
+        const schemas = Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema));
+        return act(database, schemas);
+      },
+      whenNothing: "nothing is parked",
     });
   },
 });

@@ -138,6 +138,8 @@ describe("a command that needs what is there already", () => {
     ["dead-letters", "drop", "orders.on-payment-settled", "an-id"],
     ["outbox", "list"],
     ["outbox", "retry", "orders"],
+    ["tasks", "list"],
+    ["tasks", "retry", "orders"],
     ["groups", "list"],
     ["groups", "drop", "orders.on-payment-settled"],
     ["backup", join(folder, "copy")],
@@ -175,6 +177,7 @@ describe("what isn't there to act on", () => {
     ["groups list", "there are no groups"],
     ["dead-letters list", "nothing is parked"],
     ["outbox list", "nothing is parked"],
+    ["tasks list", "there are none"],
   ])("is no fault where everything is asked for: %s", (command, what) =>
     expect(polis(command.split(" "))).toEqual({ status: 0, stdout: "", stderr: `${what}\n` }),
   );

@@ -3,7 +3,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import { chooseServices } from "./choose-services.ts";
 import { defineCommand, UsageError } from "./command.ts";
 import { limitOf } from "./limit.ts";
-import { printParked } from "./print-parked.ts";
+import { printOfServices } from "./print-of-services.ts";
 import { dataOption, openSettings } from "./process-settings.ts";
 import { systems } from "./systems.ts";
 
@@ -32,7 +32,10 @@ Works beside running processes; an embedded database that isn't running is start
     if (more.length > 0) throw new UsageError(`'${more.join(" ")}' is not expected here`);
     const act = actionOf(action, { service, key, limit: limitOf(limit), json });
     const asked = servicesOf(service);
-    await printParked(asked, await openSettings(flags), (database, { name }) => act(database, name));
+    await printOfServices(asked, await openSettings(flags), {
+      act: (database, { name }) => act(database, name),
+      whenNothing: "nothing is parked",
+    });
   },
 });
 

@@ -83,9 +83,26 @@ export async function showTask(sql: Sql, id: string, schemas: readonly DescMessa
   return { ...storedOf(row), actor, traceparent, causationId, worker: worker ?? undefined, task, payloadBytes: payload.length };
 }
 
-/** Has tasks that failed or were cancelled done after all, from their first try on; returns how many. */
+/** A schedule as it stands. */
+export type StoredSchedule = {
+  readonly name: string;
+  readonly cron: string;
+  readonly timeZone: string;
+  readonly nextAt: Date;
+  /** The first of the times that were acted on last. */
+  readonly firedAt: Date | undefined;
+};
+
+export async function listSchedules(sql: Sql): Promise<StoredSchedule[]> {
+  const { rows } = await sql.query<{ name: string; cron: string; timeZone: string; nextAt: Timestamp; firedAt: Timestamp | null }>({
+    text: `SELECT name, cron, time_zone AS "timeZone", next_at AS "nextAt", fired_at AS "firedAt" FROM task_schedules ORDER BY name`,
+  });
+  return rows.map(({ nextAt, firedAt, ...row }) => ({ ...row, nextAt: timestampDate(nextAt), firedAt: dateOf(firedAt) }));
+}
+
+/** Has tasks that failed done after all, from their first try on, or one that was cancelled; returns how many. */
 export const retryTasks = (database: Database, which: { readonly id: string } | TaskFilter): Promise<number> =>
-  change(database, which, ["FAILED", "CANCELED"], (ids) => [
+  change(database, which, "id" in which ? ["FAILED", "CANCELED"] : ["FAILED"], (ids) => [
     lockLanes(ids),
     {
       text: `UPDATE tasks SET state = CASE WHEN concurrency_key IS NULL THEN 'WAITING' ELSE 'BLOCKED' END, attempts = 0, postponed = 0,
@@ -136,9 +153,10 @@ const filterValues = ({ queue, type, state }: TaskFilter): (string | null)[] => 
 const read = async (sql: Sql, condition: string, values: readonly unknown[]): Promise<Row[]> =>
   (await sql.query({ text: `SELECT ${COLUMNS} FROM tasks WHERE ${condition}`, values })).rows as unknown as Row[];
 
+const dateOf = (time: Timestamp | null): Date | undefined => (time === null ? undefined : timestampDate(time));
+
 function storedOf(row: Row): StoredTask {
   const { id, type, queue, priority, key, concurrencyKey, state, attempts, progress, result, cause } = row;
-  const at = (time: Timestamp | null): Date | undefined => (time === null ? undefined : timestampDate(time));
   return {
     id: id as string,
     type: type as string,
@@ -151,10 +169,10 @@ function storedOf(row: Row): StoredTask {
     progress: progress ?? undefined,
     result: result ?? undefined,
     cause: cause ?? undefined,
-    runAt: at(row.runAt) as Date,
-    enqueuedAt: at(row.enqueuedAt) as Date,
-    startedAt: at(row.startedAt),
-    endedAt: at(row.endedAt),
+    runAt: dateOf(row.runAt) as Date,
+    enqueuedAt: dateOf(row.enqueuedAt) as Date,
+    startedAt: dateOf(row.startedAt),
+    endedAt: dateOf(row.endedAt),
   };
 }
 

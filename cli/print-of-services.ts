@@ -5,10 +5,13 @@ import type { ServiceDefinition } from "#platform/service.ts";
 import type { openSettings } from "./process-settings.ts";
 
 /** Does the same in the databases of these services, one after the other, and prints what it returns. A database that isn't there holds nothing. */
-export async function printParked(
+export async function printOfServices(
   services: readonly ServiceDefinition[],
   opened: Awaited<ReturnType<typeof openSettings>>,
-  act: (database: Database, service: ServiceDefinition) => Promise<readonly string[]>,
+  {
+    act,
+    whenNothing,
+  }: { readonly act: (database: Database, service: ServiceDefinition) => Promise<readonly string[]>; readonly whenNothing: string },
 ): Promise<void> {
   let isSilent = true;
   for (const service of services) {
@@ -26,5 +29,5 @@ export async function printParked(
       await reached.close();
     }
   }
-  if (isSilent) console.error("nothing is parked");
+  if (isSilent) console.error(whenNothing);
 }
