@@ -19,7 +19,7 @@ import { openDatabase } from "#platform/postgres/open-database.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { release } from "../cli/release.ts";
-import { eventLogSettings } from "../scenarios/support/engine-settings.ts";
+import { engineSettings } from "../scenarios/support/engine-settings.ts";
 import { freePort } from "../scenarios/support/free-port.ts";
 import { ordersService } from "../services/orders/service.ts";
 import { type Bench, type BenchContext, figure } from "./bench.ts";
@@ -57,7 +57,7 @@ export const kafka: Bench = {
 
 const prefix = (): string => `bench.${randomUUID()}.`;
 
-const settings = (): Readonly<Record<string, string>> => eventLogSettings(prefix());
+const settings = (): Readonly<Record<string, string>> => engineSettings(prefix());
 
 /** From a full outbox to an empty one, beside a producer that sends the same messages, as idempotent, and one batch at a time. */
 async function relayed({ report }: BenchContext): Promise<void> {

@@ -7,7 +7,7 @@ import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { settled } from "./support/settled.ts";
-import { eventLogOfTests, SECRET } from "./support/test-databases.ts";
+import { enginesOfTests, SECRET } from "./support/test-databases.ts";
 import { isApart, startTestPolis } from "./support/test-polis.ts";
 import { until } from "./support/until.ts";
 
@@ -22,7 +22,7 @@ afterAll(async () => {
 
 test("with the database away everything is answered as to be tried again, and goes on when it is back", { timeout: 60_000 }, async () => {
   const polis = await startTestPolis(
-    { environment: { POLIS_SECRET: SECRET, POSTGRES_URL: urlOf(postgres.connection("postgres")), ...eventLogOfTests() } },
+    { environment: { POLIS_SECRET: SECRET, POSTGRES_URL: urlOf(postgres.connection("postgres")), ...enginesOfTests() } },
     { timings: { longestPauseMs: 500 } },
   );
   const rest = polis.rest(randomUUID());

@@ -4,14 +4,16 @@ import { join } from "node:path";
 import { missingEngines, skippedFor } from "#platform/engines.testing.ts";
 import { parseCommandLine, runScript, UsageError } from "../cli/command.ts";
 import { apart, away } from "./drills/apart.ts";
+import { COUNTED } from "./drills/counts.ts";
 import type { Drill, Stage } from "./drills/drill.ts";
 import { engines } from "./drills/engines.ts";
 import { kill, postgres } from "./drills/one-process.ts";
 import { randomOf } from "./drills/random.ts";
 import { replicas } from "./drills/replicas.ts";
+import { tasks, tasksOverRabbit } from "./drills/tasks.ts";
 import { two } from "./drills/two-processes.ts";
 
-const drills: readonly Drill[] = [kill, postgres, two, apart, engines, replicas, away];
+const drills: readonly Drill[] = [kill, postgres, two, apart, engines, replicas, tasks, tasksOverRabbit, away];
 
 /** So many rounds share a data folder: what one leaves, the next must live with. */
 const ROUNDS_A_STAGE = 12;
@@ -20,10 +22,7 @@ const FINDINGS_SHOWN = 20;
 type Tally = {
   readonly name: string;
   rounds: number;
-  requests: number;
-  repeats: number;
-  orders: number;
-  topUps: number;
+  readonly counts: Record<(typeof COUNTED)[number], number>;
   lost: number;
   doubled: number;
   wrong: number;
@@ -74,7 +73,8 @@ async function main(): Promise<number> {
 
 /** Stops at the first round that finds something: its place stays as it is, to be looked at. */
 async function run(drill: Drill, { rounds, seed }: Plan): Promise<Tally> {
-  const tally = { name: drill.name, rounds: 0, requests: 0, repeats: 0, orders: 0, topUps: 0, lost: 0, doubled: 0, wrong: 0, backMsMax: 0 };
+  const counts = Object.fromEntries(COUNTED.map((column) => [column, 0])) as Tally["counts"];
+  const tally = { name: drill.name, rounds: 0, counts, lost: 0, doubled: 0, wrong: 0, backMsMax: 0 };
   say(`${drill.name}: ${rounds} rounds, seed ${seed}`);
   while (tally.rounds < rounds) {
     const stage = await drill.openStage();
@@ -87,12 +87,8 @@ async function run(drill: Drill, { rounds, seed }: Plan): Promise<Tally> {
       tally.wrong++;
       say(`  round ${tally.rounds}: ${error instanceof Error ? (error.stack ?? error.message) : error}${cause(error)}`);
     }
-    tally.requests += stage.shop.requests;
-    tally.repeats += stage.shop.repeats;
-    for (const { orders, topUps } of stage.shop.customers) {
-      tally.orders += orders.size;
-      tally.topUps += topUps.size;
-    }
+    const done = stage.counts();
+    for (const column of COUNTED) tally.counts[column] += done[column] ?? 0;
     if (bad) await writeFile(join(stage.folder, "polis.log"), stage.said());
     await stage.close({ keep: bad });
     if (bad) {
@@ -126,15 +122,12 @@ async function oneRound(stage: Stage, tally: Tally, { rounds, seed }: Plan): Pro
 
 /** Returns the exit code. */
 function report(tallies: readonly Tally[], seed: number): number {
-  const heads = ["drill", "rounds", "requests", "repeats", "orders", "top-ups", "back at most", "lost", "doubled", "wrong"];
+  const heads = ["drill", "rounds", ...COUNTED, "back at most", "lost", "doubled", "wrong"];
   const lines = tallies.map((tally) =>
     [
       tally.name,
       tally.rounds,
-      tally.requests,
-      tally.repeats,
-      tally.orders,
-      tally.topUps,
+      ...COUNTED.map((column) => tally.counts[column]),
       `${(tally.backMsMax / 1000).toFixed(1)} s`,
       tally.lost,
       tally.doubled,

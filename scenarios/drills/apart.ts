@@ -19,7 +19,7 @@ export const apart: Drill = {
         const how = random.pick(["SIGKILL", "SIGSTOP", "SIGTERM"] as const);
         const afterMs = random.between(50, 1_200);
         const awayMs = random.between(0, 2_500);
-        const backMs = await underLoad(processes.stage.shop, processes.addresses, random, async () => {
+        const backMs = await underLoad(processes.shop, processes.addresses, random, async () => {
           await sleep(afterMs);
           if (how === "SIGSTOP") victim.child.signal(how);
           else {
@@ -50,7 +50,7 @@ export const away: Drill = {
     return {
       ...processes.stage,
       async round(random) {
-        const { shop } = processes.stage;
+        const { shop } = processes;
         const awayMs = random.between(120_000, 180_000);
         await underLoad(shop, processes.addresses, random, () => sleep(1_000));
         const accounts = processes.of("accounts");

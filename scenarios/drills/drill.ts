@@ -1,5 +1,6 @@
 import type { EngineName } from "#platform/engines.testing.ts";
 import type { Findings } from "./check.ts";
+import type { Counts } from "./counts.ts";
 import { type Random, randomOf } from "./random.ts";
 import { type Addresses, type LoadOptions, type Shop, startLoad } from "./shop.ts";
 
@@ -27,10 +28,11 @@ export type Drill = {
   openStage(): Promise<Stage>;
 };
 
-/** Polis as it runs in a drill, and its customers; what a round leaves, the next one finds. */
+/** Polis as it runs in a drill; what a round leaves, the next one finds. */
 export type Stage = {
   readonly folder: string;
-  readonly shop: Shop;
+  /** What was done so far. */
+  counts(): Counts;
   /** Throws where something hangs: what should have come hasn't. */
   round(random: Random): Promise<Round>;
   /** What its processes said last. */

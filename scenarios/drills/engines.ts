@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import type { EngineName } from "#platform/engines.testing.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -43,7 +44,10 @@ const WORKERS = 3;
 const ANSWERS_WITHIN_MS = 18_000;
 
 /** What `.ci/engines`, which has started them, does to an engine; gives what it printed. */
-const engineCommand = async (action: "kill" | "stop" | "freeze" | "start" | "log", engine: Engine): Promise<string> => {
+export const engineCommand = async (
+  action: "kill" | "stop" | "freeze" | "start" | "log",
+  engine: EngineName | "postgres",
+): Promise<string> => {
   const engines = join(import.meta.dirname, "..", "..", ".ci", "engines");
   return (await promisify(execFile)(engines, [action, engine], { maxBuffer: LOG_BYTES_MAX })).stdout;
 };
@@ -73,7 +77,7 @@ export const engines: Drill = {
         try {
           const repeating = () => whileRepeating(site.log, heard, work);
           const options = { workers: WORKERS, answersWithinMs: ANSWERS_WITHIN_MS };
-          const { what, backMs } = await underLoad(processes.stage.shop, processes.addresses, random, repeating, options);
+          const { what, backMs } = await underLoad(processes.shop, processes.addresses, random, repeating, options);
           const findings = await processes.compare();
           const mended = (await mender?.stop()) ? " (Kafka's coordinator failed, and it was started again)" : "";
           return { broken: `${what} after ${afterMs} ms${mended}`, backMs, findings };

@@ -4,7 +4,7 @@ import { until } from "../support/until.ts";
 import { compare } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
 import type { Random } from "./random.ts";
-import { openShop } from "./shop.ts";
+import { countsOf, openShop } from "./shop.ts";
 import { type EmbeddedSite, embeddedSite } from "./site.ts";
 
 /*
@@ -93,7 +93,7 @@ async function openStage(faults: readonly Fault[]): Promise<Stage> {
   stand.url = (await stand.child.ready).http;
   return {
     folder: site.folder,
-    shop,
+    counts: () => countsOf(shop),
     async round(random) {
       const { broken, backMs } = await underLoad(
         shop,

@@ -2,7 +2,7 @@ import { freePort } from "../support/free-port.ts";
 import type { PolisChild } from "../support/polis-child.ts";
 import { compare, type Findings, SERVICES } from "./check.ts";
 import type { Stage } from "./drill.ts";
-import { type Addresses, openShop } from "./shop.ts";
+import { type Addresses, countsOf, openShop, type Shop } from "./shop.ts";
 import type { Site } from "./site.ts";
 
 /** A process of some services, the port of its gRPC, and where it answers REST while it runs. */
@@ -12,6 +12,7 @@ export type PolisProcess = { readonly services: readonly string[]; readonly port
 export type Processes = {
   /** All of a stage but its rounds. */
   readonly stage: Omit<Stage, "round">;
+  readonly shop: Shop;
   readonly all: readonly PolisProcess[];
   /** The first that runs this service. */
   of(service: string): PolisProcess;
@@ -45,6 +46,7 @@ export async function openProcesses(site: Site, lists: readonly (readonly string
   };
   const said: string[] = [];
   return {
+    shop,
     all,
     of,
     addresses,
@@ -64,7 +66,7 @@ export async function openProcesses(site: Site, lists: readonly (readonly string
     },
     stage: {
       folder: site.folder,
-      shop,
+      counts: () => countsOf(shop),
       said: () => [...said.slice(-2), ...all.map(({ child }) => child.said())].join("\n--- another process ---\n"),
       close: (options) => site.close(options),
     },

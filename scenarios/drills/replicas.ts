@@ -16,7 +16,7 @@ export const replicas: Drill = {
       await enginesSite(),
       OF_EACH.flatMap((service) => [[service], [service], [service]]),
     );
-    const { shop } = processes.stage;
+    const { shop } = processes;
     return {
       ...processes.stage,
       async round(random) {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Account, type Answer, type NewOrder, type Order, restOf, type Transaction } from "../support/rest-client.ts";
+import type { Counts } from "./counts.ts";
 import type { Random } from "./random.ts";
 
 /*
@@ -33,6 +34,13 @@ export type Shop = {
 };
 
 export const openShop = (): Shop => ({ customers: [], requests: 0, repeats: 0, answeredAfterMs: [], wrongAnswers: [] });
+
+export const countsOf = ({ customers, requests, repeats }: Shop): Counts => ({
+  requests,
+  repeats,
+  orders: customers.reduce((sum, { orders }) => sum + orders.size, 0),
+  "top-ups": customers.reduce((sum, { topUps }) => sum + topUps.size, 0),
+});
 
 /** A process that is frozen doesn't answer; who waits longer than this asks again. */
 const REQUEST_TIMEOUT_MS = 3_000;

@@ -12,7 +12,7 @@ import { ensureDatabase } from "#platform/postgres/create-database.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { databaseName } from "#platform/process/databases.ts";
 import { createLog } from "#platform/telemetry/create-log.ts";
-import { databaseSettings, eventLogSettings } from "../support/engine-settings.ts";
+import { databaseSettings, engineSettings } from "../support/engine-settings.ts";
 import { type PolisChild, postmasterPid, signalled, startPolisChild } from "../support/polis-child.ts";
 import { reachLog } from "../support/reach-log.ts";
 import { until } from "../support/until.ts";
@@ -81,7 +81,7 @@ export async function enginesSite(): Promise<Site & { readonly log: EventLog }> 
     POSTGRES_URL,
     POSTGRES_DIRECT_URL,
     ...Object.assign({}, ...SERVICES.map((service) => databaseSettings(ownDatabaseSettings(service), databaseOf(service)))),
-    ...eventLogSettings(`drill.${id}.`),
+    ...engineSettings(`drill.${id}.`),
     POLIS_SECRET: SECRET,
   };
   const { log, groups, close } = await reachLog(environment, await createLog({ level: "fatal", format: "json" }));

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { PolisChild } from "../support/polis-child.ts";
 import { allSettled, compare } from "./check.ts";
 import { type Drill, type Stage, underLoad } from "./drill.ts";
-import { openShop } from "./shop.ts";
+import { countsOf, openShop } from "./shop.ts";
 import { sharedSite } from "./site.ts";
 
 type Member = { child: PolisChild; url: string | undefined };
@@ -23,7 +23,7 @@ export const two: Drill = {
     const addresses = () => members.flatMap(({ url }) => url ?? []);
     return {
       folder: site.folder,
-      shop,
+      counts: () => countsOf(shop),
       async round(random) {
         const victim = random.pick(members);
         const isKill = random.chance(0.5);

@@ -13,8 +13,16 @@ export function databaseSettings(
   return { [names.url]: pooled.href, [names.directUrl]: urlOf(connection) };
 }
 
-/** The event log and the schema registry that the environment names, with a prefix in front of the names of topics and groups; empty where it names none. */
-export function eventLogSettings(prefix: string): Readonly<Record<string, string>> {
-  const said = Object.entries(process.env).filter((entry): entry is [string, string] => /^(KAFKA|SCHEMA_REGISTRY)_/.test(entry[0]));
-  return said.length === 0 ? {} : { ...Object.fromEntries(said), KAFKA_PREFIX: prefix };
+/**
+ * The event log, the schema registry and the broker of tasks that the environment names, with a prefix in front of all names there;
+ * empty where it names none.
+ */
+export function engineSettings(prefix: string): Readonly<Record<string, string>> {
+  const said = Object.entries(process.env).filter((entry): entry is [string, string] =>
+    /^(KAFKA|SCHEMA_REGISTRY|RABBITMQ)_/.test(entry[0]),
+  );
+  const prefixes = ["KAFKA", "RABBITMQ"]
+    .filter((engine) => process.env[`${engine}_URL`] !== undefined)
+    .map((engine) => [`${engine}_PREFIX`, prefix]);
+  return Object.fromEntries([...said, ...prefixes]);
 }

@@ -23,16 +23,16 @@ export type PolisChild = {
 };
 
 /** Starts it, from another checkout where `root` says so; `environment` is all that it gets. It ends by itself when this process does. */
-export function startPolisChild(args: readonly string[], environment: Readonly<Record<string, string>>, root = ours): PolisChild {
+export const startPolisChild = (args: readonly string[], environment: Readonly<Record<string, string>>, root = ours): PolisChild =>
+  startScript([join(root, "cli", "main.ts"), "start", "--no-demo", "--port", "0", "--grpc-port", "0", ...args], environment);
+
+/** Starts a script that says `"msg":"ready"` as `polis start` does. */
+export function startScript(args: readonly string[], environment: Readonly<Record<string, string>>): PolisChild {
   const { PATH = "", HOME = "" } = process.env;
-  const child: ChildProcess = spawn(
-    process.execPath,
-    [join(root, "cli", "main.ts"), "start", "--no-demo", "--port", "0", "--grpc-port", "0", ...args],
-    {
-      env: { PATH, HOME, NODE_COMPILE_CACHE: join(ours, "node_modules", ".cache", "compile"), ...environment },
-      stdio: ["ignore", "pipe", "pipe", "ipc"],
-    },
-  );
+  const child: ChildProcess = spawn(process.execPath, args, {
+    env: { PATH, HOME, NODE_COMPILE_CACHE: join(ours, "node_modules", ".cache", "compile"), ...environment },
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+  });
   const lines: string[] = [];
   const errors: string[] = [];
   const { promise: ready, resolve, reject } = Promise.withResolvers<{ http: string; grpc: string }>();

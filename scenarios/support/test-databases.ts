@@ -6,7 +6,7 @@ import { testDatabaseConnection, testServer } from "#platform/postgres/database.
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
-import { databaseSettings, eventLogSettings } from "./engine-settings.ts";
+import { databaseSettings, engineSettings } from "./engine-settings.ts";
 
 export const SECRET = "the secret of a deployment that is there for its tests alone";
 
@@ -19,8 +19,8 @@ export type TestDatabases = {
   query<T extends object>(service: string, text: string, values?: readonly unknown[]): Promise<T[]>;
 };
 
-/** Kafka and a schema registry where the tests run on them, with topics of their own for those who share this. */
-export const eventLogOfTests = (): Readonly<Record<string, string>> => eventLogSettings(`test.${randomUUID()}.`);
+/** Kafka, a schema registry and RabbitMQ where the tests run on them, with topics and queues of their own for those who share this. */
+export const enginesOfTests = (): Readonly<Record<string, string>> => engineSettings(`test.${randomUUID()}.`);
 
 /** `end` doesn't wait for its connections to be closed, nor hears them: the database may be dropped under them. */
 function quietPool(connection: ClientConfig): Pool {
@@ -45,7 +45,7 @@ export async function testDatabases({ migrated = true } = {}): Promise<TestDatab
       ...databaseSettings({ url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, testServer()),
       // The log's database as well, so that files of tests run beside each other.
       ...Object.assign({}, ...[...connections].map(([name, connection]) => databaseSettings(ownDatabaseSettings(name), connection))),
-      ...eventLogOfTests(),
+      ...enginesOfTests(),
     },
     connection: (service) => connections.get(service) as ClientConfig,
     async query<T extends object>(service: string, text: string, values: readonly unknown[] = []) {
