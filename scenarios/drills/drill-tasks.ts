@@ -88,7 +88,7 @@ export async function openTaskProcess(
   { DATABASE_URL = "", RABBITMQ_URL, RABBITMQ_PREFIX = "" }: Readonly<Record<string, string | undefined>>,
   { works }: { readonly works: boolean },
 ): Promise<TaskProcess> {
-  const logger = await createLog({ level: "warn", format: "json" });
+  const logger = await createLog({ level: works ? "warn" : "fatal", format: "json" });
   const metrics = new Metrics();
   const database = await openDatabase({ connection: connectionOf(DATABASE_URL), name: SERVICE, log: logger, metrics });
   const url = RABBITMQ_URL === undefined ? undefined : rabbitUrl.parse(RABBITMQ_URL);
