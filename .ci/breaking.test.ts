@@ -46,6 +46,11 @@ describe("of an event", () => {
     ["a file that goes", (file, set) => set.file.splice(set.file.indexOf(file), 1), /events\.proto.*deleted/],
   ])("%s breaks its readers", (_, edit, said) => expect(breaking(edited(events, edit))).toMatch(said));
 
+  it("and of a task no more: it waits in a table for who comes later", () => {
+    const shorter = edited("polis/orders/v1/tasks.proto", (file) => file.messageType[1]?.field.pop());
+    expect(breaking(shorter)).toMatch(/tasks\.proto.*deleted/);
+  });
+
   it("another topic breaks its readers", () => {
     const option = create(EventSchema, { topic: "elsewhere", key: "data.order_id" });
     const moved = edited(events, (file) => setExtension(file.messageType[0]!.options!, event, option));

@@ -3,18 +3,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, createFileRegistry, type DescMessage, getOption, hasOption, toBinary } from "@bufbuild/protobuf";
 import { type FileDescriptorSet, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
-import { event } from "#contracts/polis/options/v1/options_pb.ts";
+import { event, task } from "#contracts/polis/options/v1/options_pb.ts";
 import { buf } from "../contracts/buf.ts";
 
 const isEvents = (path: string): boolean => path.startsWith("polis/") && path.endsWith("/events.proto");
 const isContract = (path: string): boolean => path.startsWith("polis/") && !path.startsWith("polis/options/");
 
+/** Files with messages that are tasks. */
+function taskFiles(set: FileDescriptorSet): ReadonlySet<string> {
+  const types = [...createFileRegistry(set)].filter((type) => type.kind === "message" && hasOption(type, task));
+  return new Set(types.map((type) => `${type.file.name}.proto`));
+}
+
 /**
- * What a reader of `before` would stumble over in `now`, a line each. Events are read by older and newer code alike, and lie in
- * logs: of them nothing may be taken away or change, ever. Methods are promised with the first release (`released`).
+ * What a reader of `before` would stumble over in `now`, a line each. Events and tasks are read by older and newer code alike, and lie
+ * in logs and tables: of them nothing may be taken away or change, ever. Methods are promised with the first release (`released`).
  */
 export function breakingChanges(before: FileDescriptorSet, now: FileDescriptorSet, { released }: { released: boolean }): string[] {
-  const watched = released ? isContract : isEvents;
+  const tasks = taskFiles(before);
+  const watched = (path: string): boolean => (released ? isContract(path) : isEvents(path) || tasks.has(path));
   return [...changedShapes(withImports(before, watched), withImports(now, watched), watched), ...changedEvents(before, now)];
 }
 

@@ -28,7 +28,7 @@ import { Writer } from "#platform/writes/writer.ts";
 const SERVICE = "tasktest";
 
 /** A row a run: were a task's effect written twice, there would be two. */
-export const effects = table<{ readonly row: string; readonly task: string; readonly text: string }>(
+const effects = table<{ readonly row: string; readonly task: string; readonly text: string }>(
   "effects",
   { row: uuid, task: uuid, text },
   { key: "row" },
