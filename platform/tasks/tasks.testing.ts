@@ -75,7 +75,7 @@ export function testRabbit(prefix: string): RabbitConnection {
 export function taskEngines(): readonly TaskEngine[] {
   const prefix = `test.${uuidv7()}.`;
   const isAway = missingEngines(["rabbitmq"]).length > 0;
-  if (!isAway) afterAll(() => deleteQueues(prefix));
+  if (!isAway) afterAll(() => deleteQueues(prefix, QUEUES));
   return [
     { name: "taken from PostgreSQL", isAway: false, open: undefined },
     {
@@ -86,13 +86,14 @@ export function taskEngines(): readonly TaskEngine[] {
   ];
 }
 
-const QUEUES = ["dead-letters", "test.notes", "test.notes.p10", "test.reports", "test.statements", "test.scans"];
+const QUEUES = ["test.notes", "test.notes.p10", "test.reports", "test.statements", "test.scans"];
 
-async function deleteQueues(prefix: string): Promise<void> {
+/** Deletes these queues of a prefix, and its dead letters, so that a RabbitMQ that tests share doesn't fill with them. */
+export async function deleteQueues(prefix: string, queues: readonly string[]): Promise<void> {
   const { url } = testRabbit(prefix);
   const rabbit = new Connection({ hosts: [...url.hosts], username: url.user.name, password: url.user.password, vhost: url.vhost });
   rabbit.on("error", () => undefined);
-  for (const queue of QUEUES) await rabbit.queueDelete({ queue: `${prefix}${queue}` });
+  for (const queue of [...queues, "dead-letters"]) await rabbit.queueDelete({ queue: `${prefix}${queue}` });
   await rabbit.close();
 }
 

@@ -19,9 +19,10 @@ const AWAY_MS = {
   postgres: [0, 500, 3_000],
   pgbouncer: [0, 500, 3_000],
   registry: [0, 3_000],
+  rabbitmq: [0, 3_000],
 } as const;
 type Engine = keyof typeof AWAY_MS;
-const ENGINES: readonly Engine[] = ["kafka", "kafka", "postgres", "postgres", "pgbouncer", "registry"];
+const ENGINES: readonly Engine[] = ["kafka", "kafka", "postgres", "postgres", "pgbouncer", "registry", "rabbitmq"];
 /** Without these no process starts. */
 const NEEDED_AT_START: readonly Engine[] = ["postgres", "pgbouncer"];
 
@@ -55,8 +56,8 @@ export const engineCommand = async (
 /** An engine ended or frozen for a while, a process killed, or both; and all the while events come twice, and long after their time. */
 export const engines: Drill = {
   name: "engines",
-  text: "gateway, orders, payments and accounts on PgBouncer, Kafka and a schema registry; an engine is ended or frozen for up to 20 s, a process killed, or both; events come again",
-  needs: ["kafka", "registry", "pgbouncer"],
+  text: "gateway, orders, payments and accounts on PgBouncer, Kafka, a schema registry and RabbitMQ; an engine is ended or frozen for up to 20 s, a process killed, or both; events come again",
+  needs: ["kafka", "registry", "pgbouncer", "rabbitmq"],
   async openStage(): Promise<Stage> {
     const site = await enginesSite();
     const processes = await openProcesses(site, [["gateway"], ["orders"], ["payments"], ["accounts"]]);

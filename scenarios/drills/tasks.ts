@@ -50,6 +50,23 @@ type Fault = (place: Place, random: Random) => Promise<string>;
 
 const start = (environment: Place["environment"]): PolisChild => startScript([join(import.meta.dirname, "task-process.ts")], environment);
 
+const STARTS_MAX = 10;
+
+/** As a supervisor would: a process doesn't start while PostgreSQL is coming back. */
+async function startAgain(place: Place, i: number): Promise<void> {
+  for (let starts = 1; ; starts += 1) {
+    const child = start(place.environment);
+    place.children[i] = child;
+    const failure = await child.ready.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    if (failure === undefined) return;
+    if (starts === STARTS_MAX) throw failure;
+    await sleep(200);
+  }
+}
+
 const killed: Fault = async (place, random) => {
   const count = random.between(1, PROCESSES + 1);
   const victims = place.children.slice(0, count);
@@ -58,8 +75,7 @@ const killed: Fault = async (place, random) => {
   for (const [i, victim] of victims.entries()) {
     await victim.ended;
     place.said.push(victim.said());
-    place.children[i] = start(place.environment);
-    await place.children[i]?.ready;
+    await startAgain(place, i);
   }
   return `SIGKILL of ${count} of ${PROCESSES}`;
 };
@@ -77,8 +93,7 @@ const toldToStop: Fault = async (place) => {
   victim.signal("SIGTERM");
   const how = await victim.ended;
   if (how !== 0) throw new Error(`a process was told to stop and ended with ${how}`);
-  place.children[0] = start(place.environment);
-  await place.children[0]?.ready;
+  await startAgain(place, 0);
   return "SIGTERM of one";
 };
 
@@ -157,6 +172,8 @@ async function openStage(engines: Readonly<Record<string, string>>, faults: read
       const watch = watchScans(client);
       const afterMs = random.between(50, 1_200);
       const breaking = sleep(afterMs).then(() => random.pick(faults)(place, random));
+      // Told below, once everything is enqueued.
+      breaking.catch(() => undefined);
       // Numbers of their own: what is enqueued depends on the machine's timing, what is broken must not.
       await enqueueAll(place, Math.random);
       const broken = `${await breaking} after ${afterMs} ms`;

@@ -5,6 +5,9 @@ import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
 import { testDatabaseConnection, testServer } from "#platform/postgres/database.testing.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
+import { housekeepingOf } from "#platform/process/housekeeping.ts";
+import { tasksOf } from "#platform/tasks/task-types.ts";
+import { deleteQueues } from "#platform/tasks/tasks.testing.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
 import { databaseSettings, engineSettings } from "./engine-settings.ts";
 
@@ -20,7 +23,25 @@ export type TestDatabases = {
 };
 
 /** Kafka, a schema registry and RabbitMQ where the tests run on them, with topics and queues of their own for those who share this. */
-export const enginesOfTests = (): Readonly<Record<string, string>> => engineSettings(`test.${randomUUID()}.`);
+export function enginesOfTests(): Readonly<Record<string, string>> {
+  const prefix = `test.${randomUUID()}.`;
+  if (process.env.RABBITMQ_URL !== undefined) afterAll(() => deleteQueues(prefix, QUEUES));
+  return engineSettings(prefix);
+}
+
+const QUEUES = orderPayments.services.flatMap((service) => {
+  const tasks = Object.values({ ...housekeepingOf(service).tasks, ...service.tasks });
+  return [
+    ...new Set(
+      [
+        ...tasksOf(
+          tasks.map(({ schema }) => schema),
+          service.name,
+        ).values(),
+      ].map(({ queue }) => queue),
+    ),
+  ];
+});
 
 /** `end` doesn't wait for its connections to be closed, nor hears them: the database may be dropped under them. */
 function quietPool(connection: ClientConfig): Pool {
