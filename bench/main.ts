@@ -16,6 +16,7 @@ import { postings } from "./postings.ts";
 import { nodeOptions } from "./support/node-options.ts";
 import { heading, tableRow } from "./support/table.ts";
 import { tasks } from "./tasks.ts";
+import { tasksRabbitmq } from "./tasks-rabbitmq.ts";
 
 const benches: readonly Bench[] = [
   ordersFinished,
@@ -27,6 +28,7 @@ const benches: readonly Bench[] = [
   grpcUnary,
   kafka,
   tasks,
+  tasksRabbitmq,
   millionOrders,
 ];
 

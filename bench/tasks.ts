@@ -1,18 +1,12 @@
 import { strict as assert } from "node:assert";
 import { randomUUID } from "node:crypto";
-import { join } from "node:path";
-import { ensureDatabase } from "#platform/postgres/create-database.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { migrate } from "#platform/postgres/migrate.ts";
-import { openDatabase } from "#platform/postgres/open-database.ts";
-import { Metrics } from "#platform/telemetry/metrics.ts";
-import { release } from "../cli/release.ts";
 import { type Bench, type BenchContext, figure } from "./bench.ts";
 import { openGraphile } from "./support/graphile.ts";
-import { benchLog } from "./support/log.ts";
-import { quantile, repeat } from "./support/repeat.ts";
+import { quantile } from "./support/repeat.ts";
 import { alternate, median, type Round, ratioFigure } from "./support/rounds.ts";
 import { type BenchServer, startServer } from "./support/server.ts";
+import { latencies, openTasksDatabase } from "./support/task-figures.ts";
 import { openTaskService, type TaskService } from "./support/task-service.ts";
 
 const ROUNDS = 3;
@@ -101,20 +95,6 @@ async function many(server: BenchServer, database: Database, ours: TaskService, 
   );
 }
 
-async function openTasksDatabase(server: BenchServer, name: string, parts: AsyncDisposableStack): Promise<Database> {
-  const log = benchLog();
-  await ensureDatabase(server.connection("postgres"), name);
-  const sets = ["writes", "outbox", "tasks"].map((part) => ({
-    name: part,
-    folder: join(import.meta.dirname, "..", "platform", part, "migrations"),
-  }));
-  await migrate({ connection: server.connection(name), sets, release, log });
-  const database = await openDatabase({ connection: server.connection(name), name, log, metrics: new Metrics() });
-  parts.defer(() => database.close());
-  await database.query({ text: "CREATE TABLE effects (id uuid PRIMARY KEY, text text NOT NULL)" });
-  return database;
-}
-
 const idsOf = (count: number): string[] => Array.from({ length: count }, () => randomUUID());
 
 const enqueueOne = (enqueue: (ids: readonly string[]) => Promise<void>) => async (): Promise<string> => {
@@ -145,24 +125,4 @@ async function drained(server: BenchServer, database: Database, work: TaskServic
   await stop();
   assert(started >= count);
   return { value: (count / lastedMs) * 1_000, nodeUs: (user + system) / count, postgresUs: postgresUs / count };
-}
-
-async function latencies(enqueue: () => Promise<string>, work: TaskService["work"]): Promise<number[]> {
-  const startedAt = new Map<string, number>();
-  let heard: (() => void) | undefined;
-  const stop = await work((id) => {
-    startedAt.set(id, performance.now());
-    heard?.();
-  });
-  const times = await repeat(0, async () => {
-    const id = await enqueue();
-    const committedMs = performance.now();
-    while (!startedAt.has(id))
-      await new Promise<void>((resolve) => {
-        heard = resolve;
-      });
-    return Math.max((startedAt.get(id) as number) - committedMs, 0);
-  });
-  await stop();
-  return times;
 }

@@ -63,13 +63,15 @@ export function brokerSource(options: {
   });
   const everything: Reach = { unoffered: true, offeredBefore: queue.priorities.map(() => Date.now() + FAR_MS) };
 
-  /** What the broker has lost: where its queue is empty, all that has been due for a while; else what it should have brought long ago. */
+  /** What the broker has lost: where its queue is empty, all that has been due for a while; anywhere what it should have brought long ago. */
   const reach = async (): Promise<Reach> => {
     const backlog = await delivery.backlog();
     if (backlog === undefined) return everything;
-    const offeredBefore = queue.priorities.map((priority, i) =>
-      backlog[i] === 0 ? Date.now() - timings.offerGraceMs : (frontiers.get(priority) ?? 0) - timings.offerLagMs,
-    );
+    const overdue = Date.now() - timings.offerGraceMs;
+    const offeredBefore = queue.priorities.map((priority, i) => {
+      const overtaken = (frontiers.get(priority) ?? 0) - timings.offerLagMs;
+      return backlog[i] === 0 ? Math.max(overdue, overtaken) : overtaken;
+    });
     return { unoffered: false, offeredBefore };
   };
 

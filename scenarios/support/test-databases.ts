@@ -46,7 +46,7 @@ const QUEUES = orderPayments.services.flatMap((service) => {
 /** `end` doesn't wait for its connections to be closed, nor hears them: the database may be dropped under them. */
 function quietPool(connection: ClientConfig): Pool {
   const pool = new Pool({ ...connection, max: 2 });
-  pool.on("connect", (client) => client.on("error", () => undefined));
+  pool.on("error", () => undefined).on("connect", (client) => client.on("error", () => undefined));
   return pool;
 }
 
