@@ -77,6 +77,24 @@ describe("settings", () => {
     expect(faultsOf({ KAFKA_URL: "kafka://a:1", KAFKA_PREFIX: "a b", KAFKA_REPLICAS: "0" })).toHaveLength(2);
   });
 
+  it("take RabbitMQ's address as it is written everywhere, and show it without its password", () => {
+    const rabbit = (RABBITMQ_URL: string) => readSettings({ RABBITMQ_URL }, table).rabbit.url;
+    expect(rabbit("amqp://a")).toEqual({ hosts: ["a:5672"], tls: false, user: { name: "guest", password: "guest" }, vhost: "/" });
+    expect(rabbit("amqps://polis:p%40ss@a,b:5679/shop%2Feast")).toEqual({
+      hosts: ["a:5671", "b:5679"],
+      tls: true,
+      user: { name: "polis", password: "p@ss" },
+      vhost: "shop/east",
+    });
+    const shown = describeSettings({ RABBITMQ_URL: "amqp://polis:secret@a/shop" }, table).find(({ name }) => name === "RABBITMQ_URL");
+    expect(shown?.value).toBe("amqp://polis:***@a:5672/shop");
+  });
+
+  it.each(["a:5672", "http://a", "amqp://", "amqp://user@a", "amqp://user:%zz@a", "amqp://a:99999", "amqp://a/b/c"])(
+    "refuse %s as RabbitMQ's address",
+    (RABBITMQ_URL) => expect(faultsOf({ RABBITMQ_URL })).toHaveLength(1),
+  );
+
   it.each(["a", "a:", ":1", "a:0", "a:1,", "a b:1", "::1:5", "a:99999", "http://a:1"])("refuse %j as an address", (text) =>
     expect(faultsOf({ ORDERS_URL: text })).toHaveLength(1),
   );

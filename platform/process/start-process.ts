@@ -18,6 +18,7 @@ import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
+import { assertOwnQueues } from "#platform/tasks/task-types.ts";
 import { defaultTaskTimings, type TaskTimings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -56,6 +57,7 @@ export type RunningProcess = {
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
   const { settings, environment, release, log, system, clock = systemClock } = options;
   const timings = { ...defaultEventTimings, ...defaultTaskTimings, ...options.timings };
+  assertOwnQueues(system.services);
   await using parts = new AsyncDisposableStack();
 
   const metrics = new Metrics({ runtime: true });
