@@ -51,6 +51,20 @@ test("fires once for each time, over three processes", async () => {
   expect(await listTasks(database, {}, 100)).toHaveLength(20);
 });
 
+test("a time that has had its task gets no other, though the schedule is set back", async () => {
+  const { set } = await processes(2, { "t.x": at({ cron: "* * * * *" }) });
+  set(START + MINUTE);
+  await until(() => expect(done).toHaveLength(1));
+  await database.query({ text: "UPDATE task_schedules SET next_at = fired_at" });
+  set(START + 2 * MINUTE);
+  await until(async () => expect(await nextAt("t.x")).toBe("2026-11-27 10:03:00"));
+  await database.query({ text: "UPDATE task_schedules SET next_at = fired_at" });
+  await until(async () => expect(await nextAt("t.x")).toBe("2026-11-27 10:03:00"));
+  set(START + 3 * MINUTE);
+  await until(() => expect(done.at(-1)).toBe("2026-11-27T10:03:00.000Z"));
+  expect(done).toEqual(["2026-11-27T10:01:00.000Z", "2026-11-27T10:02:00.000Z", "2026-11-27T10:03:00.000Z"]);
+});
+
 test("after a pause it fires once for all that was missed, for each, or not at all, as it says", async () => {
   const { set } = await processes(3, {
     "t.once": at({ cron: "*/5 * * * *" }),

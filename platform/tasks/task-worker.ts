@@ -1,4 +1,5 @@
 import type { DescMessage } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ApplyItems } from "#platform/events/apply.ts";
 import { atMost, pause } from "#platform/events/signal.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
@@ -123,7 +124,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     const offers: NewTask[] = [];
     for (const task of tasks) {
       const work = queues.get(task.queue);
-      if (task.runAt !== undefined) work?.wake(Number(task.runAt.seconds) * 1000);
+      if (task.runAt !== undefined) work?.wake(timestampMs(task.runAt));
       else if (broker !== undefined && task.concurrencyKey === undefined) offers.push(task);
       else {
         work?.wake();
