@@ -25,7 +25,14 @@ const RESULT_LENGTH_MAX = 2_000;
 export type EndTries = (tried: Try, outcome: Waiting["outcome"]) => Promise<Ended>;
 
 /** Ends tries of one service's tasks, many in one transaction, each with what its `write` says. */
-export function makeEndTries({ apply, timings, logger }: { apply: ApplyItems; timings: Timings; logger: Log }): EndTries {
+export function makeEndTries(options: {
+  readonly apply: ApplyItems;
+  readonly timings: Timings;
+  readonly logger: Log;
+  /** A database that is away isn't waited for any longer. */
+  readonly hurrying: AbortSignal;
+}): EndTries {
+  const { apply, timings, logger, hurrying } = options;
   const queue: Waiting[] = [];
   let inFlight = 0;
   let isScheduled = false;
@@ -64,8 +71,8 @@ export function makeEndTries({ apply, timings, logger }: { apply: ApplyItems; ti
         }
         failures += 1;
         logger.warn({ err: error, failures, tasks: left.length }, "the end of tasks can't be written");
-        await pause(growingPauseMs(failures, timings), worker.lost);
-        if (!worker.lost.aborted) continue;
+        await pause(growingPauseMs(failures, timings), AbortSignal.any([worker.lost, hurrying]));
+        if (!worker.lost.aborted && !hurrying.aborted) continue;
         for (const { done } of left) done({ kind: "lost" });
         return;
       }

@@ -56,7 +56,8 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
   await refileTasks(database, types);
   await broker?.ensureQueues(queuesOf(known));
   const measures = measuresOf(options.metrics, service);
-  const endTries = makeEndTries({ apply: options.apply, timings, logger });
+  const hurrying = new AbortController();
+  const endTries = makeEndTries({ apply: options.apply, timings, logger, hurrying: hurrying.signal });
   const tries = new Map<string, Try>();
 
   const lease = keepWorker({
@@ -78,7 +79,8 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     tries.set(claimed.id, tried);
     const outcome = await prepareTask(tried, options);
     const ended: Ended = outcome.kind === "dropped" ? { kind: "lost" } : await endTries(tried, outcome);
-    tries.delete(claimed.id);
+    // It may be this process's again by now, under another lease.
+    if (tries.get(claimed.id) === tried) tries.delete(claimed.id);
     const error = ended.kind === "ended" ? ended.error : undefined;
     span.end(error);
     measures.durations.recorder({ service, queue }).observe((performance.now() - startedAtMs) / 1000);
@@ -143,6 +145,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
       const stopped = Promise.all([...queues.values()].map((queue) => queue.stop()));
       await atMost(timings.taskPartingMs, stopped);
       for (const tried of tries.values()) tried.giveUp(new GivenUp("the process stops"));
+      hurrying.abort();
       await stopped;
       stopping.abort();
       await house;

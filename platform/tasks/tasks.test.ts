@@ -476,4 +476,34 @@ describe.each(taskEngines())("tasks, $name", (engine) => {
     await until(async () => expect(await inOrder()).toHaveLength(20));
     expect(runs).toBe(20);
   });
+
+  test("a process stops though its database is away, and what it had is done later", async () => {
+    let isAway = false;
+    const refused = async (): Promise<never> => {
+      throw Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
+    };
+    const away: Database = {
+      ...database,
+      query: (statement) => (isAway ? refused() : database.query(statement)),
+      queryAll: (statements) => (isAway ? refused() : database.queryAll(statements)),
+      transaction: (run, options) => (isAway ? refused() : database.transaction(run, options)),
+    };
+    const first = testProcess({ database: away, engine, tasks: all });
+    await first.begin();
+    const { promise, resolve } = Promise.withResolvers<string>();
+    let runs = 0;
+    making.set("long", () => {
+      runs += 1;
+      return runs === 1 ? promise : Promise.resolve("made");
+    });
+    const id = await first.enqueue(ReportSchema, { text: "long" });
+    await until(() => expect(runs).toBe(1));
+    isAway = true;
+    resolve("too late");
+    await first.stop();
+    isAway = false;
+    await begun();
+    await untilState(id, "DONE");
+    expect(await findTask(database, id)).toMatchObject({ result: "made", attempts: 2 });
+  });
 });
