@@ -1,9 +1,11 @@
-import type { Database, Rows, Sql, Statement } from "#platform/postgres/database.ts";
+import type { Database, Rows, Sql, Statement, Transaction } from "#platform/postgres/database.ts";
 import { lockLanes, settleLanes } from "#platform/tasks/task-statements.ts";
 
 /** A task that a worker has taken, as it stood then. */
 export type ClaimedTask = {
   readonly id: string;
+  /** Of this try alone: the same worker may have it again after it was cancelled and retried. */
+  readonly claim: string;
   readonly type: string;
   readonly queue: string;
   readonly priority: number;
@@ -30,7 +32,7 @@ export type Queue = {
   readonly concurrency: number | undefined;
 };
 
-const CLAIMED = `tasks.id, type, queue, tasks.priority, concurrency_key IS NOT NULL AS "hasLane", attempts, postponed, payload, traceparent, actor,
+const CLAIMED = `tasks.id, claim, type, queue, tasks.priority, concurrency_key IS NOT NULL AS "hasLane", attempts, postponed, payload, traceparent, actor,
   extract(epoch FROM clock_timestamp() - run_at)::float8 * 1000 AS "waitedMs", extract(epoch FROM run_at)::float8 * 1000 AS "dueMs"`;
 
 /**
@@ -64,10 +66,10 @@ export async function claimDue(
                  SELECT id FROM tasks
                  WHERE state = 'WAITING' AND queue = $2 AND offered = reach.offered AND priority = level.priority AND run_at <= reach.before AND type = ANY($3::text[])
                  ORDER BY run_at, id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED) task
-             ORDER BY level.place, reach.offered LIMIT ${concurrency === undefined ? "$5" : "least($5, $8 - (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND queue = $2))"}
+             ORDER BY level.place, reach.offered LIMIT ${concurrency === undefined ? "$5" : "greatest(least($5, $8 - (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND queue = $2)), 0)"}
            )
-           UPDATE tasks SET state = 'RUNNING', worker = $1, attempts = attempts + 1, started_at = clock_timestamp()
-           FROM alive, due WHERE tasks.id = due.id RETURNING ${CLAIMED}`,
+           UPDATE tasks SET state = 'RUNNING', worker = $1, claim = gen_random_uuid(), attempts = attempts + 1, started_at = clock_timestamp()
+           FROM alive WHERE tasks.id = ANY(ARRAY(SELECT id FROM due)) RETURNING ${CLAIMED}`,
     values: [worker, name, types, priorities, limit, unoffered, offeredBefore, ...(concurrency === undefined ? [] : [concurrency])],
   };
   if (concurrency === undefined) return inOrder(await database.query(claim));
@@ -85,7 +87,7 @@ export const claimByIds = async (database: Database, worker: string, { types }: 
     await database.query({
       name: "tasks claim ids",
       text: `WITH alive AS (${ALIVE})
-             UPDATE tasks SET state = 'RUNNING', worker = $1, attempts = attempts + 1, started_at = clock_timestamp()
+             UPDATE tasks SET state = 'RUNNING', worker = $1, claim = gen_random_uuid(), attempts = attempts + 1, started_at = clock_timestamp()
              FROM alive WHERE tasks.id = ANY($2::uuid[]) AND state = 'WAITING' AND run_at <= now() AND type = ANY($3::text[])
              RETURNING ${CLAIMED}`,
       values: [worker, [...ids].sort(), types],
@@ -99,10 +101,9 @@ const inOrder = ({ rows }: Rows<ClaimedTask>): ClaimedTask[] =>
 export async function takeForOffer(database: Database, { name, types }: Queue, limit: number): Promise<{ id: string; priority: number }[]> {
   const { rows } = await database.query<{ id: string; priority: number }>({
     name: "tasks offer",
-    text: `UPDATE tasks SET offered = true FROM (
+    text: `UPDATE tasks SET offered = true WHERE id = ANY(ARRAY(
              SELECT id FROM tasks WHERE state = 'WAITING' AND queue = $1 AND NOT offered AND run_at <= now() AND type = ANY($2::text[])
-             LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) due
-           WHERE tasks.id = due.id RETURNING tasks.id, tasks.priority`,
+             LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED)) RETURNING id, priority`,
     values: [name, types, limit],
   });
   return rows;
@@ -115,7 +116,7 @@ export const enterWorker = async (database: Database, worker: string, leaseMs: n
     values: [worker, leaseMs],
   }));
 
-/** Makes a worker's lease last longer, and tells which tasks it holds; undefined where its row is gone, and all its tasks with it. */
+/** Makes a worker's lease last longer, and tells what it has claimed and holds; undefined where its row is gone, and all its tasks with it. */
 export async function renewWorker(database: Database, worker: string, leaseMs: number): Promise<ReadonlySet<string> | undefined> {
   const [renewed, held] = await database.queryAll([
     {
@@ -123,17 +124,17 @@ export async function renewWorker(database: Database, worker: string, leaseMs: n
       text: "UPDATE task_workers SET lease_until = clock_timestamp() + $2 * interval '1 ms' WHERE id = $1",
       values: [worker, leaseMs],
     },
-    { name: "worker held", text: "SELECT id FROM tasks WHERE state = 'RUNNING' AND worker = $1", values: [worker] },
+    { name: "worker held", text: "SELECT claim FROM tasks WHERE state = 'RUNNING' AND worker = $1", values: [worker] },
   ]);
-  return renewed?.rowCount === 1 ? new Set(held?.rows.map(({ id }) => id as string)) : undefined;
+  return renewed?.rowCount === 1 ? new Set(held?.rows.map(({ claim }) => claim as string)) : undefined;
 }
 
 const GIVE_BACK =
   "UPDATE tasks SET state = 'WAITING', worker = NULL, attempts = attempts - 1, offered = false, progress = NULL WHERE state = 'RUNNING' AND worker = $1";
 
 /** Gives back some of what a worker holds, as if it hadn't been begun. */
-export const giveBack = async (database: Database, worker: string, ids: readonly string[]): Promise<void> =>
-  void (await database.query({ text: `${GIVE_BACK} AND id = ANY($2::uuid[])`, values: [worker, ids] }));
+export const giveBack = async (database: Database, worker: string, claims: readonly string[]): Promise<void> =>
+  void (await database.query({ text: `${GIVE_BACK} AND claim = ANY($2::uuid[])`, values: [worker, claims] }));
 
 /** Gives back what a worker still holds, as if it hadn't been begun, and ends it. */
 export async function leaveWorker(database: Database, worker: string): Promise<void> {
@@ -174,30 +175,62 @@ export async function takeFromLost(database: Database, attemptsMax: ReadonlyMap<
   });
 }
 
-/** Files what waits as the contract has it now: its queue and priority may be others than when it was enqueued. */
-export async function refileTasks(
-  database: Database,
-  types: ReadonlyMap<string, { readonly queue: string; readonly priority: number }>,
-): Promise<void> {
-  const options = [...types.values()];
-  await database.transaction(async (tx) => {
-    const { rows } = await tx.query<{ id: string; hasLane: boolean }>({
-      text: `UPDATE tasks SET queue = known.queue, priority = known.priority, offered = false,
-               state = CASE WHEN concurrency_key IS NULL THEN 'WAITING' ELSE 'BLOCKED' END
-             FROM unnest($1::text[], $2::text[], $3::integer[]) known (type, queue, priority)
-             WHERE tasks.type = known.type AND state IN ('WAITING', 'BLOCKED') AND (tasks.queue, tasks.priority) <> (known.queue, known.priority)
-             RETURNING id, concurrency_key IS NOT NULL AS "hasLane"`,
-      values: [[...types.keys()], options.map(({ queue }) => queue), options.map(({ priority }) => priority)],
+type Filed = { readonly queue: string; readonly priority: number };
+type Misfiled = { readonly id: string; readonly queue: string; readonly lane: string | null };
+
+const REFILED_AT_ONCE = 500;
+
+/**
+ * Files what has been due for so long, and nobody took, as the contract has it now: its queue and priority may be others than when it
+ * was enqueued, or than an older process beside this one believes. A lane of which one runs stays until that has ended.
+ */
+export async function refileTasks(database: Database, types: ReadonlyMap<string, Filed>, dueForMs: number): Promise<void> {
+  const filed = [...types.values()];
+  const known = [[...types.keys()], filed.map(({ queue }) => queue), filed.map(({ priority }) => priority)];
+  for (let moved = REFILED_AT_ONCE; moved === REFILED_AT_ONCE; )
+    moved = await database.transaction(async (tx) => {
+      const { rows } = await tx.query<Misfiled>({
+        text: `SELECT id, tasks.queue, concurrency_key AS lane
+               FROM tasks JOIN unnest($1::text[], $2::text[], $3::integer[]) known (type, queue, priority) USING (type)
+               WHERE state IN ('WAITING', 'BLOCKED') AND (tasks.queue, tasks.priority) <> (known.queue, known.priority)
+                 AND run_at < now() - $4 * interval '1 ms'
+                 AND NOT EXISTS (SELECT FROM tasks other WHERE other.queue = tasks.queue AND other.concurrency_key = tasks.concurrency_key
+                                   AND other.state = 'RUNNING')
+               LIMIT ${REFILED_AT_ONCE}`,
+        values: [...known, dueForMs],
+      });
+      if (rows.length === 0) return 0;
+      const ids = rows.map(({ id }) => id);
+      await tx.query(lockLanes(ids));
+      await tx.query({
+        text: `UPDATE tasks SET queue = known.queue, priority = known.priority, offered = false,
+                 state = CASE WHEN concurrency_key IS NULL THEN 'WAITING' ELSE 'BLOCKED' END
+               FROM unnest($1::text[], $2::text[], $3::integer[]) known (type, queue, priority)
+               WHERE tasks.type = known.type AND tasks.id = ANY($4::uuid[]) AND state IN ('WAITING', 'BLOCKED')`,
+        values: [...known, ids],
+      });
+      await settleBoth(tx, ids, rows);
+      return rows.length;
     });
-    const inLanes = rows.filter(({ hasLane }) => hasLane).map(({ id }) => id);
-    if (inLanes.length > 0) await tx.commit([lockLanes(inLanes), ...settleLanes(inLanes)]);
+}
+
+/** The lanes into which tasks came, and those which they left. */
+async function settleBoth(tx: Transaction, ids: readonly string[], misfiled: readonly Misfiled[]): Promise<void> {
+  const left = misfiled.filter(({ lane }) => lane !== null);
+  if (left.length === 0) return;
+  await tx.query(lockLanes(ids));
+  const { rows } = await tx.query<{ id: string }>({
+    text: `SELECT DISTINCT ON (queue, concurrency_key) id FROM tasks
+           WHERE state = 'BLOCKED' AND (queue, concurrency_key) IN (SELECT * FROM unnest($1::text[], $2::text[]))`,
+    values: [left.map(({ queue }) => queue), left.map(({ lane }) => lane)],
   });
+  for (const statement of settleLanes([...ids, ...rows.map(({ id }) => id)])) await tx.query(statement);
 }
 
 /** Deletes at most `limit` tasks that needn't be kept any longer; the number deleted. */
 export async function forgetTasks(sql: Sql, limit: number): Promise<number> {
   const { rowCount } = await sql.query({
-    text: "DELETE FROM tasks WHERE id = ANY(ARRAY(SELECT id FROM tasks WHERE forget_at < clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED))",
+    text: "DELETE FROM tasks WHERE id = ANY(ARRAY(SELECT id FROM tasks WHERE forget_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED))",
     values: [limit],
   });
   return rowCount;

@@ -3,6 +3,7 @@ import { isTransientFailure } from "#platform/events/failure-book.ts";
 import { causeOf } from "#platform/events/park-events.ts";
 import { pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import { isGivenUpWaiting } from "#platform/postgres/errors.ts";
 import { storableText } from "#platform/postgres/storable-text.ts";
 import { isRejection } from "#platform/rejection.ts";
 import type { Outcome, Try } from "#platform/tasks/run-task.ts";
@@ -55,6 +56,10 @@ export function makeEndTries(options: {
     schedule();
   };
 
+  /**
+   * Writes until it is written, or not this process's any more. What can't be written though the database is there, it tries in halves,
+   * and what can't be written alone has failed by that.
+   */
   const endBatch = async (batch: readonly Waiting[]): Promise<void> => {
     let left = batch;
     for (let failures = 0; left.length > 0; ) {
@@ -65,12 +70,18 @@ export function makeEndTries(options: {
         return;
       } catch (error) {
         if (error instanceof TasksNotHeld) {
-          for (const { tried, done } of left) if (!error.held.has(tried.claimed.id)) done({ kind: "lost" });
-          left = left.filter(({ tried }) => error.held.has(tried.claimed.id));
+          for (const { tried, done } of left) if (!error.held.has(tried.claimed.claim)) done({ kind: "lost" });
+          left = left.filter(({ tried }) => error.held.has(tried.claimed.claim));
           continue;
         }
         failures += 1;
         logger.warn({ err: error, failures, tasks: left.length }, "the end of tasks can't be written");
+        if (left.length > 1 && (isGivenUpWaiting(error) || !isTransientFailure(error))) {
+          const middle = Math.ceil(left.length / 2);
+          await Promise.all([endBatch(left.slice(0, middle)), endBatch(left.slice(middle))]);
+          return;
+        }
+        if (!isTransientFailure(error)) left = [{ ...first, outcome: { kind: "failed", error, isTransient: false } }];
         await pause(growingPauseMs(failures, timings), AbortSignal.any([worker.lost, hurrying]));
         if (!worker.lost.aborted && !hurrying.aborted) continue;
         for (const { done } of left) done({ kind: "lost" });
@@ -80,7 +91,6 @@ export function makeEndTries(options: {
   };
 
   const write = async (batch: readonly Waiting[]): Promise<Ended[]> => {
-    const [{ tried }] = batch as [Waiting];
     const ready = batch.flatMap(({ outcome }) => (outcome.kind === "ready" ? [outcome.item] : []));
     let ended: Ended[] = [];
     const last = (outcomes: readonly ApplyOutcome[]) => {
@@ -90,8 +100,7 @@ export function makeEndTries(options: {
       );
       return endTasks(ended.flatMap((each) => (each.kind === "ended" ? [each.ending] : [])));
     };
-    const ids = batch.map(({ tried }) => tried.claimed.id);
-    await apply(ready, { first: [heldTasks(tried.worker.id, ids)], last });
+    await apply(ready, { first: [heldTasks(batch.map(({ tried }) => tried.claimed))], last });
     return ended;
   };
 
@@ -113,7 +122,7 @@ function afterWrite(tried: Try, outcome: ApplyOutcome, timings: Timings): Ended 
   if (outcome.kind === "failed") return failed(tried, { error: outcome.error, isTransient: isTransientFailure(outcome.error) }, timings);
   const said: unknown = outcome.answer;
   if (isRejection(said)) {
-    const cause = said.detail === undefined ? said.code : `${said.code}: ${said.detail}`;
+    const cause = storableText(said.detail === undefined ? said.code : `${said.code}: ${said.detail}`, RESULT_LENGTH_MAX);
     return { kind: "ended", ending: { ...plain(tried), state: "FAILED", cause }, error: said };
   }
   const result = typeof said === "string" ? storableText(said, RESULT_LENGTH_MAX) : undefined;

@@ -1,7 +1,8 @@
 import { type DescMessage, type DescService, fromBinary } from "@bufbuild/protobuf";
 import type { Clock } from "#platform/clock.ts";
 import { isTransientFailure } from "#platform/events/failure-book.ts";
-import type { Database } from "#platform/postgres/database.ts";
+import type { Database, Sql } from "#platform/postgres/database.ts";
+import type { ReadGate } from "#platform/reads/read-gate.ts";
 import { peersOf } from "#platform/rpc/client.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { ClaimedTask } from "#platform/tasks/claims.ts";
@@ -40,6 +41,8 @@ export type Outcome =
 export type TaskSurroundings = {
   readonly service: string;
   readonly database: Database;
+  /** Through which every `prepare` asks the database, so that heartbeats find a connection. */
+  readonly reads: ReadGate;
   readonly clock: Clock;
   readonly transportFor: (service: DescService) => Transport;
 };
@@ -60,7 +63,7 @@ export const beginTry = (known: KnownTask, claimed: ClaimedTask, worker: Worker)
 /** Reads the task and runs its `prepare` within the time limit. Never rejects. */
 export async function prepareTask(tried: Try, surroundings: TaskSurroundings): Promise<Outcome> {
   const { task, options, claimed, worker } = tried;
-  const { service, database, clock, transportFor } = surroundings;
+  const { service, database, reads, clock, transportFor } = surroundings;
   let item: TaskItem;
   try {
     item = readTask(tried, service, clock());
@@ -80,7 +83,8 @@ export async function prepareTask(tried: Try, surroundings: TaskSurroundings): P
   try {
     const call = new PrepareCall(item.caller, claimed.traceparent, limit);
     const peer = peersOf(call, { service, transportFor });
-    const view = new TaskView(tried, item, database, peer, limit.signal);
+    const sql: Sql = { query: (statement) => reads.run(limit, () => database.query(statement)) };
+    const view = new TaskView(tried, item, sql, peer, limit.signal);
     item.prepared = await Promise.race([prepare(item.input, view), limit.passed]);
     return { kind: "ready", item };
   } catch (error) {

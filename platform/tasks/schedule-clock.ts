@@ -43,42 +43,59 @@ export async function startSchedules(options: ScheduleOptions): Promise<{ stop()
   const fired = metrics.counter("polis_schedule_tasks_total", "Tasks that a schedule has enqueued", ["service", "schedule"]);
   await ensureSchedules(database, schedules, new Date(clock()));
   const stopping = new AbortController();
+  /** Those that have failed, and when. */
+  const faulty = new Map<string, number>();
 
   /** Returns when to look again, in milliseconds since the epoch. */
   const look = async (): Promise<number> => {
     const now = new Date(clock());
+    const names = [...schedules.keys()].filter(
+      (name) => performance.now() - (faulty.get(name) ?? Number.NEGATIVE_INFINITY) >= timings.schedulePollMs,
+    );
+    const counts = new Map<string, number>();
     const tasks = await database.transaction(async (tx) => {
       const { rows } = await tx.query<Row>({
         name: "schedules due",
         text: `SELECT name, cron, time_zone AS "timeZone", next_at AS "nextAt" FROM task_schedules
                WHERE name = ANY($1::text[]) AND next_at <= to_timestamp($2::float8 / 1000) ORDER BY name FOR NO KEY UPDATE SKIP LOCKED`,
-        values: [[...schedules.keys()], now.getTime()],
+        values: [names, now.getTime()],
       });
       if (rows.length === 0) return [];
       const made: NewTask[] = [];
       const nextAt: number[] = [];
+      const acted: Row[] = [];
       for (const row of rows) {
-        const { chosen, next } = timesOf(row, schedules.get(row.name) as Schedule, now);
-        for (const at of chosen) made.push(taskAt(row.name, at));
-        nextAt.push(next.getTime());
-        fired.inc({ service, schedule: row.name }, chosen.length);
+        try {
+          const { chosen, next } = timesOf(row, schedules.get(row.name) as Schedule, now);
+          const tasks = chosen.map((at) => taskAt(row.name, at));
+          made.push(...tasks);
+          counts.set(row.name, tasks.length);
+          nextAt.push(next.getTime());
+          acted.push(row);
+        } catch (error) {
+          // It alone stays where it is, and is tried again after a while.
+          faulty.set(row.name, performance.now());
+          logger.error({ err: error, schedule: row.name }, "a schedule can't make its task");
+        }
       }
+      if (acted.length === 0) return [];
       await tx.commit([
         {
           name: "schedules fired",
           text: `UPDATE task_schedules SET fired_at = next_at, next_at = to_timestamp(coming / 1000)
                  FROM unnest($1::text[], $2::float8[]) fired (schedule, coming) WHERE name = schedule`,
-          values: [rows.map(({ name }) => name), nextAt],
+          values: [acted.map(({ name }) => name), nextAt],
         },
         ...(made.length > 0 ? enqueueTasks(made, offersTasks) : []),
       ]);
       return made;
     });
+    for (const [schedule, times] of counts) fired.inc({ service, schedule }, times);
     if (tasks.length > 0) enqueued(tasks);
     const { rows } = await database.query<{ nextAt: Timestamp | null }>({
       name: "schedules next",
       text: `SELECT min(next_at) AS "nextAt" FROM task_schedules WHERE name = ANY($1::text[])`,
-      values: [[...schedules.keys()]],
+      values: [names],
     });
     const next = rows[0]?.nextAt;
     return next ? timestampDate(next).getTime() : Number.POSITIVE_INFINITY;

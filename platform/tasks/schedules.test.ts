@@ -81,6 +81,18 @@ test("after a pause it fires once for all that was missed, for each, or not at a
   await until(() => expect(done).toContain("2026-11-27T12:01:00.000Z"));
 });
 
+test("one whose task can't be made holds up no other", async () => {
+  const { set } = await processes(1, {
+    "t.bad": schedule(NoteSchema, { cron: "* * * * *", data: () => ({ text: "x".repeat(2_000) }) }),
+    "t.good": at({ cron: "* * * * *" }),
+  });
+  for (let minute = 1; minute <= 3; minute += 1) {
+    set(START + minute * MINUTE);
+    await until(() => expect(done).toHaveLength(minute));
+  }
+  expect(await nextAt("t.bad")).toBe("2026-11-27 10:01:00");
+});
+
 test("goes by the clock of its time zone, and over its changes", async () => {
   const { set } = await processes(1, {
     "t.moscow": at({ cron: "0 9 * * *", timeZone: "Europe/Moscow" }),

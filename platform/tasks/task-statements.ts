@@ -105,6 +105,7 @@ export function endTasks(endings: readonly TaskEnding[]): Statement[] {
 /** Somebody else has, or has ended, some of the tasks whose end was to be written. */
 export class TasksNotHeld extends Error {
   override readonly name = "TasksNotHeld";
+  /** The claims that still hold. */
   readonly held: ReadonlySet<string>;
 
   constructor(held: ReadonlySet<string>) {
@@ -113,13 +114,14 @@ export class TasksNotHeld extends Error {
   }
 }
 
-/** The first statement of what ends tasks: that this worker holds them, and will until the commit. Throws TasksNotHeld. */
-export const heldTasks = (worker: string, ids: readonly string[]): GuardStatement => ({
+/** The first statement of what ends tasks: that these claims hold, and will until the commit. Throws TasksNotHeld. */
+export const heldTasks = (tries: readonly { readonly id: string; readonly claim: string }[]): GuardStatement => ({
   name: "tasks held",
-  text: "SELECT id FROM tasks WHERE id = ANY($1::uuid[]) AND worker = $2 AND state = 'RUNNING' ORDER BY id FOR NO KEY UPDATE",
-  values: [ids, worker],
+  text: `SELECT tasks.claim FROM tasks JOIN unnest($1::uuid[], $2::uuid[]) held (id, claim) ON tasks.id = held.id AND tasks.claim = held.claim
+         WHERE state = 'RUNNING' ORDER BY tasks.id FOR NO KEY UPDATE OF tasks`,
+  values: [tries.map(({ id }) => id), tries.map(({ claim }) => claim)],
   check({ rows }) {
-    if (rows.length < ids.length) throw new TasksNotHeld(new Set(rows.map(({ id }) => id as string)));
+    if (rows.length < tries.length) throw new TasksNotHeld(new Set(rows.map(({ claim }) => claim as string)));
   },
 });
 

@@ -4,11 +4,12 @@ import type { ApplyItems } from "#platform/events/apply.ts";
 import { atMost, pause } from "#platform/events/signal.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
+import { ReadGate } from "#platform/reads/read-gate.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
 import { type ClaimedTask, type Queue, queueDepths, refileTasks, takeFromLost } from "#platform/tasks/claims.ts";
 import type { Schedule } from "#platform/tasks/define-schedule.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
-import { type Ended, makeEndTries } from "#platform/tasks/end-tries.ts";
+import { type Ended, type EndTries, makeEndTries } from "#platform/tasks/end-tries.ts";
 import { type QueueWork, workQueue } from "#platform/tasks/queue-work.ts";
 import { beginTry, GivenUp, type KnownTask, prepareTask, type TaskSurroundings, type Try, type Worker } from "#platform/tasks/run-task.ts";
 import { startSchedules } from "#platform/tasks/schedule-clock.ts";
@@ -20,7 +21,7 @@ import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
 
-export type TaskWorkerOptions = TaskSurroundings & {
+export type TaskWorkerOptions = Omit<TaskSurroundings, "reads"> & {
   readonly tasks: readonly Task[];
   /** By their names (`scheduleName`). */
   readonly schedules: ReadonlyMap<string, Schedule>;
@@ -44,6 +45,8 @@ export type TaskWorker = {
 /** Tasks of a queue in one process: those that prepare something, and those that a batch carries out by the hundred. */
 const PREPARING_AT_ONCE = 32;
 const BATCHED_AT_ONCE = 512;
+/** Fewer than the connections of a service. */
+const READS_AT_ONCE = 2;
 
 /** Does a service's tasks in this process, beside others that do the same. */
 export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskWorker> {
@@ -53,12 +56,11 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     service,
   );
   const known = new Map(options.tasks.map((task) => [task.schema.typeName, { task, options: optionsOf(types, task.schema) }]));
-  await refileTasks(database, types);
   await broker?.ensureQueues(queuesOf(known));
   const measures = measuresOf(options.metrics, service);
   const hurrying = new AbortController();
-  const endTries = makeEndTries({ apply: options.apply, timings, logger, hurrying: hurrying.signal });
   const tries = new Map<string, Try>();
+  const surroundings: TaskSurroundings = { ...options, reads: new ReadGate(READS_AT_ONCE, Number.POSITIVE_INFINITY) };
 
   const lease = keepWorker({
     database,
@@ -76,11 +78,10 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     const startedAtMs = performance.now();
     measures.waits.recorder({ service, queue }).observe(Math.max(claimed.waitedMs, 0) / 1000);
     const span = options.tracer.start(`task ${type}`, claimed.traceparent, { queue, attempt: claimed.attempts });
-    tries.set(claimed.id, tried);
-    const outcome = await prepareTask(tried, options);
-    const ended: Ended = outcome.kind === "dropped" ? { kind: "lost" } : await endTries(tried, outcome);
-    // It may be this process's again by now, under another lease.
-    if (tries.get(claimed.id) === tried) tries.delete(claimed.id);
+    tries.set(claimed.claim, tried);
+    const outcome = await prepareTask(tried, surroundings);
+    const ended: Ended = outcome.kind === "dropped" ? { kind: "lost" } : await (ends.get(queue) as EndTries)(tried, outcome);
+    tries.delete(claimed.claim);
     const error = ended.kind === "ended" ? ended.error : undefined;
     span.end(error);
     measures.durations.recorder({ service, queue }).observe((performance.now() - startedAtMs) / 1000);
@@ -95,6 +96,10 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     if (hasLane) work?.wake();
   };
 
+  // A line for each queue: what waits for a row holds up its own at the most.
+  const ends: ReadonlyMap<string, EndTries> = new Map(
+    queuesOf(known).map(({ name }) => [name, makeEndTries({ apply: options.apply, timings, logger, hurrying: hurrying.signal })]),
+  );
   const queues: ReadonlyMap<string, QueueWork> = new Map(
     queuesOf(known).map(({ prepares, ...queue }) => {
       const atOnce = prepares ? PREPARING_AT_ONCE : BATCHED_AT_ONCE;
@@ -210,15 +215,15 @@ async function keepHouse(
   const attemptsMax = new Map([...types].map(([type, { attempts }]) => [type, attempts]));
   const written = new Map<string, number>();
   const writeProgress = async (): Promise<void> => {
-    const news = [...tries.values()].filter(({ claimed, progress }) => progress !== undefined && progress !== written.get(claimed.id));
-    for (const id of written.keys()) if (!tries.has(id)) written.delete(id);
+    const news = [...tries.values()].filter(({ claimed, progress }) => progress !== undefined && progress !== written.get(claimed.claim));
+    for (const claim of written.keys()) if (!tries.has(claim)) written.delete(claim);
     if (news.length === 0) return;
-    for (const { claimed, progress } of news) written.set(claimed.id, progress as number);
+    for (const { claimed, progress } of news) written.set(claimed.claim, progress as number);
     await database.query({
       name: "tasks progress",
-      text: `UPDATE tasks SET progress = said.progress FROM unnest($1::uuid[], $2::real[], $3::uuid[]) said (id, progress, worker)
-             WHERE tasks.id = said.id AND tasks.worker = said.worker AND state = 'RUNNING'`,
-      values: [news.map(({ claimed }) => claimed.id), news.map(({ progress }) => progress), news.map(({ worker }) => worker.id)],
+      text: `UPDATE tasks SET progress = said.progress FROM unnest($1::uuid[], $2::real[], $3::uuid[]) said (id, progress, claim)
+             WHERE tasks.id = said.id AND tasks.claim = said.claim AND state = 'RUNNING'`,
+      values: [news.map(({ claimed }) => claimed.id), news.map(({ progress }) => progress), news.map(({ claimed }) => claimed.claim)],
     });
   };
   const count = async (): Promise<void> => {
@@ -241,6 +246,7 @@ async function keepHouse(
     every(timings.progressEveryMs, writeProgress),
     every(timings.taskCountMs, count),
     every(timings.workerHeartbeatMs, sweep),
+    every(timings.refileEveryMs, () => refileTasks(database, types, timings.refileAfterMs)),
   ]);
 
   async function every(ms: number, act: () => Promise<void>): Promise<void> {

@@ -161,8 +161,10 @@ describe.each(taskEngines())("tasks, $name", (engine) => {
 
   test("higher priorities go first, and else what came first", async () => {
     const own = process();
-    for (const what of ["1", "2"]) await own.enqueue(NoteSchema, { text: what });
-    for (const what of ["a", "b"]) await own.enqueue(UrgentNoteSchema, { text: what });
+    await own.write((tx) => {
+      for (const what of ["1", "2"]) tx.enqueue(NoteSchema, { text: what });
+      for (const what of ["a", "b"]) tx.enqueue(UrgentNoteSchema, { text: what });
+    });
     await own.begin();
     await until(async () => expect(await inOrder()).toEqual(["a", "b", "1", "2"]));
   });
@@ -505,5 +507,58 @@ describe.each(taskEngines())("tasks, $name", (engine) => {
     await begun();
     await untilState(id, "DONE");
     expect(await findTask(database, id)).toMatchObject({ result: "made", attempts: 2 });
+  });
+
+  test("what can't be stored of one, or fails it in a way that nobody foresaw, holds up none beside it", async () => {
+    const own = process();
+    const missing = table<Effect>("no_such_table", { id: text, text, seq: bigint });
+    fates.set("nul", () => reject("no", "bad \0 name"));
+    const lost = task(UrgentNoteSchema, {
+      write: (tx, note, { commandId }) => tx.insert(missing, { id: commandId, text: note.text, seq: 0n }),
+    });
+    const other = testProcess({ database, engine, tasks: all.map((each) => (each === urgentTask ? lost : each)) });
+    const nul = await own.enqueue(NoteSchema, { text: "nul" });
+    const faulty = await own.enqueue(UrgentNoteSchema, { text: "faulty" });
+    const good = await Promise.all(Array.from({ length: 20 }, (_, i) => own.enqueue(NoteSchema, { text: `${i}` })));
+    await other.begin();
+    for (const id of good) await untilState(id, "DONE");
+    await untilState(nul, "FAILED");
+    await until(async () => expect((await findTask(database, faulty))?.cause).toMatch(/no_such_table/));
+  });
+
+  test("cancelled and retried while it runs, what the first try still writes is refused, though its worker is the same", async () => {
+    const own = await begun();
+    const { promise, resolve } = Promise.withResolvers<string>();
+    let runs = 0;
+    making.set("twice", () => {
+      runs += 1;
+      return runs === 1 ? promise : Promise.resolve("by the second");
+    });
+    const id = await own.enqueue(ReportSchema, { text: "twice" });
+    await until(() => expect(runs).toBe(1));
+    await endTasksEarly(database, { id });
+    await retryTasks(database, { id });
+    resolve("by the first");
+    await untilState(id, "DONE");
+    expect(await findTask(database, id)).toMatchObject({ result: "by the second" });
+    expect(await inOrder()).toEqual(["twice"]);
+  });
+
+  test("what another release has filed under another queue or priority is done all the same, and its lanes with it", async () => {
+    const own = await begun();
+    const enqueuing = process();
+    const note = await enqueuing.enqueue(NoteSchema, { text: "note" }, { runAt: inAWhile(200) });
+    const statements: string[] = [];
+    for (const what of ["1", "2", "3"])
+      statements.push(await enqueuing.enqueue(StatementSchema, { account: "x", text: what }, { runAt: inAWhile(200) }));
+    await database.query({ text: "UPDATE tasks SET priority = 77 WHERE id = $1", values: [note] });
+    await database.query({ text: "UPDATE tasks SET queue = 'test.old' WHERE id = ANY($1::uuid[])", values: [statements] });
+    await database.query({
+      text: `INSERT INTO tasks (id, type, queue, priority, concurrency_key, state, offered, run_at, payload, traceparent, actor, causation_id)
+             VALUES (gen_random_uuid(), 'another', 'test.old', 0, 'x', 'BLOCKED', false, now() + interval '1 h', '', '', '', '')`,
+    });
+    for (const id of [note, ...statements]) await untilState(id, "DONE");
+    expect((await listTasks(database, { queue: "test.old" }, 10)).map(({ state: of }) => of)).toEqual(["WAITING"]);
+    await own.stop();
   });
 });

@@ -44,6 +44,8 @@ export const testTaskTimings: EventTimings & TaskTimings = {
   progressEveryMs: 20,
   taskCountMs: 100,
   taskPartingMs: 300,
+  refileEveryMs: 100,
+  refileAfterMs: 50,
   schedulePollMs: 100,
   scheduleRoundMs: 10,
 };

@@ -15,6 +15,9 @@ export type TaskTimings = {
   readonly progressEveryMs: number;
   /** How often tasks are counted for the metrics. */
   readonly taskCountMs: number;
+  /** How often what is filed wrongly is looked for, and how long it must have been due. */
+  readonly refileEveryMs: number;
+  readonly refileAfterMs: number;
   /** How often schedules are looked at, though none is due. */
   readonly schedulePollMs: number;
   /** And how often at the most. */
@@ -32,6 +35,8 @@ export const defaultTaskTimings: TaskTimings = {
   longestPostponementMs: 30_000,
   progressEveryMs: 500,
   taskCountMs: 5_000,
+  refileEveryMs: 15_000,
+  refileAfterMs: 10_000,
   schedulePollMs: 15_000,
   scheduleRoundMs: 50,
   taskPartingMs: 3_000,

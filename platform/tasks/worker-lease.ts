@@ -18,7 +18,7 @@ export function keepWorker(options: {
   readonly timings: TaskTimings;
   readonly logger: Log;
   readonly entered: () => void;
-  /** What this process believes to hold, by id: from the answer to the claim until the end is written. */
+  /** What this process believes to hold, by claim: from the answer to the claim until the end is written. */
   readonly tries: ReadonlyMap<string, Try>;
 }): WorkerLease {
   const { database, timings, logger, entered, tries } = options;
@@ -41,7 +41,7 @@ export function keepWorker(options: {
     const believed = [...tries.values()].filter((tried) => tried.worker === worker);
     const held = await renewWorker(database, worker.id, timings.workerLeaseMs);
     if (held !== undefined) {
-      for (const tried of believed) if (!held.has(tried.claimed.id)) tried.giveUp(new GivenUp("the task was cancelled"));
+      for (const tried of believed) if (!held.has(tried.claimed.claim)) tried.giveUp(new GivenUp("the task was cancelled"));
       return giveBackUnknown(worker, held);
     }
     logger.warn("this process was taken for dead: its tasks are given to others");
@@ -53,8 +53,8 @@ export function keepWorker(options: {
   /** What a claim took whose answer was lost: seen twice, for its answer may be on its way. */
   const giveBackUnknown = async (worker: Worker, held: ReadonlySet<string>): Promise<void> => {
     const before = unknown;
-    unknown = new Set([...held].filter((id) => !tries.has(id)));
-    const lost = [...unknown].filter((id) => before.has(id));
+    unknown = new Set([...held].filter((claim) => !tries.has(claim)));
+    const lost = [...unknown].filter((claim) => before.has(claim));
     if (lost.length === 0) return;
     logger.warn({ tasks: lost.length }, "tasks whose claim was never answered are given back");
     await giveBack(database, worker.id, lost);

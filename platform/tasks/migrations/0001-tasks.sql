@@ -12,6 +12,7 @@ CREATE TABLE tasks (
   attempts integer NOT NULL DEFAULT 0,
   postponed integer NOT NULL DEFAULT 0,
   worker uuid CHECK ((worker IS NOT NULL) = (state = 'RUNNING')),
+  claim uuid,
   progress real,
   result text,
   cause text,
@@ -35,6 +36,7 @@ COMMENT ON COLUMN tasks.run_at IS 'Not before';
 COMMENT ON COLUMN tasks.attempts IS 'Tries so far, without those that ended because something else was away';
 COMMENT ON COLUMN tasks.postponed IS 'How often in a row it was put off because something else was away';
 COMMENT ON COLUMN tasks.worker IS 'Who runs it (task_workers)';
+COMMENT ON COLUMN tasks.claim IS 'Of its last try: what an earlier one still writes is refused, though its worker be the same';
 COMMENT ON COLUMN tasks.progress IS '0 to 1, as the task says';
 COMMENT ON COLUMN tasks.cause IS 'What its last try failed by';
 COMMENT ON COLUMN tasks.forget_at IS 'When the row may be deleted; null for what isn''t ended, or failed and waits for somebody''s decision';

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file polis/orders/v1/tasks.proto.
  */
 export const file_polis_orders_v1_tasks: GenFile = /*@__PURE__*/
-  fileDesc("Chtwb2xpcy9vcmRlcnMvdjEvdGFza3MucHJvdG8SD3BvbGlzLm9yZGVycy52MSJpCg9GaW5kU3RhbGVPcmRlcnMSNQoKb2xkZXJfdGhhbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIGukgDyAEBOh+6uxgbChBvcmRlcnMuZm9sbG93LXVwIgIIeEIDCJAcIkkKDUZvbGxvd1VwT3JkZXISGgoIb3JkZXJfaWQYASABKAlCCLpIBXIDsAEBOhy6uxgYChBvcmRlcnMuZm9sbG93LXVwQgQIgKMFYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_polis_options_v1_options]);
+  fileDesc("Chtwb2xpcy9vcmRlcnMvdjEvdGFza3MucHJvdG8SD3BvbGlzLm9yZGVycy52MSJwCg9GaW5kU3RhbGVPcmRlcnMSPAoKb2xkZXJfdGhhbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkINukgKyAEBqgEEMgIIPDofursYGwoQb3JkZXJzLmZvbGxvdy11cCICCHhCAwiQHCJJCg1Gb2xsb3dVcE9yZGVyEhoKCG9yZGVyX2lkGAEgASgJQgi6SAVyA7ABATocursYGAoQb3JkZXJzLmZvbGxvdy11cEIECICjBWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_polis_options_v1_options]);
 
 /**
  * Looks for orders that have stayed NEW for too long, and has each followed up.
