@@ -46,7 +46,7 @@ export const file = path("the path of a file");
 /** A secret of at least `lengthMin` characters, never shown. */
 export const secretText = (lengthMin: number): SettingType<string> => ({
   must: `a secret of at least ${lengthMin} characters`,
-  parse: (value) => (value.length >= lengthMin ? value : undefined),
+  parse: (value) => (value.trim().length >= lengthMin ? value : undefined),
   show: () => MASK,
 });
 
@@ -60,7 +60,9 @@ export const choice = <N extends string>(...names: readonly N[]): SettingType<N>
 /** A URL of one of these schemes, shown without its password. */
 export const url = (...schemes: readonly string[]): SettingType<string> => ({
   must: `a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
-  parse: (value) => (URL.canParse(value) && schemes.includes(new URL(value).protocol.slice(0, -1)) ? value : undefined),
+  // With a space in it a URL is read one way here and another way there.
+  parse: (value) =>
+    !/\s/.test(value) && URL.canParse(value) && schemes.includes(new URL(value).protocol.slice(0, -1)) ? value : undefined,
   show: maskUrlPassword,
 });
 

@@ -77,6 +77,14 @@ describe("settings", () => {
     expect(faultsOf({ KAFKA_URL: "kafka://a:1", KAFKA_PREFIX: "a b", KAFKA_REPLICAS: "0" })).toHaveLength(2);
   });
 
+  it("refuse a URL with a space in it, and a secret of nothing but spaces", () => {
+    expect(faultsOf({ POSTGRES_URL: "postgres://u:a secret@h/db" })).toHaveLength(1);
+    expect(faultsOf({ POSTGRES_URL: "postgres://u:a secret@h/db" })[0]).not.toContain("a secret");
+    expect(faultsOf({ POLIS_SECRET: " ".repeat(40) })).toHaveLength(1);
+    const shown = describeSettings({ POSTGRES_URL: "postgres://u:p@ssword@h/db" }, table).find(({ name }) => name === "POSTGRES_URL");
+    expect(shown?.value).toBe("postgres://u:***@h/db");
+  });
+
   it("take RabbitMQ's address as it is written everywhere, and show it without its password", () => {
     const rabbit = (RABBITMQ_URL: string) => readSettings({ RABBITMQ_URL }, table).rabbit.url;
     expect(rabbit("amqp://a")).toEqual({ hosts: ["a:5672"], tls: false, user: { name: "guest", password: "guest" }, vhost: "/" });

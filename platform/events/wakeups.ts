@@ -1,6 +1,7 @@
 import type { Client } from "pg";
 import { pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import { endSession } from "#platform/postgres/session.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 const CHANNEL = "polis_wakeups";
@@ -72,7 +73,7 @@ export function openWakeups({ connect, log, timings }: WakeupsOptions): Wakeups 
       } finally {
         session = undefined;
         closing.signal.removeEventListener("abort", end);
-        await client?.end().catch(() => undefined);
+        if (client !== undefined) await endSession(client, timings.partingMs);
       }
       if (!closing.signal.aborted) await pause(growingPauseMs(Math.max(failures, 1), timings), closing.signal);
     }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Client, type ClientConfig, escapeIdentifier } from "pg";
+import { type Client, type ClientConfig, escapeIdentifier } from "pg";
 import { sqlState } from "#platform/postgres/errors.ts";
+import { openSession } from "#platform/postgres/session.ts";
 
 /** Settings of the sessions of a database, by their names in PostgreSQL. */
 export type SessionSettings = Readonly<Record<string, string | number>>;
@@ -24,10 +25,7 @@ const PAUSE_MS = 50;
  * @param admin a connection to another database of the server, as somebody who may create databases.
  */
 export async function ensureDatabase(admin: ClientConfig, name: string, settings: SessionSettings = sessionSettings): Promise<void> {
-  const client = new Client(admin);
-  // An end of the connection rejects what runs on it.
-  client.on("error", () => undefined);
-  await client.connect();
+  const client = await openSession(admin);
   try {
     const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [name]);
     if (rowCount === 0) await create(client, name);

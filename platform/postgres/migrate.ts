@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Client, type ClientConfig } from "pg";
+import type { Client, ClientConfig } from "pg";
 import { sqlState } from "#platform/postgres/errors.ts";
 import { type Migration, type MigrationSet, readMigrations, statementsOf } from "#platform/postgres/migration-files.ts";
 import { compareReleases } from "#platform/postgres/releases.ts";
+import { openSession } from "#platform/postgres/session.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 export type { MigrationSet };
@@ -57,7 +58,7 @@ COMMENT ON COLUMN polis_migrations.oldest_code IS 'Code of an older release refu
 export async function migrate({ connection, sets, release, log }: MigrateOptions): Promise<void> {
   const migrations = await readMigrations(sets);
   refuseNewer(migrations, release);
-  const [client, guard] = [await open(connection), await open(connection)];
+  const [client, guard] = [await openSession(connection), await openSession(connection)];
   try {
     const { rows } = await client.query<{ there: boolean }>("SELECT to_regclass('polis_migrations') IS NOT NULL AS there");
     if (rows[0]?.there !== true) await alone(client, async () => void (await client.query(TABLE)));
@@ -85,14 +86,6 @@ function refuseNewer(migrations: readonly Migration[], release: string): void {
       throw new Error(
         `migration ${name} of ${set} says that release ${theirs} brings it, and this is Polis ${release}: one of the two is wrong`,
       );
-}
-
-async function open(connection: ClientConfig): Promise<Client> {
-  const client = new Client(connection);
-  // An end of the connection rejects what runs on it.
-  client.on("error", () => undefined);
-  await client.connect();
-  return client;
 }
 
 async function readApplied(client: Client): Promise<Applied[]> {

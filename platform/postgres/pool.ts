@@ -1,11 +1,11 @@
 import { Client, type ClientConfig } from "pg";
 import type { ConnectionLimit } from "#platform/postgres/connection-limit.ts";
+import { CONNECT_TIMEOUT_MS } from "#platform/postgres/session.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
 /** How long a caller waits for a connection before it is told that there is none. */
 const ACQUIRE_TIMEOUT_MS = 10_000;
-const CONNECT_TIMEOUT_MS = 5_000;
 /** Longer than the server's own limit for a statement: only a frozen server or a dead network meets it. */
 const ANSWER_TIMEOUT_MS = 45_000;
 /** Idle connections above the first are closed after this. */

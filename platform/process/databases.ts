@@ -1,4 +1,4 @@
-import { Client } from "pg";
+import type { Client } from "pg";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { ConnectionLimit, PROCESS_CONNECTIONS_MAX } from "#platform/postgres/connection-limit.ts";
 import { ensureDatabase } from "#platform/postgres/create-database.ts";
@@ -6,6 +6,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { type MigrationSet, migrate } from "#platform/postgres/migrate.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
+import { openSession } from "#platform/postgres/session.ts";
 import { type DatabaseServers, embeddedServer, outsideServers, ownServers } from "#platform/process/database-server.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -38,11 +39,7 @@ export async function openDatabases(options: {
   const { settings, release, log, metrics } = options;
   const shared = outsideServers(settings) ?? (await embedded(settings, log, options.onLost));
   const limit = new ConnectionLimit(PROCESS_CONNECTIONS_MAX);
-  const connectDirectly = async (): Promise<Client> => {
-    const client = new Client(shared.direct.connection("postgres"));
-    await client.connect();
-    return client;
-  };
+  const connectDirectly = (): Promise<Client> => openSession(shared.direct.connection("postgres"));
   return {
     description: shared.pooled.description,
     async open(service, sets) {

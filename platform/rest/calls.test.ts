@@ -63,9 +63,11 @@ describe("what a call says", () => {
     await fetch(`${url}/things`, { headers: { "x-user-id": userId.toUpperCase() } });
     await fetch(`${url}/things`);
     expect(received.map(({ call }) => call.caller)).toMatchObject([{ kind: "user", userId }, { kind: "nobody" }]);
-    const answer = await fetch(`${url}/things`, { headers: { "x-user-id": "me" } });
-    expect([answer.status, answer.headers.get("www-authenticate")]).toEqual([401, 'Header name="X-User-Id"']);
-    expect(await answer.json()).toMatchObject({ code: "invalid_user_id" });
+    for (const nobody of ["me", `${userId}, ${userId}`, `${userId},`, `x${userId}`]) {
+      const answer = await fetch(`${url}/things`, { headers: { "x-user-id": nobody } });
+      expect([answer.status, answer.headers.get("www-authenticate")]).toEqual([401, 'Header name="X-User-Id"']);
+      expect(await answer.json()).toMatchObject({ code: "invalid_user_id" });
+    }
   });
 
   test("a deadline is ten seconds, or what the client asks for within a bound", async () => {

@@ -17,8 +17,9 @@ const ENTRIES_MAX = 100;
 export const maskUrlPassword = (text: string): string =>
   text.includes("://")
     ? text
-        .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s/:@]*:)[^\s@]*(?=@)/gi, `$1${MASK}`)
-        .replace(/([?&][^\s?&=]*(?:password|secret|token)=)[^\s&"']*/gi, `$1${MASK}`)
+        // Up to the last @ of the authority: an @ of the password's own may stand there unencoded.
+        .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s/:@]*:)[^\s/?#"']*(?=@)/gi, `$1${MASK}`)
+        .replace(/([?&][^\s?&=]*(?:password|secret|token|key)=)[^\s&"']*/gi, `$1${MASK}`)
     : text;
 
 /**
