@@ -9,7 +9,7 @@ import { forgetTasks } from "#platform/tasks/claims.ts";
 import { type Task, type TaskContext, task } from "#platform/tasks/define-task.ts";
 import { endTasksEarly, findTask, listTasks, retryTasks, showTask } from "#platform/tasks/stored-tasks.ts";
 import { taskId } from "#platform/tasks/task-types.ts";
-import { freezable, type TestProcess, taskEngines, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
+import { freezable, type TaskEngine, type TestProcess, taskEngines, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
 import { bigint, text } from "#platform/writes/columns.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
 import { table } from "#platform/writes/table.ts";
@@ -99,8 +99,7 @@ const scanTask = task(ScanSchema, {
 
 const all: readonly Task[] = [noteTask, urgentTask, reportTask, statementTask, scanTask];
 
-describe.each(taskEngines())("tasks, $name", (engine) => {
-  if (engine.isAway) return test.skip("all of it");
+const testsOn = (engine: TaskEngine) => (): void => {
   const process = (): TestProcess => testProcess({ database, engine, tasks: all });
   const begun = async (): Promise<TestProcess> => {
     const made = process();
@@ -561,4 +560,6 @@ describe.each(taskEngines())("tasks, $name", (engine) => {
     expect((await listTasks(database, { queue: "test.old" }, 10)).map(({ state: of }) => of)).toEqual(["WAITING"]);
     await own.stop();
   });
-});
+};
+
+for (const engine of taskEngines()) describe.skipIf(engine.isAway)(`tasks, ${engine.name}`, testsOn(engine));
