@@ -1,15 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { Connection } from "rabbitmq-client";
+import { deleteQueues, rabbitClient, testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { openRabbitBroker } from "#platform/tasks/rabbit-broker.ts";
-import { deleteQueues, testRabbit } from "#platform/tasks/tasks.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { type Bench, figure } from "./bench.ts";
 import { benchLog } from "./support/log.ts";
+import { openNotes } from "./support/notes.ts";
 import { quantile } from "./support/repeat.ts";
 import { alternate, median, type Round, ratioFigure } from "./support/rounds.ts";
 import { startServer } from "./support/server.ts";
 import { latencies, openTasksDatabase } from "./support/task-figures.ts";
-import { openTaskService } from "./support/task-service.ts";
 
 const ROUNDS = 3;
 const TASKS = 20_000;
@@ -26,10 +25,10 @@ export const tasksRabbitmq: Bench = {
     const server = await startServer(parts);
     const database = await openTasksDatabase(server, "tasks", parts);
     const connection = testRabbit(`bench.${randomUUID()}.`);
-    parts.defer(() => deleteQueues(connection.prefix, ["test.notes", "raw"]));
+    parts.defer(() => deleteQueues(connection, ["test.notes", "raw"]));
     const broker = await openRabbitBroker({ connection, logger: benchLog(), metrics: new Metrics(), partingMs: 1_000 });
     parts.defer(() => broker.close());
-    const service = openTaskService(database, broker);
+    const service = openNotes(database, broker);
 
     const ours = async (): Promise<Round> => {
       await database.query({ text: "TRUNCATE tasks, effects" });
@@ -58,14 +57,7 @@ export const tasksRabbitmq: Bench = {
       return { value: (TASKS / lastedMs) * 1_000 };
     };
 
-    const { url } = connection;
-    const rabbit = new Connection({
-      hosts: [...url.hosts],
-      username: url.user.name,
-      password: url.user.password,
-      vhost: url.vhost,
-      noDelay: true,
-    });
+    const rabbit = rabbitClient(connection);
     parts.defer(() => rabbit.close());
     const queue = `${connection.prefix}raw`;
     const declaration = { queue, durable: true, arguments: { "x-queue-type": "quorum" } } as const;

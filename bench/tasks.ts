@@ -3,11 +3,11 @@ import { randomUUID } from "node:crypto";
 import type { Database } from "#platform/postgres/database.ts";
 import { type Bench, type BenchContext, figure } from "./bench.ts";
 import { openGraphile } from "./support/graphile.ts";
+import { type Notes, openNotes } from "./support/notes.ts";
 import { quantile } from "./support/repeat.ts";
 import { alternate, median, type Round, ratioFigure } from "./support/rounds.ts";
 import { type BenchServer, startServer } from "./support/server.ts";
 import { latencies, openTasksDatabase } from "./support/task-figures.ts";
-import { openTaskService, type TaskService } from "./support/task-service.ts";
 
 const ROUNDS = 3;
 const TASKS = 20_000;
@@ -21,7 +21,7 @@ export const tasks: Bench = {
   async run({ parts, report }: BenchContext) {
     const server = await startServer(parts);
     const database = await openTasksDatabase(server, "tasks", parts);
-    const ours = openTaskService(database);
+    const ours = openNotes(database);
     const beside = await openTasksDatabase(server, "graphile", parts);
     const graphile = await openGraphile(server.connection("graphile"), parts);
 
@@ -71,7 +71,7 @@ export const tasks: Bench = {
   },
 };
 
-async function many(server: BenchServer, database: Database, ours: TaskService, report: BenchContext["report"]): Promise<void> {
+async function many(server: BenchServer, database: Database, ours: Notes, report: BenchContext["report"]): Promise<void> {
   await database.query({ text: "TRUNCATE tasks, effects" });
   await server.tidy();
   for (let i = 0; i < MANY; i += TASKS_A_TRANSACTION) await ours.enqueue(TASKS_A_TRANSACTION);
@@ -104,7 +104,7 @@ const enqueueOne = (enqueue: (ids: readonly string[]) => Promise<void>) => async
 };
 
 /** From the start of the workers to the last effect. */
-async function drained(server: BenchServer, database: Database, work: TaskService["work"], count = TASKS): Promise<Round> {
+async function drained(server: BenchServer, database: Database, work: Notes["work"], count = TASKS): Promise<Round> {
   const cpu = () => [process.cpuUsage(), server.cpuUs() ?? Number.NaN] as const;
   const [nodeBefore, postgresBefore] = cpu();
   const startedMs = performance.now();

@@ -1,5 +1,3 @@
-import { spawnSync } from "node:child_process";
-import { join } from "node:path";
 import { expect, it } from "vitest";
 import { orderCreated, serviceMigrations } from "#platform/events/event-log.testing.ts";
 import { uuidv7 } from "#platform/ids.ts";
@@ -7,21 +5,11 @@ import { parkRecords, readAskedFor } from "#platform/outbox/parked.ts";
 import { testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
+import { polisOnOrders } from "./polis.testing.ts";
 
 it("polis outbox lists what a service's outbox holds back and why, and asks for a key of it", async () => {
   const connection = await testDatabaseConnection(serviceMigrations);
-  const { user, password, database: name, host, port } = connection;
-  const url = new URL(`postgres://${user}:${encodeURIComponent(String(password))}@localhost:${port}/${name}`);
-  url.searchParams.set("host", String(host));
-  const polis = (...args: string[]) => {
-    const { PATH = "" } = process.env;
-    const env = { PATH, POSTGRES_URL_ORDERS: url.href, NODE_COMPILE_CACHE: join(import.meta.dirname, "..", "node_modules/.cache/compile") };
-    const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "main.ts"), "outbox", ...args], {
-      encoding: "utf8",
-      env,
-    });
-    return { status, stderr, lines: stdout.split("\n").slice(0, -1) };
-  };
+  const polis = polisOnOrders(connection, "outbox");
   expect(polis("list", "orders")).toEqual({ status: 0, stderr: "nothing is parked\n", lines: [] });
 
   const [a, b] = [uuidv7(), uuidv7()].sort() as [string, string];

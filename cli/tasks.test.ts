@@ -1,5 +1,3 @@
-import { spawnSync } from "node:child_process";
-import { join } from "node:path";
 import { expect, it } from "vitest";
 import { FollowUpOrderSchema } from "#contracts/polis/orders/v1/tasks_pb.ts";
 import { uuidv7 } from "#platform/ids.ts";
@@ -10,21 +8,11 @@ import { enqueueTasks } from "#platform/tasks/task-statements.ts";
 import { newTask, tasksOf } from "#platform/tasks/task-types.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { ordersService } from "../services/orders/service.ts";
+import { polisOnOrders } from "./polis.testing.ts";
 
 it("polis tasks lists, shows, retries and cancels the tasks of a service, and refuses what makes no sense", async () => {
   const connection = await testDatabaseConnection(migrationsOf(ordersService).map(({ folder }) => folder));
-  const { user, password, database: name, host, port } = connection;
-  const url = new URL(`postgres://${user}:${encodeURIComponent(String(password))}@localhost:${port}/${name}`);
-  url.searchParams.set("host", String(host));
-  const polis = (...args: string[]) => {
-    const { PATH = "" } = process.env;
-    const env = { PATH, POSTGRES_URL_ORDERS: url.href, NODE_COMPILE_CACHE: join(import.meta.dirname, "..", "node_modules/.cache/compile") };
-    const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, "main.ts"), "tasks", ...args], {
-      encoding: "utf8",
-      env,
-    });
-    return { status, stderr, lines: stdout.split("\n").slice(0, -1) };
-  };
+  const polis = polisOnOrders(connection, "tasks");
   expect(polis("list", "orders")).toEqual({ status: 0, stderr: "there are none\n", lines: [] });
 
   const database = await openDatabase({ connection, name: "test", log: testLog, metrics: new Metrics() });

@@ -8,7 +8,7 @@ import { FindStaleOrdersSchema, FollowUpOrderSchema } from "#contracts/polis/ord
 import { Charge_Status, PaymentsService } from "#contracts/polis/payments/v1/payments_pb.ts";
 import { serviceCaller, userCaller } from "#platform/access/caller.ts";
 import { record } from "#platform/events/event-log.testing.ts";
-import { uuidv7 } from "#platform/ids.ts";
+import { firstUuidAt, uuidv7 } from "#platform/ids.ts";
 import { testServices } from "#platform/process/services.testing.ts";
 import { listTasks } from "#platform/tasks/stored-tasks.ts";
 import { accountsService } from "../services/accounts/service.ts";
@@ -38,11 +38,7 @@ async function customer(balance: bigint) {
     /** An order of which nobody was told. */
     async silentOrder(amount: bigint, ageMs: number): Promise<string> {
       const at = new Date(Date.now() - ageMs);
-      const id = `${at
-        .getTime()
-        .toString(16)
-        .padStart(12, "0")
-        .replace(/^(.{8})/, "$1-")}-7${uuidv7().slice(15)}`;
+      const id = `${firstUuidAt(at.getTime()).slice(0, 15)}${uuidv7().slice(15)}`;
       await database.query({
         text: "INSERT INTO orders (id, user_id, amount, currency, description, status, created_at) VALUES ($1, $2, $3, 'RUB', '', 'NEW', $4)",
         values: [id, userId, amount, at],

@@ -6,9 +6,9 @@ import { openDatabase } from "#platform/postgres/open-database.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { release } from "../../cli/release.ts";
 import { benchLog } from "./log.ts";
+import type { Notes } from "./notes.ts";
 import { repeat } from "./repeat.ts";
 import type { BenchServer } from "./server.ts";
-import type { TaskService } from "./task-service.ts";
 
 /** A database of a service that has tasks, and the table that they write to. */
 export async function openTasksDatabase(server: BenchServer, name: string, parts: AsyncDisposableStack): Promise<Database> {
@@ -26,7 +26,7 @@ export async function openTasksDatabase(server: BenchServer, name: string, parts
 }
 
 /** From the commit that enqueues one to its start, one at a time, in milliseconds. */
-export async function latencies(enqueue: () => Promise<string>, work: TaskService["work"]): Promise<number[]> {
+export async function latencies(enqueue: () => Promise<string>, work: Notes["work"]): Promise<number[]> {
   const startedAt = new Map<string, number>();
   let heard: (() => void) | undefined;
   const stop = await work((id) => {

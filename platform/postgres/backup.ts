@@ -2,12 +2,13 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, rmdir } from "node:fs/promises";
 import { dirname, join, relative, resolve, sep } from "node:path";
-import { Client } from "pg";
+import type { Client } from "pg";
 import { embeddedVersion } from "#platform/postgres/binaries.ts";
 import { assertCluster } from "#platform/postgres/cluster.ts";
 import { type CopiedFile, copyFile, copyFiles, syncFolder, syncFolders, writeDurably } from "#platform/postgres/copy-files.ts";
 import { makeDataFolder } from "#platform/postgres/data-folder.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, FolderTaken, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
+import { openSession } from "#platform/postgres/session.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** What a backup says of itself. Written last: without it, a backup isn't one. */
@@ -94,9 +95,7 @@ type ClusterBackup = Pick<BackupManifest, "postgresVersion" | "systemId" | "star
 
 async function backUpCluster({ connection, dataFolder }: Reached["postgres"], target: string): Promise<ClusterBackup> {
   // Backup mode and the slot end with this session, however it ends.
-  const client = new Client({ ...connection("postgres"), application_name: "polis backup" });
-  client.on("error", () => undefined);
-  await client.connect();
+  const client = await openSession({ ...connection("postgres"), application_name: "polis backup" });
   try {
     const about = await one<{ postgresVersion: string; systemId: string }>(
       client,

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Client, type ClientConfig } from "pg";
+import type { Client, ClientConfig } from "pg";
 import {
   assertCluster,
   type Cluster,
@@ -11,6 +11,7 @@ import {
 } from "#platform/postgres/cluster.ts";
 import { sqlState } from "#platform/postgres/errors.ts";
 import { serverSettings } from "#platform/postgres/server-settings.ts";
+import { openSession } from "#platform/postgres/session.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 export type EmbeddedPostgres = {
@@ -55,13 +56,8 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const superuser = await clusterConnection(cluster);
   const settings = { ...serverSettings(options.durable ?? true), ...options.settings };
   const connection = (database: string): ClientConfig => ({ ...superuser, database });
-  const connectKeeper = async (): Promise<Client> => {
-    const client = new Client({ ...connection("postgres"), application_name: `polis ${process.pid}` });
-    // What it means that it ended is decided by `watch`.
-    client.on("error", () => undefined);
-    await client.connect();
-    return client;
-  };
+  // What it means that it ended is decided by `watch`.
+  const connectKeeper = (): Promise<Client> => openSession({ ...connection("postgres"), application_name: `polis ${process.pid}` });
 
   let isStopping = false;
   let keeper = await raise(cluster, settings, connectKeeper, START_FAILURES_MAX, () => isStopping);

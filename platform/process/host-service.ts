@@ -4,7 +4,6 @@ import type { Clock } from "#platform/clock.ts";
 import { startConsumer } from "#platform/events/consumer.ts";
 import { groupName } from "#platform/events/define-consumer.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
-import type { EventTimings } from "#platform/events/timings.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
@@ -21,7 +20,7 @@ import type { ServiceDefinition } from "#platform/service.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
 import { scheduleName } from "#platform/tasks/define-schedule.ts";
 import { startTaskWorker, type TaskWorker } from "#platform/tasks/task-worker.ts";
-import type { TaskTimings } from "#platform/tasks/timings.ts";
+import type { Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
@@ -35,7 +34,7 @@ export type Surroundings = {
   readonly metrics: Metrics;
   readonly tracer: Tracer;
   readonly clock: Clock;
-  readonly timings: EventTimings & TaskTimings;
+  readonly timings: Timings;
   readonly wakeups: Wakeups;
   readonly eventLog: EventLog;
   /** What carries tasks to workers; without one they look into their tables. */

@@ -1,8 +1,9 @@
-import { Client, type ClientConfig } from "pg";
+import type { ClientConfig } from "pg";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { attachEmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
+import { openSession } from "#platform/postgres/session.ts";
 import { type DatabaseServer, embeddedServer, outsideServers, ownServers } from "#platform/process/database-server.ts";
 import { databaseName } from "#platform/process/databases.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -42,13 +43,11 @@ async function embedded(folder: string, log: Log): Promise<DatabaseServer> {
 }
 
 async function answers(connection: ClientConfig): Promise<boolean> {
-  const client = new Client(connection);
   try {
-    await client.connect();
+    const session = await openSession(connection);
+    await session.end().catch(() => undefined);
     return true;
   } catch {
     return false;
-  } finally {
-    await client.end().catch(() => undefined);
   }
 }

@@ -6,15 +6,15 @@ import { testEventLog } from "#platform/events/event-log.testing.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
-import type { Wakeups } from "#platform/events/wakeups.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { type Client, createClient } from "#platform/rpc/client.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
+import { enqueueBy, noWakeups } from "#platform/tasks/task-service.testing.ts";
 import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
-import { enqueueBy, testTaskTimings } from "#platform/tasks/tasks.testing.ts";
+import { testTaskTimings } from "#platform/tasks/tasks.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { passingTracer } from "#platform/telemetry/tracing.ts";
 
@@ -35,9 +35,6 @@ export type TestServices = {
   /** The same services once more on the same databases, as a second process hosts them. */
   copy(): TestServices;
 };
-
-/** Processes of one test share no session for this: it is a matter of speed alone. */
-const noWakeups: Wakeups = { notify() {}, on() {}, async close() {} };
 
 const QUIET_POLL_MS = 10;
 const QUIET_TRIES_MAX = 1_000;

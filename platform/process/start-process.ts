@@ -5,7 +5,7 @@ import { deploymentSecret } from "#platform/access/secret.ts";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
-import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
+import { defaultEventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { openEventLog } from "#platform/process/event-log.ts";
@@ -19,7 +19,7 @@ import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
 import { assertOwnQueues } from "#platform/tasks/task-types.ts";
-import { defaultTaskTimings, type TaskTimings } from "#platform/tasks/timings.ts";
+import { defaultTaskTimings, type Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { openTracer } from "#platform/telemetry/tracing.ts";
@@ -36,7 +36,7 @@ export type ProcessOptions = {
   readonly release: string;
   readonly log: Log;
   readonly clock?: Clock;
-  readonly timings?: Partial<EventTimings & TaskTimings>;
+  readonly timings?: Partial<Timings>;
   /** The process can't go on and must end. */
   readonly onLost: (error: Error) => void;
 };

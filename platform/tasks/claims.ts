@@ -41,6 +41,8 @@ const CLAIMED = `tasks.id, claim, type, queue, tasks.priority, concurrency_key I
  */
 const ALIVE = "SELECT set_config('synchronous_commit', 'off', true) FROM task_workers WHERE id = $1 FOR KEY SHARE";
 
+const TAKE = "SET state = 'RUNNING', worker = $1, claim = gen_random_uuid(), attempts = attempts + 1, started_at = clock_timestamp()";
+
 /** Which of those that are due a claim may take. */
 export type Reach = {
   /** Those that no broker was given. */
@@ -68,7 +70,7 @@ export async function claimDue(
                  ORDER BY run_at, id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED) task
              ORDER BY level.place, reach.offered LIMIT ${concurrency === undefined ? "$5" : "greatest(least($5, $8 - (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND queue = $2)), 0)"}
            )
-           UPDATE tasks SET state = 'RUNNING', worker = $1, claim = gen_random_uuid(), attempts = attempts + 1, started_at = clock_timestamp()
+           UPDATE tasks ${TAKE}
            FROM alive WHERE tasks.id = ANY(ARRAY(SELECT id FROM due)) RETURNING ${CLAIMED}`,
     values: [worker, name, types, priorities, limit, unoffered, offeredBefore, ...(concurrency === undefined ? [] : [concurrency])],
   };
@@ -87,7 +89,7 @@ export const claimByIds = async (database: Database, worker: string, { types }: 
     await database.query({
       name: "tasks claim ids",
       text: `WITH alive AS (${ALIVE})
-             UPDATE tasks SET state = 'RUNNING', worker = $1, claim = gen_random_uuid(), attempts = attempts + 1, started_at = clock_timestamp()
+             UPDATE tasks ${TAKE}
              FROM alive WHERE tasks.id = ANY($2::uuid[]) AND state = 'WAITING' AND run_at <= now() AND type = ANY($3::text[])
              RETURNING ${CLAIMED}`,
       values: [worker, [...ids].sort(), types],
@@ -109,7 +111,7 @@ export async function takeForOffer(database: Database, { name, types }: Queue, l
   return rows;
 }
 
-/** Begins to be a worker, or goes on; false where its lease had ended and somebody has taken its tasks away. */
+/** Begins to be a worker. */
 export const enterWorker = async (database: Database, worker: string, leaseMs: number): Promise<void> =>
   void (await database.query({
     text: "INSERT INTO task_workers (id, lease_until) VALUES ($1, clock_timestamp() + $2 * interval '1 ms')",

@@ -2,19 +2,17 @@ import type { ApplyItems, ApplyOutcome } from "#platform/events/apply.ts";
 import { isTransientFailure } from "#platform/events/failure-book.ts";
 import { causeOf } from "#platform/events/park-events.ts";
 import { pause } from "#platform/events/signal.ts";
-import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import { growingPauseMs } from "#platform/events/timings.ts";
 import { isGivenUpWaiting } from "#platform/postgres/errors.ts";
 import { storableText } from "#platform/postgres/storable-text.ts";
 import { isRejection } from "#platform/rejection.ts";
 import type { Outcome, Try } from "#platform/tasks/run-task.ts";
 import { endTasks, heldTasks, type TaskEnding, TasksNotHeld } from "#platform/tasks/task-statements.ts";
-import type { TaskTimings } from "#platform/tasks/timings.ts";
+import type { Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** How a try ended; `lost` where it wasn't this process's any more, and nothing of it was written. */
 export type Ended = { readonly kind: "ended"; readonly ending: TaskEnding; readonly error: unknown } | { readonly kind: "lost" };
-
-type Timings = EventTimings & TaskTimings;
 
 type Waiting = { readonly tried: Try; readonly outcome: Exclude<Outcome, { kind: "dropped" }>; readonly done: (ended: Ended) => void };
 

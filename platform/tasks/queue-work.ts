@@ -1,9 +1,9 @@
 import { makeBell, pause } from "#platform/events/signal.ts";
-import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import { growingPauseMs } from "#platform/events/timings.ts";
 import type { ClaimedTask, Queue } from "#platform/tasks/claims.ts";
 import type { Worker } from "#platform/tasks/run-task.ts";
 import type { TaskSource } from "#platform/tasks/task-source.ts";
-import type { TaskTimings } from "#platform/tasks/timings.ts";
+import type { Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** Tasks of one queue in this process. */
@@ -20,7 +20,7 @@ export type QueueWorkOptions = {
   readonly atOnce: number;
   /** None is taken before there is room for so many. */
   readonly takeFrom: number;
-  readonly timings: EventTimings & TaskTimings;
+  readonly timings: Timings;
   readonly logger: Log;
   readonly worker: () => Worker | undefined;
   readonly source: (wake: () => void) => TaskSource;

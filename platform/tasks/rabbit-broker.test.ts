@@ -1,15 +1,15 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import { Connection } from "rabbitmq-client";
 import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { NoteSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { missingEngines } from "#platform/engines.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import { task } from "#platform/tasks/define-task.ts";
+import { rabbitClient, testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { openRabbitBroker } from "#platform/tasks/rabbit-broker.ts";
 import { findTask, listTasks } from "#platform/tasks/stored-tasks.ts";
-import { type TestProcess, tasksDatabase, testProcess, testRabbit } from "#platform/tasks/tasks.testing.ts";
+import { type TestProcess, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const isAway = missingEngines(["rabbitmq"]).length > 0;
@@ -35,8 +35,7 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
   const until = <T>(look: () => Promise<T> | T): Promise<T> => vi.waitFor(look, { timeout: 10_000, interval: 10 });
   const untilDone = (id: string) => until(async () => expect((await findTask(database, id))?.state).toBe("DONE"));
 
-  const { url } = isAway ? { url: undefined } : testRabbit(prefix);
-  const rabbit = isAway ? (undefined as never) : clientOf(url);
+  const rabbit = isAway ? (undefined as never) : rabbitClient(testRabbit(prefix));
   const queues = ["dead-letters", "test.notes", "test.notes.p10"].map((name) => `${prefix}${name}`);
   const [deadLetters, notes, urgent] = queues as [string, string, string];
   const waitingIn = async (queue: string) => (await rabbit.queueDeclare({ queue, passive: true })).messageCount;
@@ -178,14 +177,3 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     mute.close();
   }, 20_000);
 });
-
-function clientOf(url: ReturnType<typeof testRabbit>["url"] | undefined): Connection {
-  const made = new Connection({
-    hosts: [...(url?.hosts ?? [])],
-    username: url?.user.name ?? "",
-    password: url?.user.password ?? "",
-    vhost: url?.vhost ?? "/",
-  });
-  made.on("error", () => undefined);
-  return made;
-}

@@ -193,7 +193,7 @@ const isDifference = (error: unknown): boolean => (error as { code?: string }).c
 const isRefusal = (error: unknown): boolean =>
   ["ACCESS_REFUSED", "NOT_ALLOWED"].includes((error as { code?: string } | undefined)?.code ?? "");
 
-const clientOptions = ({ url, tls }: RabbitConnection): ConnectionOptions => ({
+export const clientOptions = ({ url, tls }: RabbitConnection): ConnectionOptions => ({
   hosts: [...url.hosts],
   username: url.user.name,
   password: url.user.password,

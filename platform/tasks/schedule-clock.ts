@@ -3,12 +3,12 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { callerName, serviceCaller } from "#platform/access/caller.ts";
 import type { Clock } from "#platform/clock.ts";
 import { pause } from "#platform/events/signal.ts";
-import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
+import { growingPauseMs } from "#platform/events/timings.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { lastTime, type Schedule, timeAfter } from "#platform/tasks/define-schedule.ts";
 import { enqueueTasks } from "#platform/tasks/task-statements.ts";
 import { type NewTask, newTask, type TaskOptions } from "#platform/tasks/task-types.ts";
-import type { TaskTimings } from "#platform/tasks/timings.ts";
+import type { Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -21,7 +21,7 @@ export type ScheduleOptions = {
   readonly offersTasks: boolean;
   readonly enqueued: (tasks: readonly NewTask[]) => void;
   readonly clock: Clock;
-  readonly timings: EventTimings & TaskTimings;
+  readonly timings: Timings;
   readonly logger: Log;
   readonly metrics: Metrics;
 };

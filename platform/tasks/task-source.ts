@@ -16,9 +16,14 @@ export type Taken = {
   readonly isMore: boolean;
 };
 
+/** Past what clocks may differ by: bounded by the database's own clock. */
+const FAR_MS = Date.parse("9999-01-01");
+
+const everythingOf = ({ priorities }: Queue): Reach => ({ unoffered: true, offeredBefore: priorities.map(() => FAR_MS) });
+
 /** The table itself. */
 export function tableSource(database: Database, queue: Queue): TaskSource {
-  const everything: Reach = { unoffered: true, offeredBefore: queue.priorities.map(() => Date.now() + FAR_MS) };
+  const everything = everythingOf(queue);
   return {
     async take(worker, room) {
       const tasks = await claimDue(database, worker, queue, room, everything);
@@ -28,8 +33,6 @@ export function tableSource(database: Database, queue: Queue): TaskSource {
   };
 }
 
-/** Past what clocks may differ by: bounded by the database's own clock. */
-const FAR_MS = 100 * 365 * 24 * 3_600_000;
 const OFFERS_A_TIME = 1_000;
 
 type Brought = { readonly id: string; readonly answer: (answer: Answer) => void };
@@ -61,7 +64,7 @@ export function brokerSource(options: {
     wake();
     return promise;
   });
-  const everything: Reach = { unoffered: true, offeredBefore: queue.priorities.map(() => Date.now() + FAR_MS) };
+  const everything = everythingOf(queue);
 
   /** What the broker has lost: where its queue is empty, all that has been due for a while; anywhere what it should have brought long ago. */
   const reach = async (): Promise<Reach> => {

@@ -125,6 +125,14 @@ export const heldTasks = (tries: readonly { readonly id: string; readonly claim:
   },
 });
 
+/** How far tries have come, where they still hold. */
+export const writeProgress = (news: readonly { readonly id: string; readonly claim: string; readonly progress: number }[]): Statement => ({
+  name: "tasks progress",
+  text: `UPDATE tasks SET progress = said.progress FROM unnest($1::uuid[], $2::real[], $3::uuid[]) said (id, progress, claim)
+         WHERE tasks.id = said.id AND tasks.claim = said.claim AND state = 'RUNNING'`,
+  values: [news.map(({ id }) => id), news.map(({ progress }) => progress), news.map(({ claim }) => claim)],
+});
+
 const LANES_OF = "SELECT DISTINCT queue, concurrency_key FROM tasks WHERE id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL";
 
 /** Locks the lanes of these tasks until the transaction ends; what comes after it sees what was done in them before. */

@@ -1,3 +1,5 @@
+import type { EventTimings } from "#platform/events/timings.ts";
+
 /** Every time and pause of tasks, in milliseconds, so that a test can have its own. */
 export type TaskTimings = {
   /** How long a worker counts as alive after its last heartbeat: so long do the tasks of one that was killed wait. */
@@ -41,3 +43,6 @@ export const defaultTaskTimings: TaskTimings = {
   scheduleRoundMs: 50,
   taskPartingMs: 3_000,
 };
+
+/** What works by itself in a process goes by these. */
+export type Timings = EventTimings & TaskTimings;

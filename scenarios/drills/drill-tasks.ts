@@ -1,31 +1,22 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Message } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { NoteSchema, ReportSchema, ScanSchema, StatementSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
-import { serviceCaller } from "#platform/access/caller.ts";
-import { systemClock } from "#platform/clock.ts";
-import { rabbitUrl } from "#platform/config/setting-types.ts";
-import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
-import { uuidv7 } from "#platform/ids.ts";
+import { defaultEventTimings } from "#platform/events/timings.ts";
 import { connectionOf } from "#platform/postgres/connection-url.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { schedule } from "#platform/tasks/define-schedule.ts";
 import { type Task, task } from "#platform/tasks/define-task.ts";
+import { testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { openRabbitBroker } from "#platform/tasks/rabbit-broker.ts";
-import { startTaskWorker, type TaskWorker } from "#platform/tasks/task-worker.ts";
-import { defaultTaskTimings, type TaskTimings } from "#platform/tasks/timings.ts";
+import { openTaskService } from "#platform/tasks/task-service.testing.ts";
+import { defaultTaskTimings, type Timings } from "#platform/tasks/timings.ts";
 import { createLog } from "#platform/telemetry/create-log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
-import { passingTracer } from "#platform/telemetry/tracing.ts";
 import { text, uuid } from "#platform/writes/columns.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
-import { manifestOf } from "#platform/writes/manifest.ts";
 import { table } from "#platform/writes/table.ts";
-import { Writer } from "#platform/writes/writer.ts";
-
-const SERVICE = "tasktest";
 
 /** A row a run: were a task's effect written twice, there would be two. */
 const effects = table<{ readonly row: string; readonly task: string; readonly text: string }>(
@@ -44,7 +35,7 @@ export const migrations = ["writes", "outbox", "tasks"].map((part) => ({
 }));
 
 /** A dead worker is found sooner than in life, so that a round needn't wait for it. */
-const timings: EventTimings & TaskTimings = { ...defaultEventTimings, ...defaultTaskTimings, workerLeaseMs: 3_000, workerHeartbeatMs: 500 };
+const timings: Timings = { ...defaultEventTimings, ...defaultTaskTimings, workerLeaseMs: 3_000, workerHeartbeatMs: 500 };
 
 type Said = Message & { readonly text: string };
 type Context = { readonly id: string; readonly commandId: string };
@@ -73,7 +64,7 @@ const tasks: readonly Task[] = [
 
 /** Every second, while somebody is there. */
 const schedules = new Map([
-  [`${SERVICE}.tick`, schedule(NoteSchema, { cron: "* * * * * *", data: (at) => ({ text: `tick ${at.toISOString()}` }) })],
+  ["tasktest.tick", schedule(NoteSchema, { cron: "* * * * * *", data: (at) => ({ text: `tick ${at.toISOString()}` }) })],
 ]);
 
 export type TaskProcess = {
@@ -90,67 +81,31 @@ export async function openTaskProcess(
 ): Promise<TaskProcess> {
   const logger = await createLog({ level: works ? "warn" : "fatal", format: "json" });
   const metrics = new Metrics();
-  const database = await openDatabase({ connection: connectionOf(DATABASE_URL), name: SERVICE, log: logger, metrics });
-  const url = RABBITMQ_URL === undefined ? undefined : rabbitUrl.parse(RABBITMQ_URL);
-  const broker =
-    url === undefined
-      ? undefined
-      : await openRabbitBroker({
-          connection: { url, tls: undefined, prefix: RABBITMQ_PREFIX },
-          logger,
-          metrics,
-          partingMs: timings.partingMs,
-        });
-  let worker: TaskWorker | undefined;
-  const manifest = manifestOf(SERVICE, { tasks: tasks.map(({ schema }) => schema), offersTasks: broker !== undefined });
-  const writer = new Writer({
-    service: SERVICE,
+  const database = await openDatabase({ connection: connectionOf(DATABASE_URL), name: "tasktest", log: logger, metrics });
+  const isCarried = RABBITMQ_URL !== undefined;
+  const broker = isCarried
+    ? await openRabbitBroker({ connection: testRabbit(RABBITMQ_PREFIX), logger, metrics, partingMs: timings.partingMs })
+    : undefined;
+  const service = openTaskService({
     database,
+    tasks,
+    offersTasks: isCarried,
+    schedules,
+    logger,
     metrics,
-    manifest,
-    published: () => {},
-    enqueued: (enqueued) =>
-      works
-        ? worker?.enqueued(enqueued)
-        : broker?.offer(enqueued.filter(({ runAt, concurrencyKey }) => (runAt ?? concurrencyKey) === undefined)),
+    timings,
+    // Who only enqueues offers what is due at once itself.
+    enqueued: (enqueued) => broker?.offer(enqueued.filter(({ runAt, concurrencyKey }) => (runAt ?? concurrencyKey) === undefined)),
   });
-  if (works)
-    worker = await startTaskWorker({
-      service: SERVICE,
-      database,
-      tasks,
-      schedules,
-      apply: writer.apply,
-      broker,
-      logger,
-      metrics,
-      tracer: passingTracer,
-      clock: systemClock,
-      timings,
-      wakeups: { notify() {}, on() {}, async close() {} },
-      transportFor: () => {
-        throw new Error("there are no peers here");
-      },
-    });
+  if (works) await service.begin(broker);
   return {
     database,
     async write(parts) {
-      const nowMs = systemClock();
-      const item = {
-        parts: { write: parts },
-        input: undefined,
-        prepared: undefined,
-        caller: serviceCaller(SERVICE),
-        id: uuidv7(nowMs),
-        commandId: uuidv7(nowMs),
-        now: timestampFromMs(nowMs),
-        trace: { traceparent: "", causationId: "" },
-      };
-      const [outcome] = await writer.apply([item], { first: [], last: () => [] });
-      if (outcome?.kind !== "applied") throw outcome?.error;
+      const outcome = await service.write(parts);
+      if (outcome.kind === "failed") throw outcome.error;
     },
     async close() {
-      await worker?.stop();
+      await service.stop();
       await broker?.close();
       await database.close();
     },

@@ -3,13 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { Connection } from "rabbitmq-client";
 import { NoteSchema, ReportSchema, ScanSchema, StatementSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
-import { rabbitUrl } from "#platform/config/setting-types.ts";
 import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { ensureDatabase } from "#platform/postgres/create-database.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { migrate } from "#platform/postgres/migrate.ts";
+import { rabbitClient, TEST_QUEUES, testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { createLog } from "#platform/telemetry/create-log.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
 import { release } from "../../cli/release.ts";
@@ -111,15 +110,11 @@ const brokerAway: Fault = async (_, random) => {
   return `${action} of RabbitMQ for ${awayMs} ms`;
 };
 
-const QUEUES = ["test.notes", "test.notes.p10", "test.reports", "test.statements", "test.scans"];
-
 /** What confirms that were lost come to, and a broker that lost its disk. */
-const purged: Fault = async ({ environment: { RABBITMQ_URL = "", RABBITMQ_PREFIX } }, random) => {
-  const url = rabbitUrl.parse(RABBITMQ_URL);
-  const rabbit = new Connection({ hosts: [...(url?.hosts ?? [])], username: url?.user.name ?? "", password: url?.user.password ?? "" });
-  rabbit.on("error", () => undefined);
+const purged: Fault = async ({ environment: { RABBITMQ_PREFIX = "" } }, random) => {
+  const rabbit = rabbitClient(testRabbit(RABBITMQ_PREFIX));
   const isDeleted = random.chance(0.3);
-  for (const name of QUEUES) {
+  for (const name of TEST_QUEUES) {
     const queue = `${RABBITMQ_PREFIX}${name}`;
     if (isDeleted) await rabbit.queueDelete({ queue });
     else await rabbit.queuePurge({ queue });

@@ -6,8 +6,8 @@ import { testDatabaseConnection, testServer } from "#platform/postgres/database.
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { housekeepingOf } from "#platform/process/housekeeping.ts";
+import { deleteQueues, testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { tasksOf } from "#platform/tasks/task-types.ts";
-import { deleteQueues } from "#platform/tasks/tasks.testing.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
 import { databaseSettings, engineSettings } from "./engine-settings.ts";
 
@@ -25,7 +25,7 @@ export type TestDatabases = {
 /** Kafka, a schema registry and RabbitMQ where the tests run on them, with topics and queues of their own for those who share this. */
 export function enginesOfTests(): Readonly<Record<string, string>> {
   const prefix = `test.${randomUUID()}.`;
-  if (process.env.RABBITMQ_URL !== undefined) afterAll(() => deleteQueues(prefix, QUEUES));
+  if (process.env.RABBITMQ_URL !== undefined) afterAll(() => deleteQueues(testRabbit(prefix), QUEUES));
   return engineSettings(prefix);
 }
 
