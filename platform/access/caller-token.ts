@@ -149,13 +149,13 @@ function callerOf(payload: JWTPayload): Caller {
     secondFactor: payload.second_factor === true,
   });
   if (payload.act === undefined) return user;
-  const [actorKind, actor] = splitSubject((payload.act as { sub?: unknown }).sub);
+  const [actorKind, actor] = splitSubject((payload.act as { sub?: unknown } | null)?.sub);
   if (actorKind !== "service") throw refused("The caller token is not valid.");
   return Object.freeze(serviceCaller(actor, user));
 }
 
 function splitSubject(subject: unknown): ["user" | "service", string] {
-  const match = typeof subject === "string" ? /^(user|service):(.+)$/s.exec(subject) : null;
+  const match = typeof subject === "string" ? /^(user|service):([\x21-\x7e]{1,255})$/.exec(subject) : null;
   if (match === null) throw refused("The caller token is not valid.");
   return [match[1] as "user" | "service", match[2] as string];
 }

@@ -7,19 +7,16 @@ const OPEN_MS_MAX = 2_000;
 const IN_FLIGHT_MAX = 1_000;
 /** A peer that has been silent for less than this may only be changing: one goes, another comes. */
 const PATIENCE_MS = 1_500;
+/** The call that finds out whether a peer is back has so long; then another one is tried as well. */
+const PROBE_MS = 5_000;
 /** Retries that may be made at once, and how many answered calls earn another: a peer in trouble isn't given twice the work. */
 const RETRIES_MAX = 100;
 const CALLS_A_RETRY = 10;
 
 export type Refusal = { readonly why: "away" | "busy"; readonly retryAfterMs: number };
 
-/** A call that was let in. */
-export type Entry = {
-  /** When, of performance.now. */
-  readonly atMs: number;
-  /** It finds out whether the peer is back. */
-  readonly isProbe: boolean;
-};
+/** A call that was let in, and when, of performance.now. */
+export type Entry = { readonly atMs: number };
 
 /**
  * A circuit breaker: what is known of how a peer is, and what follows from it for the next call. Each call that is let in
@@ -31,7 +28,8 @@ export class Circuit {
   #silentSinceMs = 0;
   #openMs = 0;
   #openUntilMs = 0;
-  #isProbing = false;
+  /** The call that finds out whether the peer is back. */
+  #probe: Entry | undefined;
   #retries = RETRIES_MAX;
   readonly #changed: (isOpen: boolean) => void;
 
@@ -42,6 +40,10 @@ export class Circuit {
 
   get #isOpen(): boolean {
     return this.#openMs > 0;
+  }
+
+  get #isProbing(): boolean {
+    return this.#probe !== undefined && performance.now() - this.#probe.atMs < PROBE_MS;
   }
 
   /** Calls aren't tried. Where nobody calls, nobody finds out whether the peer is back, and so this ends by itself. */
@@ -55,8 +57,8 @@ export class Circuit {
     const entry = this.enterStream();
     if ("why" in entry) return entry;
     this.#inFlight += 1;
-    this.#isProbing = this.#isOpen;
-    return { ...entry, isProbe: this.#isProbing };
+    if (this.#isOpen) this.#probe = entry;
+    return entry;
   }
 
   /**
@@ -67,7 +69,7 @@ export class Circuit {
     const atMs = performance.now();
     const leftMs = this.#openUntilMs - atMs;
     if (this.#isOpen && (leftMs > 0 || this.#isProbing)) return { why: "away", retryAfterMs: Math.max(leftMs, OPEN_MS_MIN) };
-    return { atMs, isProbe: false };
+    return { atMs };
   }
 
   leave(): void {
@@ -78,28 +80,28 @@ export class Circuit {
   answered(): void {
     this.#failures = 0;
     this.#retries = Math.min(this.#retries + 1 / CALLS_A_RETRY, RETRIES_MAX);
-    this.#isProbing = false;
+    this.#probe = undefined;
     if (!this.#isOpen) return;
     this.#openMs = 0;
     this.#changed(false);
   }
 
   /** Not reached, or no answer in time. */
-  unanswered({ atMs, isProbe }: Entry): void {
-    if (this.#failures === 0) this.#silentSinceMs = atMs;
+  unanswered(entry: Entry): void {
+    if (this.#failures === 0) this.#silentSinceMs = entry.atMs;
     this.#failures += 1;
     const wasOpen = this.#isOpen;
     // While it is away, only what tries it says anything new.
-    if (wasOpen ? !isProbe : this.#failures < FAILURES_TO_OPEN) return;
-    this.#isProbing = false;
+    if (wasOpen ? entry !== this.#probe : this.#failures < FAILURES_TO_OPEN) return;
+    this.#probe = undefined;
     this.#openMs = wasOpen ? Math.min(this.#openMs * 2, OPEN_MS_MAX) : OPEN_MS_MIN;
     this.#openUntilMs = performance.now() + this.#openMs;
     if (!wasOpen) this.#changed(true);
   }
 
   /** Its caller went away, which tells nothing of the peer. */
-  abandoned({ isProbe }: Entry): void {
-    if (isProbe) this.#isProbing = false;
+  abandoned(entry: Entry): void {
+    if (entry === this.#probe) this.#probe = undefined;
   }
 
   /** Whether the peer is worth waiting for: its silence began less than PATIENCE_MS ago. */

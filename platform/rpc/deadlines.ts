@@ -36,7 +36,11 @@ export function watch(item: Timed): void {
 }
 
 export function unwatch(item: Timed): void {
-  if (buckets.get(tickOf(item.deadlineMs))?.delete(item) === true && --watched === 0) timer?.unref();
+  const tick = tickOf(item.deadlineMs);
+  const bucket = buckets.get(tick);
+  if (bucket?.delete(item) !== true) return;
+  if (bucket.size === 0) buckets.delete(tick);
+  if (--watched === 0) timer?.unref();
 }
 
 function arm(tick: number): void {
@@ -52,8 +56,7 @@ function expireDue(): void {
   earliest = Number.POSITIVE_INFINITY;
   let next = Number.POSITIVE_INFINITY;
   for (const [tick, bucket] of buckets) {
-    if (bucket.size === 0) buckets.delete(tick);
-    else if (tick * TICK_MS > now) next = Math.min(next, tick);
+    if (tick * TICK_MS > now) next = Math.min(next, tick);
     else {
       buckets.delete(tick);
       watched -= bucket.size;

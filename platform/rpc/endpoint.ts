@@ -1,4 +1,5 @@
 import type { DescMessage, DescMethod, DescService, Message, MessageShape } from "@bufbuild/protobuf";
+import type { Caller } from "#platform/access/caller.ts";
 import { methodName, serviceName } from "#platform/contract/method-options.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
@@ -27,6 +28,8 @@ export type Endpoint = Transport & {
   /** `orders` */
   readonly name: string;
   readonly service: DescService;
+  /** Throws, as each call of the method would, where the caller may not call: for who hasn't the request yet. */
+  admit(method: DescMethod, caller: Caller): void;
 };
 
 // What is inside is known to the contract; at run time a request has the type of its method.
@@ -54,6 +57,7 @@ export function defineEndpoint<S extends DescService>(
   return {
     name,
     service,
+    admit: (method, caller) => find(method).turnAway(caller),
     unary: (method, request, call) =>
       answerOnce(find, method, call, (m, served) => {
         m.checkRequest(request);

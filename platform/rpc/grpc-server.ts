@@ -14,11 +14,11 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
-import { type Caller, nobody } from "#platform/access/caller.ts";
 import type { CallerTokens } from "#platform/access/caller-token.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
 import type { Endpoint } from "#platform/rpc/endpoint.ts";
+import { type Admission, admission } from "#platform/rpc/grpc-admission.ts";
 import { toGrpc } from "#platform/rpc/grpc-errors.ts";
 import { addReflection } from "#platform/rpc/grpc-reflection.ts";
 import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
@@ -38,7 +38,8 @@ export type GrpcServer = {
 const OPTIONS = {
   "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
   "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
-  "grpc.max_concurrent_streams": 4096,
+  // Somewhat more than the calls that a peer has under way (circuit.ts).
+  "grpc.max_concurrent_streams": 1_200,
   "grpc.keepalive_time_ms": 20_000,
   "grpc.keepalive_timeout_ms": 10_000,
   // Behind a balancer of connections, servers that are added get their share only when connections are made anew.
@@ -59,10 +60,13 @@ export async function startGrpcServer(options: {
   readonly tls?: GrpcTls | undefined;
   readonly host?: string;
   readonly port: number;
+  /** How long the request of nobody may take to come: 15 s. */
+  readonly strangerRequestMs?: number;
 }): Promise<GrpcServer> {
   const { endpoints, tokens, tls, host = "127.0.0.1" } = options;
-  const server = new Server(OPTIONS);
-  for (const endpoint of endpoints) server.addService(definitionOf(endpoint), implementationOf(endpoint, tokens));
+  const admitted = admission(endpoints, tokens, { requestMs: options.strangerRequestMs });
+  const server = new Server({ ...OPTIONS, interceptors: [admitted.interceptor] });
+  for (const endpoint of endpoints) server.addService(definitionOf(endpoint), implementationOf(endpoint, admitted));
   const names = ["", ...endpoints.map((endpoint) => endpoint.service.typeName)];
   const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, "SERVING"])));
   health.addToServer(server);
@@ -107,31 +111,29 @@ const definitionOf = ({ service }: Endpoint): ServiceDefinition =>
     ]),
   );
 
-type Tokens = Pick<CallerTokens, "verify">;
+const implementationOf = (endpoint: Endpoint, admitted: Admission): UntypedServiceImplementation =>
+  Object.fromEntries(endpoint.service.methods.map((method) => [method.name, handlerOf(endpoint, method, admitted)]));
 
-const implementationOf = (endpoint: Endpoint, tokens: Tokens): UntypedServiceImplementation =>
-  Object.fromEntries(endpoint.service.methods.map((method) => [method.name, handlerOf(endpoint, method, tokens)]));
-
-function handlerOf(endpoint: Endpoint, method: DescMethod, tokens: Tokens): UntypedHandleCall {
+function handlerOf(endpoint: Endpoint, method: DescMethod, admitted: Admission): UntypedHandleCall {
   switch (method.methodKind) {
     case "unary":
       return (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
         respond(method, done, async () => {
-          const context = await incoming(call, tokens);
+          const context = incoming(call, admitted);
           return endpoint.unary(method, decode(method.input, call.request), context);
         });
     case "client_streaming":
       return (call: ServerReadableStream<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
-        respond(method, done, async () => endpoint.clientStreaming(method, requestsOf(method, call), await incoming(call, tokens)));
+        respond(method, done, async () => endpoint.clientStreaming(method, requestsOf(method, call), incoming(call, admitted)));
     case "server_streaming":
       return (call: ServerWritableStream<Buffer, Buffer>) =>
         stream(method, call, async () => {
-          const context = await incoming(call, tokens);
+          const context = incoming(call, admitted);
           return endpoint.serverStreaming(method, decode(method.input, call.request), context);
         });
     case "bidi_streaming":
       return (call: ServerDuplexStream<Buffer, Buffer>) =>
-        stream(method, call, async () => endpoint.bidiStreaming(method, requestsOf(method, call), await incoming(call, tokens)));
+        stream(method, call, async () => endpoint.bidiStreaming(method, requestsOf(method, call), incoming(call, admitted)));
   }
 }
 
@@ -160,28 +162,18 @@ type IncomingCall = {
   off(event: "cancelled", listener: () => void): unknown;
 };
 
-/** Who calls, until when, and with what. Throws UNAUTHENTICATED for a token that isn't good, also where nobody may call. */
-async function incoming(call: IncomingCall, tokens: Tokens): Promise<Call> {
-  const caller = await callerOf(call.metadata, tokens);
+/** Who calls, until when, and with what. */
+function incoming(call: IncomingCall, { callerOf }: Admission): Call {
   const deadline = call.getDeadline();
   const idempotencyKey = text(call.metadata, "idempotency-key");
   checkIdempotencyKey(idempotencyKey);
   return {
-    caller,
+    caller: callerOf(call.metadata),
     deadlineMs: typeof deadline === "number" ? deadline : deadline.getTime(),
     cancellation: cancellableBy(call),
     traceparent: text(call.metadata, "traceparent"),
     idempotencyKey,
   };
-}
-
-async function callerOf(metadata: Metadata, tokens: Tokens): Promise<Caller> {
-  const sent = metadata.get("authorization");
-  if (sent.length === 0) return nobody;
-  const token = sent.length === 1 ? /^Bearer +(\S+)$/i.exec(String(sent[0]))?.[1] : undefined;
-  if (token === undefined)
-    throw new CallError("UNAUTHENTICATED", "unauthenticated", "Say `authorization: Bearer` and a caller token, once.");
-  return tokens.verify(token);
 }
 
 const text = (metadata: Metadata, name: string): string | undefined => {

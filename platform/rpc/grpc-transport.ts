@@ -5,6 +5,7 @@ import { CallError } from "#platform/rpc/call-error.ts";
 import type { Dependant } from "#platform/rpc/cancellation.ts";
 import { targetOf } from "#platform/rpc/grpc-addresses.ts";
 import { fromGrpc } from "#platform/rpc/grpc-errors.ts";
+import { GREETING_MS, greetedInTime } from "#platform/rpc/grpc-greeting.ts";
 import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
 import type { GrpcTls } from "#platform/rpc/grpc-tls.ts";
 import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
@@ -36,9 +37,12 @@ export function grpcTransport(options: {
   readonly tokens: Pick<CallerTokens, "sign">;
   /** Without it, nothing is encrypted. */
   readonly tls?: GrpcTls | undefined;
+  /** How long a peer that has taken a connection may be mute: 5 s. */
+  readonly greetingMs?: number;
 }): GrpcTransport {
-  const { addresses, tls } = options;
-  const client = new Client(targetOf(addresses), tls?.channel(addresses) ?? credentials.createInsecure(), OPTIONS);
+  const { addresses, tls, greetingMs = GREETING_MS } = options;
+  const secured = greetedInTime(tls?.channel(addresses) ?? credentials.createInsecure(), greetingMs);
+  const client = new Client(targetOf(addresses), secured, OPTIONS);
   const prepare = async (call: Call): Promise<Metadata> => {
     const metadata = new Metadata();
     if (call.caller.kind !== "nobody") metadata.set("authorization", `Bearer ${await options.tokens.sign(call.caller)}`);

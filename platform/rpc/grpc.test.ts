@@ -1,4 +1,6 @@
-import { createServer } from "node:net";
+import { once } from "node:events";
+import { connect } from "node:http2";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { create, createFileRegistry, type DescMessage, fromBinary, getOption, type Message, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
@@ -30,8 +32,11 @@ afterEach(async () => {
 
 type Ask = (request: { text: string }, context: Context) => Promise<Message>;
 
-async function start(ask: Ask = async ({ text }) => create(AnswerSchema, { text })): Promise<GrpcServer> {
-  const server = await startGrpcServer({ endpoints: [conformanceEndpoint({ ask: ask as never })], tokens, port: 0 });
+async function start(
+  ask: Ask = async ({ text }) => create(AnswerSchema, { text }),
+  more: { readonly strangerRequestMs?: number } = {},
+): Promise<GrpcServer> {
+  const server = await startGrpcServer({ endpoints: [conformanceEndpoint({ ask: ask as never })], tokens, port: 0, ...more });
   closing.push(() => server.close({ drainMs: 50 }));
   return server;
 }
@@ -265,6 +270,25 @@ describe("the way over gRPC", () => {
     );
   });
 
+  it("gives up a peer that takes a connection and says nothing, and finds the one that comes in its place", async () => {
+    const mute = createServer().listen(0, "127.0.0.1");
+    const taken: Socket[] = [];
+    mute.on("connection", (socket) => void taken.push(socket.resume()));
+    await once(mute, "listening");
+    const { port } = mute.address() as AddressInfo;
+    const transport = grpcTransport({ addresses: [`127.0.0.1:${port}`], tokens, greetingMs: 200 });
+    closing.push(() => transport.close());
+    const client = createClient(ConformanceService, transport, { caller: user });
+    expect(await failure(client.ask({}, { timeoutMs: 5_000 }))).toMatchObject({ status: "UNAVAILABLE" });
+    // By us: the peer closes nothing.
+    await vi.waitFor(() => expect(taken[0]?.closed).toBe(true));
+    for (const socket of taken) socket.destroy();
+    mute.close();
+    await once(mute, "close");
+    await restart(port);
+    await vi.waitFor(async () => expect((await client.ask({ text: "there" })).text).toBe("there"), { timeout: 5_000 });
+  });
+
   it("refuses an address that is none", () => {
     for (const address of ["", "orders", "orders:", "http://orders:50051", "orders:x"])
       expect(() => grpcTransport({ addresses: [address], tokens })).toThrow("host:port");
@@ -275,6 +299,39 @@ describe("the way over gRPC", () => {
     const { port } = await start();
     const client = createClient(ConformanceService, transportTo(`127.0.0.1:${port}`), { caller: nobody });
     expect((await client.askPublic({ text: "x" })).text).toBe("x");
+  });
+});
+
+describe("a stranger that keeps its request back", () => {
+  /** A call of which the head comes, and of its message no more than the beginning. */
+  const begun = (port: number, method: string) => {
+    const session = connect(`http://127.0.0.1:${port}`);
+    closing.push(() => session.destroy());
+    return () => {
+      const stream = session.request({
+        ":method": "POST",
+        ":path": `/${SERVICE}/${method}`,
+        "content-type": "application/grpc",
+        te: "trailers",
+      });
+      stream.on("error", () => {});
+      stream.write(Buffer.from([0, 0, 0, 1, 0]));
+      return once(stream, "response").then(([headers]) => Number(headers["grpc-status"]));
+    };
+  };
+
+  it("is refused by what its head says where it must say who it is", async () => {
+    const { port } = await start();
+    expect(await begun(port, "Ask")()).toBe(status.UNAUTHENTICATED);
+  });
+
+  it("has some seconds for what is public, as one of a few", async () => {
+    const { port } = await start(undefined, { strangerRequestMs: 300 });
+    const open = begun(port, "AskPublic");
+    const answers = await Promise.all(Array.from({ length: 70 }, open));
+    const counted = (code: status) => answers.filter((answer) => answer === code).length;
+    expect({ late: counted(status.DEADLINE_EXCEEDED), refused: counted(status.UNAVAILABLE) }).toEqual({ late: 64, refused: 6 });
+    expect(utf8(fieldsOf(await plainClient(port).unary(`/${SERVICE}/AskPublic`, textField(1, "hi"))).get(1)?.[0])).toBe("hi");
   });
 });
 

@@ -181,15 +181,25 @@ test("streams that say nothing are as many as one likes, and keep nobody from fi
     async *listen(_request, { signal }) {
       await new Promise((resolve) => signal.addEventListener("abort", resolve));
     },
+    async tell(requests) {
+      for await (const { text } of requests) return say(text);
+      return say("nothing");
+    },
   });
   const giveUp = new AbortController();
   const silent = () => collect(tested.client.listen({}, { signal: giveUp.signal })).catch(() => undefined);
-  const streams = Array.from({ length: 1_100 }, silent);
+  /** An upload that goes on and on. */
+  async function* endless() {
+    await new Promise((resolve) => giveUp.signal.addEventListener("abort", resolve));
+    yield { text: "at last" };
+  }
+  const upload = () => tested.client.tell(endless(), { signal: giveUp.signal }).catch(() => undefined);
+  const streams: Promise<unknown>[] = Array.from({ length: 1_100 }, (_, n) => (n < 50 ? silent() : upload()));
   expect((await tested.client.ask({ text: "beside them" })).text).toBe("beside them");
   await tested.silence();
   tested.line("open");
   await vi.waitFor(async () => {
-    streams.push(silent());
+    streams.push(silent(), upload());
     expect((await tested.client.ask({ text: "back" })).text).toBe("back");
   }, WAIT);
   giveUp.abort();

@@ -58,8 +58,7 @@ export function guardedPeer(
     else circuit.answered();
   };
 
-  async function once<T>(call: Call, send: () => Promise<T>): Promise<T> {
-    const entry = await letIn(() => circuit.enter(), call);
+  async function answer<T>(entry: Entry, send: () => Promise<T>): Promise<T> {
     try {
       const answer = await send();
       circuit.answered();
@@ -67,6 +66,13 @@ export function guardedPeer(
     } catch (error) {
       failed(error, entry);
       throw error;
+    }
+  }
+
+  async function once<T>(call: Call, send: () => Promise<T>): Promise<T> {
+    const entry = await letIn(() => circuit.enter(), call);
+    try {
+      return await answer(entry, send);
     } finally {
       circuit.leave();
     }
@@ -101,7 +107,10 @@ export function guardedPeer(
         }
       }
     },
-    clientStreaming: (method, requests, call) => once(call, () => transport.clientStreaming(method, requests, call)),
+    clientStreaming: async (method, requests, call) => {
+      const entry = await letIn(() => circuit.enterStream(), call);
+      return answer(entry, () => transport.clientStreaming(method, requests, call));
+    },
     serverStreaming: (method, request, call) => stream(call, () => transport.serverStreaming(method, request, call)),
     bidiStreaming: (method, requests, call) => stream(call, () => transport.bidiStreaming(method, requests, call)),
   };

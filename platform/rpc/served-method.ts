@@ -1,4 +1,5 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
+import type { Caller } from "#platform/access/caller.ts";
 import { accessRule } from "#platform/access/enforce.ts";
 import { methodName, methodOptions } from "#platform/contract/method-options.ts";
 import { ruleFault } from "#platform/contract/rules.ts";
@@ -28,6 +29,8 @@ export type ServedMethod = {
   open(call: Call, letGo: (error: CallError) => void): Opened;
   /** Throws where the caller may not call. */
   admit(served: ServedCall): void;
+  /** The same before there is a request. Who is turned away is counted as a call. */
+  turnAway(caller: Caller): void;
   /** Throws where a message of the request breaks the contract; writes its uuids in lower case, in place. */
   checkRequest(request: Message): void;
   /** What is handed to the caller: a copy; throws for a rejection and for what may not leave. */
@@ -55,6 +58,14 @@ export function serveMethod(method: DescMethod, service: string, tools: Endpoint
       return { served: new ServedCall(call, deadlineMs, span, letGo), span, startedMs: performance.now() };
     },
     admit: (served) => rule.admit(served.caller),
+    turnAway(caller) {
+      try {
+        rule.admit(caller);
+      } catch (error) {
+        record(CallError.from(error).status).observe(0);
+        throw error;
+      }
+    },
     checkRequest(request) {
       validate(method.input, request);
       lowerUuids(method.input, request);
