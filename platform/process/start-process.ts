@@ -103,19 +103,20 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
 
   if (!isWhole) warnAboutPeers(options);
   const grpc = await startGrpc(hosted, { tokens, tls }, settings);
-  if (grpc !== undefined) parts.defer(() => grpc.close());
-  const http = await startHttp({
+  let http: Awaited<ReturnType<typeof startHttp>> | undefined;
+  // Both at once: each waits for what it has taken in.
+  parts.defer(async () => void (await Promise.all([http?.close(), grpc?.close()])));
+  http = await startHttp({
     edge: options.edge,
     contracts: system.services.map(({ contract }) => contract),
     info: { title: system.title, version: release },
-    databases: hosted.map(({ database }) => database),
+    parts: hosted.map(({ database }) => ({ name: database.name, ask: () => database.query({ text: "SELECT 1" }) })),
     settings,
     transportFor,
     log,
     metrics,
     tracer,
   });
-  parts.defer(() => http.close());
 
   const running = parts.move();
   return {

@@ -1,9 +1,9 @@
 import { METHODS } from "node:http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Edge, Matched } from "#platform/rest/edge.ts";
+import { type Edge, meet } from "#platform/rest/edge.ts";
 import { matchPath, routerPath } from "#platform/rest/path-template.ts";
 import { type HttpFault, httpFault } from "#platform/rest/problem.ts";
-import type { Binding } from "#platform/rest/routes.ts";
+import type { Binding, Matched } from "#platform/rest/routes.ts";
 import { serveClientStream, serveServerStream } from "#platform/rest/streams.ts";
 import { serveUnary } from "#platform/rest/unary.ts";
 
@@ -67,17 +67,30 @@ function serveGroup(scope: FastifyInstance, edge: Edge, { httpMethod, path, bind
     url: path,
     exposeHeadRoute: bindings.every(({ method }) => method.methodKind === "unary"),
     config: { template: route },
-    handler: (request, reply) => {
-      const { rawPath, rawQuery } = splitUrl(request.raw.url ?? "/");
-      for (const binding of bindings) {
-        const pathValues = matchPath(binding.template, rawPath);
-        if (pathValues === undefined) continue;
-        request.exchange.template = binding.template.text;
-        return serve(edge, { binding, pathValues, rawQuery }, request, reply);
+    onRequest: (request, _reply, done) => {
+      try {
+        const matched = match(bindings, request);
+        const meeting = matched && meet(edge, matched, request);
+        if (meeting instanceof Promise) meeting.then(() => done(), done);
+        else done();
+      } catch (error) {
+        done(error as Error);
       }
-      return reply.callNotFound();
+    },
+    handler: (request, reply) => {
+      const { matched } = request.exchange;
+      return matched === undefined ? reply.callNotFound() : serve(edge, matched, request, reply);
     },
   });
+}
+
+function match(bindings: readonly Binding[], request: FastifyRequest): Matched | undefined {
+  const { rawPath, rawQuery } = splitUrl(request.raw.url ?? "/");
+  for (const binding of bindings) {
+    const pathValues = matchPath(binding.template, rawPath);
+    if (pathValues !== undefined) return { binding, pathValues, rawQuery };
+  }
+  return undefined;
 }
 
 function serve(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {

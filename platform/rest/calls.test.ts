@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { connect } from "node:net";
 import { describe, expect, test, vi } from "vitest";
 import { things, userId } from "#platform/rest/things.testing.ts";
@@ -58,11 +59,13 @@ describe("what a call says", () => {
     );
   });
 
-  test("X-User-Id names the caller in small letters; without it nobody calls; one that is no uuid is 401", async () => {
+  test("X-User-Id names the caller in small letters; without it nobody calls, which is for what is public; one that is no uuid is 401", async () => {
     const { url, received } = await things();
     await fetch(`${url}/things`, { headers: { "x-user-id": userId.toUpperCase() } });
-    await fetch(`${url}/things`);
+    await fetch(`${url}/names`);
     expect(received.map(({ call }) => call.caller)).toMatchObject([{ kind: "user", userId }, { kind: "nobody" }]);
+    const unnamed = await fetch(`${url}/things`);
+    expect([unnamed.status, await unnamed.json()]).toMatchObject([401, { code: "unauthenticated" }]);
     for (const nobody of ["me", `${userId}, ${userId}`, `${userId},`, `x${userId}`]) {
       const answer = await fetch(`${url}/things`, { headers: { "x-user-id": nobody } });
       expect([answer.status, answer.headers.get("www-authenticate")]).toEqual([401, 'Header name="X-User-Id"']);
@@ -84,6 +87,16 @@ describe("what a call says", () => {
     expect((await call("GET", "/things", { headers: { "request-timeout": "soon" } })).problem().code).toBe("invalid_request_timeout");
   });
 
+  test("nothing of a body is waited for that nobody may send", async () => {
+    const { url } = await things();
+    const { hostname, port } = new URL(url);
+    const socket = connect(Number(port), hostname).setEncoding("utf8");
+    socket.write("POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{");
+    const [answer] = await once(socket, "data");
+    socket.destroy();
+    expect(answer).toMatch(/^HTTP\/1\.1 401 /);
+  });
+
   test("a client that goes gives its call up", async () => {
     const cancelled = vi.fn();
     const { url, received, metrics } = await things({
@@ -100,7 +113,7 @@ describe("what a call says", () => {
       },
     });
     const abort = new AbortController();
-    const answer = fetch(`${url}/things`, { signal: abort.signal });
+    const answer = fetch(`${url}/things`, { headers: { "x-user-id": userId }, signal: abort.signal });
     await vi.waitFor(() => expect(received).toHaveLength(1));
     abort.abort();
     await expect(answer).rejects.toThrow();
@@ -112,7 +125,7 @@ describe("what a call says", () => {
     const { url, received, metrics, logged } = await things();
     const { hostname, port } = new URL(url);
     const socket = connect(Number(port), hostname);
-    const begun = 'POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"amou';
+    const begun = `POST /things HTTP/1.1\r\nHost: x\r\nX-User-Id: ${userId}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"amou`;
     await new Promise((sent) => socket.write(begun, sent));
     socket.destroy();
     await vi.waitFor(async () => expect(await metrics.text()).toContain('route="/things",status="499"'));

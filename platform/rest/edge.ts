@@ -1,10 +1,12 @@
 import type { DescService, Registry } from "@bufbuild/protobuf";
 import type { FastifyRequest } from "fastify";
+import type { Caller } from "#platform/access/caller.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import type { Exchange } from "#platform/rest/exchange.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import { httpFault } from "#platform/rest/problem.ts";
-import type { Binding } from "#platform/rest/routes.ts";
+import type { Binding, Matched } from "#platform/rest/routes.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
 import { IDEMPOTENCY_KEY } from "#platform/rpc/validation.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
@@ -29,28 +31,37 @@ export type Edge = {
   readonly streams: Set<Exchange>;
 };
 
-/** A binding as a request met it. */
-export type Matched = { readonly binding: Binding; readonly pathValues: readonly string[]; readonly rawQuery: string };
-
-/** What the headers say of the call. Throws CallError or HttpFault. */
-export async function startCall(edge: Edge, binding: Binding, { headers, exchange }: FastifyRequest): Promise<Call> {
-  const { httpMethod, template } = binding;
+/**
+ * Begins a request that met a binding, by its head alone: nothing of a body is read for who may not call. Throws CallError where
+ * nobody calls what isn't public, or whoever is named can't be believed.
+ */
+export function meet(edge: Edge, matched: Matched, { headers, exchange }: FastifyRequest): void | Promise<void> {
+  const { httpMethod, template, options } = matched.binding;
+  exchange.matched = matched;
   const parent = textHeader(headers.traceparent as string | string[] | undefined);
-  const span = edge.tracer.start(`${httpMethod} ${template.text}`, parent, {
+  exchange.span = edge.tracer.start(`${httpMethod} ${template.text}`, parent, {
     "http.request.method": httpMethod,
     "http.route": template.text,
   });
-  exchange.span = span;
-  const identified = edge.identity.identify(headers);
+  const identified = (caller: Caller): void => {
+    if (caller.kind === "nobody" && !options.access.public) throw new CallError("UNAUTHENTICATED", "unauthenticated", "Say who you are.");
+    exchange.caller = caller;
+  };
+  const found = edge.identity.identify(headers);
+  return found instanceof Promise ? found.then(identified) : identified(found);
+}
+
+/** The call of a request that has been met, as its headers have it. Its time begins now. Throws HttpFault. */
+export function startCall(edge: Edge, binding: Binding, { headers, exchange }: FastifyRequest): Call {
   const isUnary = binding.method.methodKind === "unary";
   const said = headers["request-timeout"];
   return {
-    caller: identified instanceof Promise ? await identified : identified,
+    caller: exchange.caller,
     deadlineMs:
       Date.now() +
       (isUnary ? timeoutMs(said, edge.timeoutMs, edge.timeoutMaxMs) : timeoutMs(said, edge.streamTimeoutMs, edge.streamTimeoutMs)),
     cancellation: exchange,
-    traceparent: span.traceparent,
+    traceparent: exchange.span?.traceparent,
     idempotencyKey: idempotencyKey(textHeader(headers["idempotency-key"]), binding),
   };
 }

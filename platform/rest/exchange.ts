@@ -1,4 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { type Caller, nobody } from "#platform/access/caller.ts";
+import type { Matched } from "#platform/rest/routes.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
 import type { Span } from "#platform/telemetry/tracing.ts";
@@ -17,8 +19,9 @@ declare module "fastify" {
  * server closes, all of that is given up.
  */
 export class Exchange implements Cancellable {
-  /** The template that was met. */
-  template: string | undefined;
+  /** The binding that was met, and what of it the address holds. */
+  matched: Matched | undefined;
+  caller: Caller = nobody;
   span: Span | undefined;
   /** Why it failed by our fault: for the span. */
   fault: unknown;
@@ -65,8 +68,9 @@ export class Exchange implements Cancellable {
 
 /** The request's route, for logs and metrics: addresses themselves hold ids. What isn't a method's has the address that it was registered under. */
 export function routeOf(request: FastifyRequest): string {
-  if (request.exchange.template !== undefined) return request.exchange.template;
-  // Until the body is read no template is met. Asked for only then: Fastify makes this object with every look.
+  const { matched } = request.exchange;
+  if (matched !== undefined) return matched.binding.template.text;
+  // Where no binding was met. Asked for only then: Fastify makes this object with every look.
   const { routeOptions } = request;
   return routeOptions.config?.template ?? routeOptions.url ?? "none";
 }

@@ -25,6 +25,9 @@ export type Binding = {
   readonly index: number;
 };
 
+/** A binding as a request met it. */
+export type Matched = { readonly binding: Binding; readonly pathValues: readonly string[]; readonly rawQuery: string };
+
 /** Paths that the edge itself serves. */
 const ownPaths = ["/", "/healthz", "/readyz", "/metrics", "/swagger/doc.json", "/docs", "/docs/*"];
 

@@ -1,5 +1,6 @@
+import { connect } from "node:net";
 import { describe, expect, test, vi } from "vitest";
-import { thing, thingId, things } from "#platform/rest/things.testing.ts";
+import { thing, thingId, things, userId } from "#platform/rest/things.testing.ts";
 
 describe("the edge's own addresses", () => {
   test("tell of health, metrics and themselves", async () => {
@@ -48,6 +49,28 @@ test("a request that is refused before its body is read is measured under its ro
   await call("POST", "/nowhere/secret-7");
   await vi.waitFor(async () => expect(await metrics.text()).toContain('_count{method="POST",route="/things",status="415"} 1'));
   expect(await metrics.text()).toMatch(/_count\{method="POST",route="none",status="404"\} 1/);
+});
+
+test("a connection that sends on without waiting for answers has a hundred requests under way, and is closed at the next", async () => {
+  const release = Promise.withResolvers<void>();
+  const { url, received } = await things({
+    unary: {
+      GetThing: async () => {
+        await release.promise;
+        return thing();
+      },
+    },
+  });
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname).setEncoding("utf8");
+  const request = `GET /things/${thingId} HTTP/1.1\r\nHost: x\r\nX-User-Id: ${userId}\r\n\r\n`;
+  socket.write(request.repeat(300));
+  await vi.waitFor(() => expect(received).toHaveLength(100));
+  release.resolve();
+  let answers = "";
+  for await (const part of socket) answers += part;
+  const statuses = [...answers.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status);
+  expect(statuses).toEqual([...Array(100).fill("200"), "429"]);
 });
 
 test("closing waits for what is being answered, and for nothing else", async () => {

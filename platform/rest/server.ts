@@ -4,6 +4,7 @@ import { fastify } from "fastify";
 import { uuidv7 } from "#platform/ids.ts";
 import { answerErrors, sendProblem } from "#platform/rest/answer-errors.ts";
 import { bindRoutes } from "#platform/rest/bind-routes.ts";
+import { boundConnections } from "#platform/rest/bound-connections.ts";
 import type { Edge } from "#platform/rest/edge.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import { registryOf } from "#platform/rest/json.ts";
@@ -85,6 +86,7 @@ export function createRestServer(options: RestServerOptions): RestServer {
     frameworkErrors: (_error, request, reply) => void sendProblem(httpFault("malformed_url"), request, reply, identity.challenge),
   });
   observeRequests(server, log, metrics);
+  boundConnections(server);
   answerErrors(server, { edge, bindings, log });
   server.register(async (scope) => serveOwnPaths(scope, options, bindings));
   bindRoutes(server, edge, bindings);

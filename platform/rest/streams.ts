@@ -2,11 +2,12 @@ import { Readable } from "node:stream";
 import type { Message } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { answerHeaders, httpBodyOf, sendAnswer } from "#platform/rest/answers.ts";
-import { type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
+import { type Edge, startCall } from "#platform/rest/edge.ts";
 import type { Exchange } from "#platform/rest/exchange.ts";
 import { fieldToJson, messageToJson, readJson } from "#platform/rest/json.ts";
 import { httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { asClientWrote, RawBody, requestMessage } from "#platform/rest/request-message.ts";
+import type { Matched } from "#platform/rest/routes.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
 /** A stream that fails within this time gets a status of its own; one that is silent longer is opened, so that its reader knows. */
@@ -22,7 +23,7 @@ const KEEP_ALIVE_MS = 15_000;
 export async function serveServerStream(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
   const { exchange } = request;
-  const call = await startCall(edge, binding, request);
+  const call = startCall(edge, binding, request);
   const body = request.body instanceof Buffer && request.body.length > 0 ? readJson(request.body) : undefined;
   const message = requestMessage(binding, { ...matched, body }, edge.registry);
   edge.streams.add(exchange);
@@ -119,7 +120,7 @@ async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined
 /** Takes many messages in one request: a message a line (NDJSON), or a body of bytes in chunks; answers once. */
 export async function serveClientStream(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const call = await startCall(edge, binding, request);
+  const call = startCall(edge, binding, request);
   const type = request.headers["content-type"] ?? "";
   if (!binding.rawRequest && !/^application\/(?:x-)?(?:ndjson|jsonl)\s*(?:;|$)/i.test(type))
     throw httpFault("unsupported_media_type", "This stream is read as application/x-ndjson.");

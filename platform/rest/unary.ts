@@ -1,15 +1,15 @@
 import type { Message } from "@bufbuild/protobuf";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { sendAnswer } from "#platform/rest/answers.ts";
-import { type Edge, type Matched, startCall } from "#platform/rest/edge.ts";
+import { type Edge, startCall } from "#platform/rest/edge.ts";
 import { readJson } from "#platform/rest/json.ts";
 import { asClientWrote, RawBody, requestMessage } from "#platform/rest/request-message.ts";
-import type { Binding } from "#platform/rest/routes.ts";
+import type { Binding, Matched } from "#platform/rest/routes.ts";
 
 /** Answers one request by one call. */
 export async function serveUnary(edge: Edge, matched: Matched, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { binding } = matched;
-  const call = await startCall(edge, binding, request);
+  const call = startCall(edge, binding, request);
   const message = requestMessage(binding, { ...matched, body: bodyOf(binding, request) }, edge.registry);
   let answer: Message;
   try {

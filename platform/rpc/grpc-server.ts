@@ -69,7 +69,8 @@ export async function startGrpcServer(options: {
   for (const endpoint of endpoints) server.addService(definitionOf(endpoint), implementationOf(endpoint, admitted));
   const names = ["", ...endpoints.map((endpoint) => endpoint.service.typeName)];
   const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, "SERVING"])));
-  health.addToServer(server);
+  const watches = new Set<ServerWritableStream<unknown, unknown>>();
+  health.addToServer(keepingWatches(server, watches));
   addReflection(
     server,
     endpoints.map((endpoint) => endpoint.service),
@@ -84,6 +85,7 @@ export async function startGrpcServer(options: {
     port,
     close({ drainMs = DRAIN_MS_DEFAULT } = {}) {
       for (const name of names) health.setStatus(name, "NOT_SERVING");
+      for (const watch of watches) watch.end();
       return new Promise((resolve) => {
         const force = setTimeout(() => server.forceShutdown(), drainMs);
         server.tryShutdown(() => {
@@ -94,6 +96,19 @@ export async function startGrpcServer(options: {
     },
   };
 }
+
+/** Where health is added: who watches it would otherwise keep the server from closing. */
+const keepingWatches = (server: Server, watches: Set<ServerWritableStream<unknown, unknown>>): Server =>
+  ({
+    addService(definition: ServiceDefinition, { watch, ...others }: UntypedServiceImplementation) {
+      const keeping = (call: ServerWritableStream<unknown, unknown>): void => {
+        watches.add(call);
+        call.on("cancelled", () => watches.delete(call));
+        (watch as (call: unknown) => void)(call);
+      };
+      server.addService(definition, { ...others, watch: keeping });
+    },
+  }) as unknown as Server;
 
 const definitionOf = ({ service }: Endpoint): ServiceDefinition =>
   Object.fromEntries(

@@ -356,6 +356,21 @@ describe("a server that closes", () => {
     await closed;
   });
 
+  it("doesn't wait for who watches its health, and tells them that it goes", async () => {
+    const server = await start();
+    const client = new Client(`127.0.0.1:${server.port}`, credentials.createInsecure());
+    closing.push(() => client.close());
+    const bytes = (value: Uint8Array): Buffer => Buffer.from(value);
+    const watch = client.makeServerStreamRequest("/grpc.health.v1.Health/Watch", bytes, bytes, Buffer.alloc(0));
+    const told: number[][] = [];
+    watch.on("data", (answer: Buffer) => void told.push([...answer])).on("error", () => {});
+    await vi.waitFor(() => expect(told).toEqual([[8, 1]]));
+    const ended = once(watch, "status");
+    await server.close({ drainMs: 60_000 });
+    // HealthCheckResponse.status = NOT_SERVING; then the stream ends by itself, and isn't cut off.
+    expect([(await ended)[0].code, told.at(-1)]).toEqual([status.OK, [8, 2]]);
+  });
+
   it("ends what takes too long, and tells its handler", async () => {
     let signal: AbortSignal | undefined;
     const server = await start((_request, context) => {

@@ -8,6 +8,7 @@ import { LATENCY_BUCKETS_S, LatencyHistogram } from "#platform/telemetry/latency
 export class Metrics {
   readonly #registry = new Registry();
   readonly #measuring = new Set<() => void>();
+  #text: Promise<string> | undefined;
 
   /** With `runtime`, Node's own figures (memory, garbage collection, event loop) are collected as well. */
   constructor(options: { runtime?: boolean } = {}) {
@@ -50,8 +51,15 @@ export class Metrics {
     return () => void this.#measuring.delete(measure);
   }
 
-  /** The text format of Prometheus. */
+  /** The text format of Prometheus; who asks while it is made gets the same one. */
   text(): Promise<string> {
+    this.#text ??= this.#read().finally(() => {
+      this.#text = undefined;
+    });
+    return this.#text;
+  }
+
+  async #read(): Promise<string> {
     for (const measure of this.#measuring) measure();
     return this.#registry.metrics();
   }

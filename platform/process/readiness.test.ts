@@ -1,0 +1,37 @@
+import { expect, test, vi } from "vitest";
+import { readinessOf } from "#platform/process/readiness.ts";
+
+test("each part is told of, and one that isn't reached is enough not to be ready", async () => {
+  const ready = readinessOf([
+    { name: "orders", ask: async () => {} },
+    { name: "accounts", ask: () => Promise.reject(new Error("away")) },
+  ]);
+  expect(await ready()).toEqual({ ready: false, checks: { orders: "ok", accounts: "unreachable" } });
+});
+
+test("however many ask, a part that doesn't answer is asked once, and again only when that came to an end", async () => {
+  vi.useFakeTimers();
+  try {
+    const questions: PromiseWithResolvers<void>[] = [];
+    const ask = () => {
+      const question = Promise.withResolvers<void>();
+      questions.push(question);
+      return question.promise;
+    };
+    const ready = readinessOf([{ name: "orders", ask }]);
+    const first = Promise.all(Array.from({ length: 1_000 }, ready));
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(new Set((await first).map((each) => each.ready))).toEqual(new Set([false]));
+    // Late by far, and still the same question.
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect((await ready()).ready).toBe(false);
+    expect(questions).toHaveLength(1);
+    questions[0]?.resolve();
+    await vi.advanceTimersByTimeAsync(500);
+    const next = ready();
+    questions[1]?.resolve();
+    expect([(await next).ready, (await ready()).ready, questions.length]).toEqual([true, true, 2]);
+  } finally {
+    vi.useRealTimers();
+  }
+});

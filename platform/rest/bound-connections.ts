@@ -1,0 +1,25 @@
+import type { Socket } from "node:net";
+import type { FastifyInstance } from "fastify";
+import { httpFault } from "#platform/rest/problem.ts";
+
+/** Connections of one process. */
+const CONNECTIONS_MAX = 10_000;
+/** Requests that one connection may have under way: HTTP/1.1 answers them in their order, so that more of them only wait. */
+const UNDER_WAY_MAX = 100;
+
+/** Bounds what one client can put upon a process: connections, and requests that it sends without waiting for answers. */
+export function boundConnections(server: FastifyInstance): void {
+  server.server.maxConnections = CONNECTIONS_MAX;
+  const underWay = new WeakMap<Socket, number>();
+  const count = (socket: Socket, change: number): number => {
+    const now = (underWay.get(socket) ?? 0) + change;
+    underWay.set(socket, now);
+    return now;
+  };
+  server.addHook("onRequest", ({ raw: { socket } }, reply, done) => {
+    reply.raw.once("close", () => count(socket, -1));
+    if (count(socket, 1) <= UNDER_WAY_MAX) return done();
+    reply.header("connection", "close");
+    done(httpFault("overloaded", `More than ${UNDER_WAY_MAX} requests are under way on this connection.`));
+  });
+}
