@@ -3,6 +3,8 @@ import type { Log } from "#platform/telemetry/log.ts";
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 // Where a supervisor signals the whole group, bin/node.js hands its own on as well: that is still the first.
 const SAME_SIGNAL_MS = 300;
+/** What isn't finished by then is ended: longer than all that a process waits for. */
+const STOP_MS_MAX = 60_000;
 
 type Stopping = {
   /** What a signal waits for; one that has come already begins it now. */
@@ -24,6 +26,10 @@ export function stopOnSignals(log: Log): Stopping {
     if (firstMs === undefined) {
       firstMs = nowMs;
       log.info({ signal }, "stopping");
+      setTimeout(() => {
+        log.fatal(`what is in flight isn't finished after ${STOP_MS_MAX / 1000} s; ended as it is`);
+        process.exit(1);
+      }, STOP_MS_MAX).unref();
       stopKnown
         .then((stop) => stop())
         .then(

@@ -3,9 +3,11 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { OrderSchema } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { createLog } from "./create-log.ts";
+
+const WAIT = { timeout: 10_000, interval: 20 };
 
 const record = async (format: "json" | "pretty", level: "info" | "silent" = "info") => {
   const written: string[] = [];
@@ -88,11 +90,38 @@ it("lets its process go on where nobody reads it any more, and end when that wan
   expect(await ended).toEqual([7, null]);
 });
 
+it("holds nothing up where its reader takes nothing, and tells that reader later what it missed", async () => {
+  const script = `
+    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
+    const log = await createLog({ level: "info", format: "json" });
+    for (let n = 0; n < 20; n++) log.info({ n }, "x".repeat(1_000_000));
+    process.once("message", () => process.exit(7));
+    process.send("went on");`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit", "ipc"] });
+  expect(await once(child, "message")).toEqual(["went on", undefined]);
+  const told: { n?: number; msg: string; lines?: number }[] = [];
+  const reader = createInterface({ input: child.stdout as Readable });
+  reader.on("line", (line) => void told.push(JSON.parse(line)));
+  await vi.waitFor(() => expect(told.at(-1)?.lines).toBeGreaterThan(0), WAIT);
+  const { lines = 0 } = told.pop() ?? {};
+  expect(told.map(({ n }) => n)).toEqual(Array.from({ length: 20 - lines }, (_, n) => n));
+  child.send("end");
+  expect(await once(child, "exit")).toEqual([7, null]);
+});
+
+it("ends with its process though its reader takes nothing", async () => {
+  const script = `
+    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
+    const log = await createLog({ level: "info", format: "json" });
+    for (let n = 0; n < 5; n++) log.info("x".repeat(1_000_000));
+    process.exit(7);`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit"] });
+  expect(await once(child, "exit")).toEqual([7, null]);
+});
+
 it("writes a line whole that a pipe doesn't take at once", async () => {
   const script = `
     import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
-    // Makes the pipe one that doesn't wait.
-    process.stdout.write("");
     const log = await createLog({ level: "info", format: "json" });
     log.info("x".repeat(1_000_000));
     log.info("last");`;

@@ -1,9 +1,7 @@
-import { writeSync } from "node:fs";
 import { type DestinationStream, type Level, type Logger, pino } from "pino";
+import { standardOutput } from "./line-writer.ts";
 import type { Log } from "./log.ts";
 import { masked } from "./mask.ts";
-
-const FULL_PAUSE_MS = 5;
 
 export type LogOptions = {
   readonly level: Level | "silent";
@@ -14,12 +12,14 @@ export type LogOptions = {
 };
 
 /**
- * The log of a process: a JSON object a line (`time`, `level`, `msg`, the fields), or lines for a reader. Lines are written at
- * once, so that the last one before a crash is there. What `masked` hides never gets here.
+ * The log of a process: a JSON object a line (`time`, `level`, `msg`, the fields), or lines for a reader. What `masked` hides never
+ * gets here.
  */
-export async function createLog({ level, format, destination = writtenAtOnce(1) }: LogOptions): Promise<Log> {
+export async function createLog({ level, format, ...options }: LogOptions): Promise<Log> {
+  const onDropped = (lines: number): void => root.warn({ lines }, "lines of this log were dropped, as nobody read them");
+  const destination = options.destination ?? standardOutput(onDropped);
   const pretty = format === "pretty" || (format === "auto" && process.stdout.isTTY === true);
-  const root = pino(
+  const root: Logger = pino(
     {
       level,
       base: { pid: process.pid },
@@ -42,28 +42,6 @@ export async function createLog({ level, format, destination = writtenAtOnce(1) 
 }
 
 const maskedFields = (fields: object) => masked(fields) as Record<string, unknown>;
-
-/**
- * Where each line is written before anything else happens. Once nobody reads any more, lines are dropped: pino's own destination
- * then tries for ever when the process wants to end.
- */
-function writtenAtOnce(fd: number): DestinationStream {
-  let isRead = true;
-  return {
-    write(line) {
-      for (let rest = Buffer.from(line); isRead && rest.length > 0; ) {
-        try {
-          rest = rest.subarray(writeSync(fd, rest));
-        } catch (error) {
-          // A pipe that is full, as it may be made not to wait.
-          if ((error as NodeJS.ErrnoException).code === "EAGAIN")
-            Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FULL_PAUSE_MS);
-          else isRead = false;
-        }
-      }
-    },
-  };
-}
 
 /** pino-pretty is loaded only where somebody reads. */
 async function forReaders(destination: DestinationStream): Promise<DestinationStream> {
