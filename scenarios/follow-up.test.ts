@@ -49,10 +49,12 @@ async function customer(balance: bigint) {
   };
 }
 
-const findStale = async () => {
-  await services.enqueue("orders", FindStaleOrdersSchema, { olderThan: durationFromMs(10 * MINUTE) });
+const findStale = async (olderThanMs = 10 * MINUTE) => {
+  await services.enqueue("orders", FindStaleOrdersSchema, { olderThan: durationFromMs(olderThanMs) });
   await services.quiet();
 };
+const followUpsOf = async (orderId: string) =>
+  (await listTasks(database, { type: FollowUpOrderSchema.typeName }, 10_000)).filter(({ key }) => key === orderId);
 
 test("an order that nobody charged is cancelled, and is never charged, though its event comes after all; a younger one waits", async () => {
   const ann = await customer(100n);
@@ -117,12 +119,40 @@ test("however many have stayed, each is followed up once, and what was looked th
   await findStale();
   const left = "SELECT FROM orders WHERE status = 'NEW' AND user_id = $1";
   expect((await database.query({ text: left, values: [dan.userId] })).rowCount).toBe(0);
-  const { rows } = await database.query({
-    text: "SELECT count(*)::int AS n FROM tasks WHERE type = $1",
-    values: [FollowUpOrderSchema.typeName],
-  });
+  const followUps = async () => (await listTasks(database, { type: FollowUpOrderSchema.typeName }, 10_000)).length;
+  const made = await followUps();
   await findStale();
-  expect(
-    (await database.query({ text: "SELECT count(*)::int AS n FROM tasks WHERE type = $1", values: [FollowUpOrderSchema.typeName] })).rows,
-  ).toEqual(rows);
+  expect(await followUps()).toBe(made);
+});
+
+test("two who look through the same orders at once have each followed up once, and one that has ended not at all", async () => {
+  const eve = await customer(10n);
+  const [stale, paid] = [await eve.silentOrder(1n, 20 * MINUTE), await eve.silentOrder(1n, 20 * MINUTE)];
+  await services.eventLog.publish([eve.told(paid, 1n)]);
+  await services.quiet();
+  // As a second one begins: with the mark, and the order, as the first one found them.
+  for (const _ of ["first", "second"]) {
+    await database.query({ text: "DELETE FROM follow_ups" });
+    await database.query({ text: "UPDATE orders SET status = 'NEW', reason = NULL WHERE id = $1", values: [stale] });
+    await findStale();
+  }
+  expect([await followUpsOf(stale), await followUpsOf(paid)]).toMatchObject([[{ state: "DONE", attempts: 1 }], []]);
+});
+
+test("the mark of what was looked through doesn't go back, though one looks that is behind", async () => {
+  const mark = async () => (await database.query({ text: "SELECT * FROM follow_ups" })).rows;
+  await findStale();
+  const before = await mark();
+  await findStale(60 * MINUTE);
+  expect(await mark()).toEqual(before);
+  await findStale();
+  expect(await mark()).not.toEqual(before);
+});
+
+test("an order whose charge was called off is cancelled, though whoever asked never heard the answer", async () => {
+  const fay = await customer(10n);
+  const orderId = await fay.silentOrder(1n, 0);
+  await payments.cancelCharge({ orderId, userId: fay.userId, amount: 1n, currency: "RUB" });
+  await services.quiet();
+  expect(await fay.order(orderId)).toMatchObject({ status: CANCELED, reason: "charge_cancelled" });
 });

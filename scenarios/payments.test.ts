@@ -107,6 +107,13 @@ test("another's account can't be topped up, and neither can one beyond 2^63-1", 
 
 const orderCreated = (orderId: string, userId: string, amount: bigint, eventId = uuidv7()): EventRecord =>
   record(OrderCreatedSchema, { orderId, userId, amount, currency: "RUB", description: "" }, eventId);
+/** The leg of the posting that pays an order. */
+const saleOf = (userId: string, amount: bigint) => ({
+  debit: { account: { case: "owner" as const, value: { userId } } },
+  credit: { account: { case: "house" as const, value: "sales" } },
+  amount,
+  currency: "RUB",
+});
 const toldOf = (orderId: string) =>
   heard.filter(({ key, topic }) => topic === "payments.events" && key === orderId).map(({ type }) => type);
 
@@ -132,13 +139,9 @@ test("OrderCreated that comes five times, and again with the inbox emptied, char
 test("a charge that was posted before a crash is told after it, and one that was voided never will be paid", async () => {
   const a = await customer(100n);
   const [posted, voided] = [uuidv7(), uuidv7()];
-  const sale = {
-    debit: { account: { case: "owner" as const, value: { userId: a.caller.userId } } },
-    credit: { account: { case: "house" as const, value: "sales" } },
-    amount: 30n,
-    currency: "RUB",
-  };
-  expect((await ledger.post({ postingId: posted, legs: [sale], referenceOrderId: posted })).outcome).toBe(Posting_Outcome.POSTED);
+  expect((await ledger.post({ postingId: posted, legs: [saleOf(a.caller.userId, 30n)], referenceOrderId: posted })).outcome).toBe(
+    Posting_Outcome.POSTED,
+  );
   await ledger.void({ postingId: voided });
   await services.eventLog.publish([orderCreated(posted, a.caller.userId, 30n), orderCreated(voided, a.caller.userId, 30n)]);
   await services.quiet();
@@ -146,4 +149,18 @@ test("a charge that was posted before a crash is told after it, and one that was
   expect(toldOf(posted)).toEqual([PaymentSucceededSchema.typeName]);
   expect(toldOf(voided)).toEqual([PaymentFailedSchema.typeName]);
   expect(await rowsOf("charges", "order_id", voided)).toMatchObject([{ reason: "charge_cancelled" }]);
+});
+
+test("a charge that is called off is told once, however often it is asked for, as is one that turns out to be posted", async () => {
+  const a = await customer(100n);
+  const { userId } = a.caller;
+  const [early, late] = [uuidv7(), uuidv7()];
+  await ledger.post({ postingId: late, legs: [saleOf(userId, 30n)], referenceOrderId: late });
+  const asOrders = services.client(PaymentsService, serviceCaller("orders"));
+  for (const orderId of [early, early, late, late]) await asOrders.cancelCharge({ orderId, userId, amount: 30n, currency: "RUB" });
+  await services.eventLog.publish([orderCreated(early, userId, 30n), orderCreated(late, userId, 30n)]);
+  await services.quiet();
+  expect(toldOf(early)).toEqual([PaymentFailedSchema.typeName]);
+  expect(toldOf(late)).toEqual([PaymentSucceededSchema.typeName]);
+  expect(await a.balance()).toBe(70n);
 });

@@ -3,7 +3,7 @@ import { NoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { type Schedule, schedule } from "#platform/tasks/define-schedule.ts";
 import { task } from "#platform/tasks/define-task.ts";
 import { listTasks } from "#platform/tasks/stored-tasks.ts";
-import { tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
+import { freezingBefore, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
 
 const database = await tasksDatabase();
 beforeEach(() => database.query({ text: "TRUNCATE tasks, task_schedules" }));
@@ -63,6 +63,26 @@ test("a time that has had its task gets no other, though the schedule is set bac
   set(START + 3 * MINUTE);
   await until(() => expect(done.at(-1)).toBe("2026-11-27T10:03:00.000Z"));
   expect(done).toEqual(["2026-11-27T10:01:00.000Z", "2026-11-27T10:02:00.000Z", "2026-11-27T10:03:00.000Z"]);
+});
+
+test("a time on which one process is about to act, others leave to it, and go on with theirs", async () => {
+  const ice = freezingBefore(database, "schedules fired");
+  const minutely = at({ cron: "* * * * *" });
+  const clocks = { one: START, two: START };
+  const one = testProcess({ database, ice, tasks: [noteTask], schedules: { "t.x": minutely }, clock: () => clocks.one });
+  const two = testProcess({ database, tasks: [noteTask], schedules: { "t.x": minutely, "t.y": minutely }, clock: () => clocks.two });
+  for (const each of [one, two]) await each.begin();
+  clocks.one = START + MINUTE;
+  await ice.frozen;
+  clocks.two = START + MINUTE;
+  await until(async () => expect(await nextAt("t.y")).toBe("2026-11-27 10:02:00"));
+  expect(await nextAt("t.x")).toBe("2026-11-27 10:01:00");
+  ice.thaw();
+  await until(async () => expect(await nextAt("t.x")).toBe("2026-11-27 10:02:00"));
+  expect((await listTasks(database, {}, 10)).map(({ key }) => key).toSorted()).toEqual([
+    "schedule t.x 2026-11-27T10:01:00.000Z",
+    "schedule t.y 2026-11-27T10:01:00.000Z",
+  ]);
 });
 
 test("after a pause it fires once for all that was missed, for each, or not at all, as it says", async () => {

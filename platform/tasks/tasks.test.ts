@@ -5,11 +5,20 @@ import { NoteSchema, ReportSchema, ScanSchema, StatementSchema, UrgentNoteSchema
 import type { Database, Statement } from "#platform/postgres/database.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
-import { forgetTasks } from "#platform/tasks/claims.ts";
+import { forgetTasks, takeFromLost } from "#platform/tasks/claims.ts";
 import { type Task, type TaskContext, task } from "#platform/tasks/define-task.ts";
 import { endTasksEarly, findTask, listTasks, retryTasks, showTask } from "#platform/tasks/stored-tasks.ts";
 import { taskId } from "#platform/tasks/task-types.ts";
-import { freezable, type TaskEngine, type TestProcess, taskEngines, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
+import {
+  freezable,
+  freezingBefore,
+  type TaskEngine,
+  type TestProcess,
+  taskEngines,
+  tasksDatabase,
+  testProcess,
+  testTaskTimings,
+} from "#platform/tasks/tasks.testing.ts";
 import { bigint, text } from "#platform/writes/columns.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
 import { table } from "#platform/writes/table.ts";
@@ -250,6 +259,22 @@ const testsOn = (engine: TaskEngine) => (): void => {
     expect(await findTask(database, id)).toMatchObject({ attempts: 1 });
   });
 
+  test("the longer a neighbour is away, the longer it waits from try to try", async () => {
+    const own = testProcess({ database, engine, tasks: all, timings: { longestPostponementMs: 60_000 } });
+    await own.begin();
+    let isAway = true;
+    making.set("r", async () => {
+      if (isAway) throw new CallError("UNAVAILABLE", "unavailable", "The neighbour is away.");
+      return "made";
+    });
+    const id = await own.enqueue(ReportSchema, { text: "r" });
+    await until(async () =>
+      expect(Number((await findTask(database, id))?.runAt)).toBeGreaterThan(Date.now() + 20 * testTaskTimings.firstPauseMs),
+    );
+    isAway = false;
+    await untilState(id, "DONE");
+  });
+
   test("what takes longer than its contract allows is told so, and counts as failed", async () => {
     const own = await begun();
     const told: unknown[] = [];
@@ -353,6 +378,18 @@ const testsOn = (engine: TaskEngine) => (): void => {
     expect(await inOrder()).toEqual(["second"]);
   });
 
+  test("the key of one that was cancelled stays taken for seven days, however short others of its type are kept", async () => {
+    const own = process();
+    const id = await own.enqueue(ScanSchema, { text: "first" }, { key: "k" });
+    await endTasksEarly(database, { id });
+    await database.query({ text: "UPDATE tasks SET forget_at = forget_at - interval '7 days' + interval '1 minute'" });
+    expect(await forgetTasks(database, 10)).toBe(0);
+    await own.enqueue(ScanSchema, { text: "second" }, { key: "k" });
+    expect(await state(id)).toBe("CANCELED");
+    await database.query({ text: "UPDATE tasks SET forget_at = forget_at - interval '1 minute'" });
+    expect(await forgetTasks(database, 10)).toBe(1);
+  });
+
   test("a thousand are done once each by three processes", async () => {
     const own = await Promise.all([begun(), begun(), begun()]);
     const outcome = await own[0]?.write((tx) => {
@@ -401,6 +438,20 @@ const testsOn = (engine: TaskEngine) => (): void => {
     await untilState(await first.enqueue(NoteSchema, { text: "goes on" }), "DONE");
     expect(await findTask(database, id)).toMatchObject({ attempts: 2, result: "by the second" });
     expect(await inOrder()).toEqual(["long", "goes on"]);
+  });
+
+  test("one whose end is being written is taken from its worker by nobody", async () => {
+    const ice = freezingBefore(database, "tasks end");
+    const own = testProcess({ database, engine, ice, tasks: all });
+    await own.begin();
+    const id = await own.enqueue(NoteSchema, { text: "ends" });
+    await ice.frozen;
+    await database.query({ text: "DELETE FROM task_workers" });
+    expect(await takeFromLost(database, new Map())).toBe(0);
+    expect(await findTask(database, id)).toMatchObject({ state: "RUNNING", attempts: 1 });
+    ice.thaw();
+    await untilState(id, "DONE");
+    expect(attempts.get(id)).toBe(1);
   });
 
   test("one that kills whoever does it has failed in the end", async () => {

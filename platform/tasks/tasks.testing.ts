@@ -5,7 +5,7 @@ import { missingEngines } from "#platform/engines.testing.ts";
 import { testTimings } from "#platform/events/event-log.testing.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
-import type { Database } from "#platform/postgres/database.ts";
+import type { Database, Statement, Transaction } from "#platform/postgres/database.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
 import type { Schedule } from "#platform/tasks/define-schedule.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
@@ -85,6 +85,30 @@ export function freezable(database: Database): Freezable {
   };
 }
 
+/** A database of a process that freezes by itself, where a transaction is about to end with the statement of this name. */
+export function freezingBefore(database: Database, last: string): Omit<Freezable, "freeze"> & { readonly frozen: Promise<void> } {
+  const [frozen, thawed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const commit = async (tx: Transaction, statements: readonly Statement[]): Promise<void> => {
+    if (statements.some(({ name }) => name === last)) {
+      frozen.resolve();
+      await thawed.promise;
+    }
+    return tx.commit(statements);
+  };
+  return {
+    database: {
+      ...database,
+      transaction: (run, options) =>
+        database.transaction(
+          (tx) => run({ query: (statement) => tx.query(statement), commit: (statements) => commit(tx, statements) }),
+          options,
+        ),
+    },
+    frozen: frozen.promise,
+    thaw: () => thawed.resolve(),
+  };
+}
+
 /** One process of a service that has these tasks; it ends with its test. */
 export type TestProcess = Omit<TaskService, "begin"> & {
   readonly metrics: Metrics;
@@ -94,7 +118,7 @@ export type TestProcess = Omit<TaskService, "begin"> & {
 export function testProcess(options: {
   readonly database: Database;
   /** Through which it sees the database. */
-  readonly ice?: Freezable;
+  readonly ice?: Omit<Freezable, "freeze">;
   readonly tasks: readonly Task[];
   /** The table itself unless said. */
   readonly engine?: TaskEngine;
