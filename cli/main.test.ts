@@ -17,6 +17,7 @@ import { outbox } from "./outbox.ts";
 import { release } from "./release.ts";
 import { restore } from "./restore.ts";
 import { start } from "./start.ts";
+import { tasks } from "./tasks.ts";
 
 const commands: Readonly<Record<string, Command>> = {
   start,
@@ -26,6 +27,7 @@ const commands: Readonly<Record<string, Command>> = {
   "dead-letters": deadLetters,
   outbox,
   groups,
+  tasks,
   backup,
   restore,
 };
@@ -49,6 +51,16 @@ describe("polis", () => {
   it("tells what it can do, and its release", () => {
     expect(polis(["--help"])).toMatchObject({ status: 0, stdout: expect.stringMatching(/start .*\n.*migrate /) });
     expect(polis(["--version"])).toMatchObject({ status: 0, stdout: `${release}\n` });
+  });
+
+  it("is content where its reader has enough, as `head` has", () => {
+    const command = `{ "$0" "$1" config; echo $? >&2; } | true`;
+    const { PATH = "" } = process.env;
+    const { stderr } = spawnSync("sh", ["-c", command, process.execPath, join(import.meta.dirname, "main.ts")], {
+      encoding: "utf8",
+      env: { PATH },
+    });
+    expect(stderr).toBe("0\n");
   });
 
   it.each([

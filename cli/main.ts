@@ -63,6 +63,12 @@ const reasonOf = (error: Error): string =>
 /** Codes such as EADDRINUSE, and PostgreSQL's 3D000. */
 const isRefusal = (error: Error): boolean => "code" in error && /^(E[A-Z]+|[0-9A-Z]{5})$/.test(String(error.code));
 
+// Who reads has enough, as `head` has.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+});
+
 try {
   await main(process.argv.slice(2));
 } catch (error) {

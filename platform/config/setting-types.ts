@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { MASK, maskUrlPassword } from "#platform/telemetry/mask.ts";
 
 /** How a setting's text is read. */
@@ -62,7 +63,7 @@ export const url = (...schemes: readonly string[]): SettingType<string> => ({
   must: `a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
   // With a space in it a URL is read one way here and another way there.
   parse: (value) =>
-    !/\s/.test(value) && URL.canParse(value) && schemes.includes(new URL(value).protocol.slice(0, -1)) ? value : undefined,
+    !/\s/.test(value) && URL.canParse(value) && schemes.some((scheme) => value.startsWith(`${scheme}://`)) ? value : undefined,
   show: maskUrlPassword,
 });
 
@@ -155,5 +156,6 @@ function isAddress(value: string): boolean {
   return name.startsWith("[") ? name.endsWith("]") && isHost(name.slice(1, -1)) : !name.includes(":") && isHost(name);
 }
 
+/** What is of digits and dots alone is an address or nothing: a name it can't be. */
 const isHost = (value: string): boolean =>
-  /^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?$/.test(value) || /^[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*$/.test(value);
+  isIP(value) !== 0 || (/^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?$/.test(value) && /[A-Za-z_]/.test(value));

@@ -77,6 +77,20 @@ describe("settings", () => {
     expect(faultsOf({ KAFKA_URL: "kafka://a:1", KAFKA_PREFIX: "a b", KAFKA_REPLICAS: "0" })).toHaveLength(2);
   });
 
+  it("refuse a URL without its two slashes, and a host that is a number or no address", () => {
+    for (const wrong of [
+      { POSTGRES_URL: "postgres:polis" },
+      { HOST: "8080" },
+      { HOST: "300.1.1.1" },
+      { ORDERS_URL: "1.2.3:50051" },
+      { HOST: "a:b" },
+    ])
+      expect(() => readSettings(wrong, table), JSON.stringify(wrong)).toThrow(SettingsError);
+    for (const host of ["0.0.0.0", "::", "::1", "polis", "polis_1.internal."]) expect(readSettings({ HOST: host }, table).host).toBe(host);
+    const shown = describeSettings({ OTEL_EXPORTER_OTLP_ENDPOINT: "https://token@h" }, table);
+    expect(shown.find(({ name }) => name === "OTEL_EXPORTER_OTLP_ENDPOINT")?.value).toBe("https://***@h");
+  });
+
   it("refuse a URL with a space in it, and a secret of nothing but spaces", () => {
     expect(faultsOf({ POSTGRES_URL: "postgres://u:a secret@h/db" })).toHaveLength(1);
     expect(faultsOf({ POSTGRES_URL: "postgres://u:a secret@h/db" })[0]).not.toContain("a secret");
@@ -152,9 +166,34 @@ describe("a name in the environment that no setting has", () => {
       "POSTGRES_URL_ORDRES is no setting of Polis; did you mean POSTGRES_URL_ORDERS?",
     ]));
 
+  it("is reported as well where it only nearly begins as ours do", () => {
+    const slips = {
+      GRPC_TSL: "GRPC_TLS",
+      LOG_LEVLE: "LOG_LEVEL",
+      ORDER_URL: "ORDERS_URL",
+      POSTGRESQL_URL: "POSTGRES_URL",
+      POSTGRES_URI: "POSTGRES_URL",
+    };
+    expect(unknown(...Object.keys(slips))).toEqual(
+      Object.entries(slips).map(([name, meant]) => `${name} is no setting of Polis; did you mean ${meant}?`),
+    );
+  });
+
   it("is reported without a guess where nothing is near", () =>
     expect(unknown("POLIS_FROBNICATE")).toEqual(["POLIS_FROBNICATE is no setting of Polis"]));
 
   it("is left alone where it is another's, or Kubernetes put it there", () =>
-    expect(unknown("PATH", "POLIS_SERVICE_HOST", "POLIS_PORT_8080_TCP_ADDR", "POLIS_SERVICE_PORT_HTTP")).toEqual([]));
+    expect(
+      unknown(
+        "PATH",
+        "POST",
+        "HOSTNAME",
+        "POSTGRES_USER",
+        "POSTGRES_DB",
+        "LOGNAME",
+        "POLIS_SERVICE_HOST",
+        "POLIS_PORT_8080_TCP_ADDR",
+        "POLIS_SERVICE_PORT_HTTP",
+      ),
+    ).toEqual([]));
 });

@@ -110,14 +110,20 @@ export function describeSettings(env: Environment, table: SettingsTable, flags: 
  */
 export function unknownSettings(env: Environment, table: SettingsTable, prefixes: readonly string[]): string[] {
   const known = allSettings(table).map(({ name }) => name);
+  const isNearOne = (name: string): boolean => name.length >= SLIP_LENGTH_MIN && known.some((one) => editDistance(name, one) <= SLIP_MAX);
   return Object.keys(env)
-    .filter((name) => prefixes.some((prefix) => name.startsWith(prefix)) && !known.includes(name) && !KUBERNETES.test(name))
+    .filter((name) => !known.includes(name) && !KUBERNETES.test(name))
+    .filter((name) => prefixes.some((prefix) => name.startsWith(prefix)) || isNearOne(name))
     .sort()
     .map((name) => {
       const near = nearest(name, known);
       return near === undefined ? `${name} is no setting of Polis` : `${name} is no setting of Polis; did you mean ${near}?`;
     });
 }
+
+/** A name that isn't under our prefixes is a slip where it differs from one of ours by so few letters, and is long enough for that to be no chance. */
+const SLIP_MAX = 2;
+const SLIP_LENGTH_MIN = 8;
 
 // Kubernetes puts these beside every container for each of its services, one called `polis` included.
 const KUBERNETES = /_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/;

@@ -16,7 +16,12 @@ export type DatabaseServer = {
 };
 
 /** A server as it is reached for work, perhaps through a pooler, and around that, for what needs a session of its own. */
-export type DatabaseServers = { readonly pooled: DatabaseServer; readonly direct: DatabaseServer };
+export type DatabaseServers = {
+  readonly pooled: DatabaseServer;
+  readonly direct: DatabaseServer;
+  /** The settings that say both, where there are two. */
+  readonly settings: string | undefined;
+};
 
 /** The server of POSTGRES_URL; undefined where there is none. */
 export const outsideServers = ({ postgresUrl: url, postgresDirectUrl: directUrl, postgresPrepare }: PlatformSettings) =>
@@ -42,7 +47,8 @@ function serversOf({ names, url, directUrl, isForOne }: Said, prepare: PlatformS
   if (url === undefined) return undefined;
   const preparesStatements = prepare === "auto" ? directUrl === undefined : prepare === "on";
   const pooled = { ...outside(names.url, url, isForOne), preparesStatements };
-  return { pooled, direct: directUrl === undefined ? pooled : outside(names.directUrl, directUrl, isForOne) };
+  if (directUrl === undefined) return { pooled, direct: pooled, settings: undefined };
+  return { pooled, direct: outside(names.directUrl, directUrl, isForOne), settings: `${names.url} and ${names.directUrl}` };
 }
 
 /** The server of a URL, which `setting` holds. */

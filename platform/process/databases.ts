@@ -8,6 +8,7 @@ import { type MigrationSet, migrate } from "#platform/postgres/migrate.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { openSession } from "#platform/postgres/session.ts";
 import { type DatabaseServers, embeddedServer, outsideServers, ownServers } from "#platform/process/database-server.ts";
+import { assertSameDatabase } from "#platform/process/same-database.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
@@ -45,12 +46,21 @@ export async function openDatabases(options: {
     async open(service, sets) {
       const name = databaseName(service);
       const own = ownServers(settings, service);
-      const { pooled, direct } = own ?? shared;
+      const { pooled, direct, settings: saidBy } = own ?? shared;
       if (own === undefined) await direct.reach(() => ensureDatabase(direct.connection("postgres"), name));
       // Migrations keep their locks in a session, so they go around a pooler.
       await direct.reach(() => migrate({ connection: direct.connection(name), sets, release, log }));
       const { preparesStatements } = pooled;
-      return pooled.reach(() => openDatabase({ connection: pooled.connection(name), name, limit, preparesStatements, log, metrics }));
+      const database = await pooled.reach(() =>
+        openDatabase({ connection: pooled.connection(name), name, limit, preparesStatements, log, metrics }),
+      );
+      try {
+        if (saidBy !== undefined) await assertSameDatabase(database, direct.connection(name), saidBy);
+        return database;
+      } catch (error) {
+        await database.close();
+        throw error;
+      }
     },
     reach: () => shared.direct.reach(async () => (await connectDirectly()).end()),
     connectDirectly,
@@ -61,5 +71,5 @@ export async function openDatabases(options: {
 async function embedded({ dataFolder: folder }: PlatformSettings, log: Log, onLost: (error: Error) => void): Promise<DatabaseServers> {
   const { connection, stop } = await startEmbeddedPostgres({ folder, log, onLost });
   const server = embeddedServer({ connection, stop, folder });
-  return { pooled: server, direct: server };
+  return { pooled: server, direct: server, settings: undefined };
 }

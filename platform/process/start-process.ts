@@ -14,6 +14,7 @@ import { startHttp } from "#platform/process/http.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { openPeers } from "#platform/process/peers.ts";
 import { openTaskBroker } from "#platform/process/task-broker.ts";
+import { headerIdentity } from "#platform/rest/identity.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
@@ -102,6 +103,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   for (const service of hosted) await service.begin();
 
   if (!isWhole) warnAboutPeers(options);
+  if (options.edge !== undefined) warnAboutStrangers(options.edge, options);
   const grpc = await startGrpc(hosted, { tokens, tls }, settings);
   let http: Awaited<ReturnType<typeof startHttp>> | undefined;
   // Both at once: each waits for what it has taken in.
@@ -135,6 +137,12 @@ function warnAboutPeers({ services, settings, log }: ProcessOptions): void {
     log.warn("no gRPC is served, so that no other process can call these services: --grpc-port or GRPC_PORT");
   if (settings.secret === undefined)
     log.warn("POLIS_SECRET isn't set: one was made in the data folder, and processes elsewhere won't take this one's word, nor it theirs");
+}
+
+/** Who is believed without a proof must be out of strangers' reach. */
+function warnAboutStrangers({ identity }: EdgeDefinition, { settings: { host }, log }: ProcessOptions): void {
+  if (identity === headerIdentity && !/^(localhost|127\.|::1$)/.test(host))
+    log.warn({ host }, "whoever reaches this address is whom X-User-Id names: nobody but a proxy that authenticates may reach it");
 }
 
 async function startGrpc(

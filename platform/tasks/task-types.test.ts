@@ -1,4 +1,7 @@
+import { clone, getOption, setExtension } from "@bufbuild/protobuf";
+import { DescriptorProtoSchema, durationFromMs } from "@bufbuild/protobuf/wkt";
 import { expect, test } from "vitest";
+import { task as taskOption } from "#contracts/polis/options/v1/options_pb.ts";
 import { NoteSchema, ScanSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { task } from "#platform/tasks/define-task.ts";
 import { assertOwnQueues, taskId, tasksOf } from "#platform/tasks/task-types.ts";
@@ -17,9 +20,12 @@ test("what a contract leaves out has its default, and a queue may bear its servi
   expect(tasksOf([ScanSchema], "shop").get(ScanSchema.typeName)).toMatchObject({ concurrency: 2, keepMs: 1_000 });
 });
 
-test("what is no task is refused", () => {
+test("what is no task is refused, and one that is kept for longer than one that is canceled", () => {
   const plain = { ...NoteSchema, proto: { ...NoteSchema.proto, options: undefined } };
   expect(() => tasksOf([plain as never], "shop")).toThrow(/option \(polis.options.v1.task\) is missing/);
+  const long = clone(DescriptorProtoSchema, NoteSchema.proto);
+  setExtension(long.options!, taskOption, { ...getOption(NoteSchema, taskOption), keep: durationFromMs(8 * 24 * 3_600_000) });
+  expect(() => tasksOf([{ ...NoteSchema, proto: long } as never], "shop")).toThrow("`keep` is longer than 7 days");
 });
 
 test("a queue belongs to one service", () => {

@@ -9,7 +9,8 @@ import { handOver } from "#platform/rpc/handover.ts";
 const DEFAULT_ATTEMPTS = 5;
 const DEFAULT_PAUSES_MS = [1_000, 10_000, 60_000, 600_000];
 const DEFAULT_TIME_LIMIT_MS = 30_000;
-const DEFAULT_KEEP_MS = 7 * 24 * 3_600_000;
+/** The longest, and what is kept unless said: one that is canceled is kept as long, whatever its type says. */
+const KEEP_MS_MAX = 7 * 24 * 3_600_000;
 /** What is larger belongs into a file or a row, of which the task names the id. */
 const LARGEST_PAYLOAD_BYTES = 256 * 1024;
 /** They stand in indexes, whose entries PostgreSQL keeps below 2,704 bytes. */
@@ -46,9 +47,10 @@ function taskOptions(schema: DescMessage, service: string): TaskOptions {
     );
   const pausesMs = said.pauses.map(durationMs);
   const timeLimitMs = said.timeLimit === undefined ? DEFAULT_TIME_LIMIT_MS : durationMs(said.timeLimit);
-  const keepMs = said.keep === undefined ? DEFAULT_KEEP_MS : durationMs(said.keep);
+  const keepMs = said.keep === undefined ? KEEP_MS_MAX : durationMs(said.keep);
   if (pausesMs.some((ms) => ms < 0) || timeLimitMs <= 0 || keepMs < 0)
     throw new Error(`${name}: a pause, the time limit or \`keep\` is negative, or the time limit is none`);
+  if (keepMs > KEEP_MS_MAX) throw new Error(`${name}: \`keep\` is longer than 7 days`);
   return {
     queue,
     attempts: said.attempts === 0 ? DEFAULT_ATTEMPTS : said.attempts,

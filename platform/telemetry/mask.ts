@@ -19,6 +19,8 @@ export const maskUrlPassword = (text: string): string =>
     ? text
         // Up to the last @ of the authority: an @ of the password's own may stand there unencoded.
         .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s/:@]*:)[^\s/?#"']*(?=@)/gi, `$1${MASK}`)
+        // With HTTP, a name alone is a token.
+        .replace(/(\bhttps?:\/\/)[^\s/:@?#"']+(?=@)/gi, `$1${MASK}`)
         .replace(/([?&][^\s?&=]*(?:password|secret|token|key)=)[^\s&"']*/gi, `$1${MASK}`)
     : text;
 

@@ -404,8 +404,8 @@ export type Task = Message<"polis.options.v1.Task"> & {
   concurrency: number;
 
   /**
-   * How long its row is kept after its end, and so how long its key stays taken; 7 days unless said. One that failed is kept until
-   * somebody decides about it.
+   * How long its row is kept after its end, and so how long its key stays taken; 7 days unless said, and at the
+   * most. One that failed is kept until somebody decides about it.
    *
    * @generated from field: google.protobuf.Duration keep = 8;
    */
