@@ -1,7 +1,8 @@
-import { EVENTS_DATABASE } from "#platform/config/platform-settings.ts";
+import { EVENTS_DATABASE, KV_DATABASE } from "#platform/config/platform-settings.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
+import { kvMigrations, usesKeyValueStore } from "#platform/process/key-value-store.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { chooseServices } from "./choose-services.ts";
 import { defineCommand, noPositionals } from "./command.ts";
@@ -36,6 +37,7 @@ it opens; run this first where the processes that start may not change tables.
     try {
       const sets = [
         ...(settings.kafka.url === undefined ? [[EVENTS_DATABASE, eventMigrations] as const] : []),
+        ...(usesKeyValueStore(chosen.services) ? [[KV_DATABASE, kvMigrations] as const] : []),
         ...chosen.services.map((service) => [service.name, migrationsOf(service)] as const),
       ];
       for (const [name, migrations] of sets) {

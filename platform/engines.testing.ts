@@ -3,6 +3,7 @@ const SETTINGS = {
   kafka: "KAFKA_URL",
   registry: "SCHEMA_REGISTRY_URL",
   rabbitmq: "RABBITMQ_URL",
+  redis: "REDIS_URL",
   pgbouncer: "POSTGRES_DIRECT_URL",
 } as const;
 
@@ -18,6 +19,6 @@ export const skippedFor = (what: string, missing: readonly EngineName[], command
 
 /** Said once a run. */
 export function setup(): void {
-  const missing = missingEngines(["kafka", "registry", "rabbitmq"]);
+  const missing = missingEngines(["kafka", "registry", "rabbitmq", "redis"]);
   if (missing.length > 0) process.stdout.write(`${skippedFor("tests on engines", missing, "npm test")}\n`);
 }

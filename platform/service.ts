@@ -1,6 +1,7 @@
 import type { DescMessage, DescMethodUnary, DescService } from "@bufbuild/protobuf";
 import { serviceName } from "#platform/contract/method-options.ts";
 import type { Consumer } from "#platform/events/define-consumer.ts";
+import type { Kind } from "#platform/kv/kinds.ts";
 import type { Query } from "#platform/reads/query.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import type { Schedule } from "#platform/tasks/define-schedule.ts";
@@ -21,6 +22,8 @@ export type ServiceDefinition = {
   readonly tasks: { readonly [name: string]: Task };
   /** When it does some of that by the calendar; the schedule `followUp` of orders is `orders.follow-up`. */
   readonly schedules: { readonly [name: string]: Schedule };
+  /** Its kinds of data in the key-value store. */
+  readonly keeps: readonly Kind<unknown>[];
   /** The events that it publishes. */
   readonly publishes: readonly DescMessage[];
   /** The contracts of the services that it calls. */
@@ -46,6 +49,7 @@ export const defineService = <S extends DescService>(
     readonly consumers?: { readonly [name: string]: Consumer };
     readonly tasks?: { readonly [name: string]: Task };
     readonly schedules?: { readonly [name: string]: Schedule };
+    readonly keeps?: readonly Kind<unknown>[];
     readonly publishes?: readonly DescMessage[];
     readonly peers?: readonly DescService[];
   },
@@ -57,6 +61,7 @@ export const defineService = <S extends DescService>(
   consumers: parts.consumers ?? {},
   tasks: parts.tasks ?? {},
   schedules: parts.schedules ?? {},
+  keeps: parts.keeps ?? [],
   publishes: parts.publishes ?? [],
   peers: parts.peers ?? [],
 });

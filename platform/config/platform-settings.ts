@@ -22,6 +22,14 @@ const PEER_PORT = 50_051;
 /** The event log in PostgreSQL has a database beside those of the services. */
 export const EVENTS_DATABASE = "events";
 
+/** So has the key-value store. */
+export const KV_DATABASE = "kv";
+
+const PLATFORM_DATABASES: Readonly<Record<string, string>> = {
+  [EVENTS_DATABASE]: "the event log, where that isn't Kafka",
+  [KV_DATABASE]: "the key-value store",
+};
+
 /** The settings by which a service has a database of its own. */
 export const ownDatabaseSettings = (service: string) =>
   ({ url: `POSTGRES_URL_${service.toUpperCase()}`, directUrl: `POSTGRES_DIRECT_URL_${service.toUpperCase()}` }) as const;
@@ -113,6 +121,38 @@ const rabbitSettings = {
     default: undefined,
     needs: "RABBITMQ_URL",
     text: "stands in front of the names of queues, so that deployments can share a virtual host",
+  }),
+};
+
+/** Redis, where it holds what is short-lived. */
+const redisSettings = {
+  url: setting({
+    name: "REDIS_URL",
+    type: url("redis", "rediss"),
+    default: undefined,
+    text: "Redis, which holds what is short-lived, and copies of what isn't; without it, tables in PostgreSQL do",
+  }),
+  caFile: setting({
+    name: "REDIS_CA_FILE",
+    type: file,
+    default: undefined,
+    needs: "REDIS_URL",
+    text: "PEM file of the authorities that sign its certificate; without it, those that Node knows",
+  }),
+  certFile: setting({
+    name: "REDIS_CERT_FILE",
+    type: file,
+    default: undefined,
+    needs: "REDIS_KEY_FILE",
+    text: "PEM file of our own certificate, where it asks for one",
+  }),
+  keyFile: setting({ name: "REDIS_KEY_FILE", type: file, default: undefined, needs: "REDIS_CERT_FILE", text: "PEM file of its key" }),
+  prefix: setting({
+    name: "REDIS_PREFIX",
+    type: namePrefix,
+    default: undefined,
+    needs: "REDIS_URL",
+    text: "stands in front of every key, so that deployments can share a Redis",
   }),
 };
 
@@ -246,15 +286,15 @@ export const platformSettings = (services: readonly string[]) => ({
     needs: "POSTGRES_URL",
     text: "the same server around its pooler, for what needs a session of its own",
   }),
-  postgresUrlOf: ofEach([...services, EVENTS_DATABASE], (service) =>
+  postgresUrlOf: ofEach([...services, ...Object.keys(PLATFORM_DATABASES)], (service) =>
     setting({
       name: ownDatabaseSettings(service).url,
       type: url("postgres", "postgresql"),
       default: undefined,
-      text: service === EVENTS_DATABASE ? "database of the event log alone, where that isn't Kafka" : `database of ${service} alone`,
+      text: `database of ${PLATFORM_DATABASES[service] ?? service} alone`,
     }),
   ),
-  postgresDirectUrlOf: ofEach([...services, EVENTS_DATABASE], (service) =>
+  postgresDirectUrlOf: ofEach([...services, ...Object.keys(PLATFORM_DATABASES)], (service) =>
     setting({
       name: ownDatabaseSettings(service).directUrl,
       type: url("postgres", "postgresql"),
@@ -280,6 +320,7 @@ export const platformSettings = (services: readonly string[]) => ({
   kafka: kafkaSettings,
   schemaRegistry: schemaRegistrySettings,
   rabbit: rabbitSettings,
+  redis: redisSettings,
   logLevel: setting({
     name: "LOG_LEVEL",
     type: choice("trace", "debug", "info", "warn", "error", "fatal", "silent"),
@@ -305,6 +346,7 @@ export const settingPrefixes = [
   "POSTGRES_PREPARE",
   "KAFKA_",
   "RABBITMQ_",
+  "REDIS_",
   "SCHEMA_REGISTRY_",
   "GRPC_TLS",
   "GRPC_CERT_",

@@ -12,6 +12,7 @@ import { pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import { countParked } from "#platform/inbox/dead-letters.ts";
 import { inboxGroup } from "#platform/inbox/inbox.ts";
+import type { Kv } from "#platform/kv/kv.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -25,6 +26,7 @@ export type ConsumerOptions = {
   readonly consumer: Consumer;
   /** The service's own, with inbox/migrations. */
   readonly database: Database;
+  readonly kv: Kv;
   readonly apply: ApplyItems;
   readonly log: EventLog;
   readonly logger: Log;

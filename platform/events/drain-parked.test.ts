@@ -12,6 +12,7 @@ import { uuidv7 } from "#platform/ids.ts";
 import { listDeadLetters, replayDeadLetters } from "#platform/inbox/dead-letters.ts";
 import { inboxGroup } from "#platform/inbox/inbox.ts";
 import { type ParkedState, parkEvents } from "#platform/inbox/parking.ts";
+import { noKv } from "#platform/kv/kv.testing.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database, Statement } from "#platform/postgres/database.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
@@ -38,6 +39,7 @@ describe("a step of draining what is parked", async () => {
   const writer = new Writer({
     service: "test",
     database: watched,
+    kv: noKv,
     metrics,
     manifest: manifestOf("test", {}),
     published: () => {},
@@ -57,6 +59,7 @@ describe("a step of draining what is parked", async () => {
     service: "test",
     handlers: new Map([[OrderCreatedSchema.typeName, handler]]),
     database: watched,
+    kv: noKv,
     apply: writer.apply,
     transportFor: () => {
       throw new Error("nobody is called here");

@@ -17,6 +17,7 @@ import { openPostgresLog, type PostgresLog } from "#platform/events/postgres-log
 import type { EventRecord } from "#platform/events/record.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
 import { uuidv7 } from "#platform/ids.ts";
+import { noKv } from "#platform/kv/kv.testing.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -169,6 +170,7 @@ export function startTestConsumer({
   const writer = new Writer({
     service: "test",
     database,
+    kv: noKv,
     metrics,
     manifest: manifestOf("test", {}),
     published: () => {},
@@ -179,6 +181,7 @@ export function startTestConsumer({
     service: "test",
     consumer,
     database,
+    kv: noKv,
     apply: writer.apply,
     log,
     logger: testLog,

@@ -48,7 +48,9 @@ async function prepareOne(group: ConsumerGroup, made: Extract<Made, { kind: "rea
   if (prepare === undefined) return made;
   const context = new PrepareCall(item.caller, entry.record.traceparent, limit);
   try {
-    const running = prepare(item.input, new PrepareView(item, group.database, peersOf(context, group), limit.signal));
+    const { database: sql, kv } = group;
+    const view = new PrepareView(item, { sql, kv, peer: peersOf(context, group), signal: limit.signal });
+    const running = prepare(item.input, view);
     item.prepared = await Promise.race([running, limit.passed]);
     group.failures.served(entry.record.type);
     return made;

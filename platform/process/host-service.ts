@@ -5,6 +5,7 @@ import { startConsumer } from "#platform/events/consumer.ts";
 import { groupName } from "#platform/events/define-consumer.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
+import { type Kv, kvOf } from "#platform/kv/kv.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
@@ -37,6 +38,8 @@ export type Surroundings = {
   readonly timings: Timings;
   readonly wakeups: Wakeups;
   readonly eventLog: EventLog;
+  /** Undefined where no service here keeps anything in it. */
+  readonly kv: Kv | undefined;
   /** What carries tasks to workers; without one they look into their tables. */
   readonly broker: TaskBroker | undefined;
   /** The way to a service, in this process or elsewhere. */
@@ -71,6 +74,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   const { name } = definition;
   const { metrics, tracer, clock, timings, wakeups, eventLog, broker, transportFor } = surroundings;
   const log = surroundings.log.child({ service: name });
+  const kv = kvOf(name, definition.keeps, surroundings.kv);
   const housekeeping = housekeepingOf(definition);
   const tasks = [...Object.values(housekeeping.tasks), ...Object.values(definition.tasks)];
   const schedules = new Map(
@@ -82,6 +86,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   const writer = new Writer({
     service: name,
     database,
+    kv,
     metrics,
     clock,
     manifest: manifestOf(name, {
@@ -92,7 +97,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
     published: () => relay?.wake(),
     enqueued: (enqueued) => worker?.enqueued(enqueued),
   });
-  const endpoint = defineEndpoint(definition.contract, handlersOf(definition, database, writer, transportFor), {
+  const endpoint = defineEndpoint(definition.contract, handlersOf({ definition, database, kv, writer, transportFor }), {
     name,
     metrics,
     tracer,
@@ -111,6 +116,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
         tasks,
         schedules,
         apply: writer.apply,
+        kv,
         broker,
         logger: log,
         metrics,
@@ -129,6 +135,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
             consumer,
             database,
             apply: writer.apply,
+            kv,
             log: eventLog,
             logger: log.child({ group }),
             metrics,
@@ -147,12 +154,15 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   };
 }
 
-function handlersOf(
-  definition: ServiceDefinition,
-  database: Database,
-  writer: Writer,
-  transportFor: Surroundings["transportFor"],
-): Handlers<DescService> {
+type HandlerTools = {
+  readonly definition: ServiceDefinition;
+  readonly database: Database;
+  readonly kv: Kv;
+  readonly writer: Writer;
+  readonly transportFor: Surroundings["transportFor"];
+};
+
+function handlersOf({ definition, database, kv, writer, transportFor }: HandlerTools): Handlers<DescService> {
   const { name, peers, contract } = definition;
   const known = new Set([contract, ...peers].map((peer) => peer.typeName));
   const declared = (peer: DescService): Transport => {
@@ -163,19 +173,27 @@ function handlersOf(
   const reads = new ReadGate(READS_AT_ONCE, READS_WAITING_MAX);
   const handlers = Object.entries(definition.operations).map(([method, operation]) => [
     method,
-    handlerOf(operation, database, writer, peersFor, reads),
+    handlerOf(operation, { database, kv, writer, peersFor, reads }),
   ]);
   return Object.fromEntries(handlers) as Handlers<DescService>;
 }
+
+type Stores = { readonly database: Database; readonly kv: Kv };
 
 type AnyHandler = (request: Message, context: Context) => Promise<Message | Rejection>;
 
 function handlerOf(
   operation: ServiceDefinition["operations"][string],
-  database: Database,
-  writer: Writer,
-  peersFor: (context: Context) => Peers,
-  reads: ReadGate,
+  {
+    writer,
+    peersFor,
+    reads,
+    ...stores
+  }: Stores & {
+    readonly writer: Writer;
+    readonly peersFor: (context: Context) => Peers;
+    readonly reads: ReadGate;
+  },
 ): AnyHandler {
   switch (operation.kind) {
     case "run":
@@ -185,7 +203,7 @@ function handlerOf(
     case "query":
       return async (request, context) => {
         try {
-          const read = () => operation.read(request, readContext(database, context, peersFor));
+          const read = () => operation.read(request, readContext(stores, context, peersFor));
           return (await reads.run(context, read)) ?? reject("not_found");
         } catch (error) {
           throw callErrorOf(error);
@@ -194,8 +212,9 @@ function handlerOf(
   }
 }
 
-const readContext = (sql: Database, context: Context, peersFor: (context: Context) => Peers): ReadContext => ({
-  sql,
+const readContext = ({ database, kv }: Stores, context: Context, peersFor: (context: Context) => Peers): ReadContext => ({
+  sql: database,
+  kv,
   caller: context.caller,
   peer: peersFor(context),
   get signal() {

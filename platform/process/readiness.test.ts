@@ -1,12 +1,18 @@
 import { expect, test, vi } from "vitest";
 import { readinessOf } from "#platform/process/readiness.ts";
 
-test("each part is told of, and one that isn't reached is enough not to be ready", async () => {
-  const ready = readinessOf([
-    { name: "orders", ask: async () => {} },
-    { name: "accounts", ask: () => Promise.reject(new Error("away")) },
-  ]);
-  expect(await ready()).toEqual({ ready: false, checks: { orders: "ok", accounts: "unreachable" } });
+test("each part is told of, and one that is needed and isn't reached is enough not to be ready", async () => {
+  const here = async () => {};
+  const away = () => Promise.reject(new Error("away"));
+  const orders = { name: "orders", isNeeded: true, ask: here };
+  expect(await readinessOf([orders, { name: "redis", isNeeded: false, ask: away }])()).toEqual({
+    ready: true,
+    checks: { orders: "ok", redis: "unreachable" },
+  });
+  expect(await readinessOf([orders, { name: "accounts", isNeeded: true, ask: away }])()).toEqual({
+    ready: false,
+    checks: { orders: "ok", accounts: "unreachable" },
+  });
 });
 
 test("however many ask, a part that doesn't answer is asked once, and again only when that came to an end", async () => {
@@ -18,7 +24,7 @@ test("however many ask, a part that doesn't answer is asked once, and again only
       questions.push(question);
       return question.promise;
     };
-    const ready = readinessOf([{ name: "orders", ask }]);
+    const ready = readinessOf([{ name: "orders", isNeeded: true, ask }]);
     const first = Promise.all(Array.from({ length: 1_000 }, ready));
     await vi.advanceTimersByTimeAsync(2_000);
     expect(new Set((await first).map((each) => each.ready))).toEqual(new Set([false]));

@@ -6,6 +6,8 @@ const FRESH_MS = 500;
 /** Something on which the work of a process depends. */
 export type Part = {
   readonly name: string;
+  /** Without it, the process isn't ready; else it is, and does without. */
+  readonly isNeeded: boolean;
   /** Rejects, or takes its time, where it can't be reached. */
   ask(): Promise<unknown>;
 };
@@ -17,10 +19,13 @@ type State = "ok" | "unreachable";
  * waits for, the others would wait for as well.
  */
 export function readinessOf(parts: readonly Part[]): () => Promise<{ readonly ready: boolean; readonly checks: Record<string, State> }> {
-  const checks = parts.map((part) => [part.name, sharedCheck(part)] as const);
+  const checks = parts.map((part) => ({ ...part, check: sharedCheck(part) }));
   return async () => {
-    const states = await Promise.all(checks.map(async ([name, check]) => [name, await check()] as const));
-    return { ready: states.every(([, state]) => state === "ok"), checks: Object.fromEntries(states) };
+    const states = await Promise.all(checks.map(async ({ name, isNeeded, check }) => ({ name, isNeeded, state: await check() })));
+    return {
+      ready: states.every(({ isNeeded, state }) => !isNeeded || state === "ok"),
+      checks: Object.fromEntries(states.map(({ name, state }) => [name, state])),
+    };
   };
 }
 

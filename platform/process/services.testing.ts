@@ -93,6 +93,7 @@ function hostAll(
     timings: testTaskTimings,
     wakeups: noWakeups,
     eventLog,
+    kv: undefined,
     broker: undefined,
     transportFor,
   };

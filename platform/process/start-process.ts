@@ -7,12 +7,15 @@ import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import { defaultEventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
+import type { Database } from "#platform/postgres/database.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { openEventLog } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
+import { openKeyValueStore } from "#platform/process/key-value-store.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { openPeers } from "#platform/process/peers.ts";
+import type { Part } from "#platform/process/readiness.ts";
 import { openTaskBroker } from "#platform/process/task-broker.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
@@ -79,6 +82,9 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const broker = await openTaskBroker({ settings, logger: log, metrics, timings });
   parts.defer(() => broker?.close());
 
+  const kv = await openKeyValueStore({ settings, databases, services: options.services, log, metrics });
+  parts.defer(() => kv?.close());
+
   const secret = await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder });
   const tokens = callerTokens({ secrets: settings.secretAlso === undefined ? [secret] : [secret, settings.secretAlso], clock });
   const tls = await openGrpcTls(settings.grpcTls, log);
@@ -88,7 +94,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => peers.close());
   const { transportFor } = peers;
 
-  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, broker, transportFor };
+  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, kv: kv?.store, broker, transportFor };
   const hosted = await Promise.all(
     options.services.map(async (definition) => {
       const database = await databases.open(definition.name, migrationsOf(definition));
@@ -112,7 +118,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     edge: options.edge,
     contracts: system.services.map(({ contract }) => contract),
     info: { title: system.title, version: release },
-    parts: hosted.map(({ database }) => ({ name: database.name, ask: () => database.query({ text: "SELECT 1" }) })),
+    parts: [...hosted.map(({ database }) => databasePart(database)), ...(kv?.parts ?? [])],
     settings,
     transportFor,
     log,
@@ -138,6 +144,12 @@ function warnAboutPeers({ services, settings, log }: ProcessOptions): void {
   if (settings.secret === undefined)
     log.warn("POLIS_SECRET isn't set: one was made in the data folder, and processes elsewhere won't take this one's word, nor it theirs");
 }
+
+const databasePart = (database: Database): Part => ({
+  name: database.name,
+  isNeeded: true,
+  ask: () => database.query({ text: "SELECT 1" }),
+});
 
 /** Who is believed without a proof must be out of strangers' reach. */
 function warnAboutStrangers({ identity }: EdgeDefinition, { settings: { host }, log }: ProcessOptions): void {

@@ -1,5 +1,6 @@
 import type { DescMessage, DescMethodUnary, Message, MessageShape } from "@bufbuild/protobuf";
 import type { Caller } from "#platform/access/caller.ts";
+import type { Kv } from "#platform/kv/kv.ts";
 import type { Sql } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import type { Peers } from "#platform/rpc/client.ts";
@@ -8,6 +9,8 @@ import { rowsOf, selectStatement } from "#platform/writes/table-statements.ts";
 
 export type ReadContext = {
   readonly sql: Sql;
+  /** The key-value store, for the kinds that the manifest names. */
+  readonly kv: Kv;
   readonly caller: Caller;
   readonly peer: Peers;
   readonly signal: AbortSignal;

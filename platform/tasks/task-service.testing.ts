@@ -5,6 +5,7 @@ import { type Clock, systemClock } from "#platform/clock.ts";
 import type { ApplyOutcome } from "#platform/events/apply.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import { uuidv7 } from "#platform/ids.ts";
+import { noKv } from "#platform/kv/kv.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
@@ -56,6 +57,7 @@ export function openTaskService(options: {
   const writer = new Writer({
     service: SERVICE,
     database,
+    kv: noKv,
     metrics,
     manifest: manifestOf(SERVICE, { tasks: tasks.map(({ schema }) => schema), offersTasks }),
     published: () => {},
@@ -68,6 +70,7 @@ export function openTaskService(options: {
       worker = await startTaskWorker({
         service: SERVICE,
         database,
+        kv: noKv,
         tasks,
         schedules: options.schedules ?? new Map(),
         apply: writer.apply,

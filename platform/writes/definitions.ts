@@ -2,6 +2,7 @@ import type { DescMessage, DescMethodUnary, Message, MessageInitShape, MessageSh
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
+import type { Kv } from "#platform/kv/kv.ts";
 import type { Sql, Transaction } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import type { Peers } from "#platform/rpc/client.ts";
@@ -48,6 +49,8 @@ export type ItemContext = {
 export type PrepareContext = ItemContext & {
   /** Reads of the service's own database, outside any transaction. */
   readonly sql: Sql;
+  /** The key-value store, for the kinds that the manifest names. */
+  readonly kv: Kv;
   readonly peer: Peers;
   readonly signal: AbortSignal;
 };

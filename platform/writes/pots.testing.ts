@@ -5,6 +5,7 @@ import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import type { ApplyItem } from "#platform/events/apply.ts";
+import { noKv } from "#platform/kv/kv.testing.ts";
 import { testDatabase } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
@@ -40,6 +41,7 @@ export const writerOn = (database: Database, settings: Partial<WriterSettings> =
   new Writer({
     service: "test",
     database,
+    kv: noKv,
     metrics: new Metrics(),
     manifest: manifestOf("test", { publishes: [OrderCreatedSchema] }),
     published,

@@ -1,5 +1,6 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
+import type { Kv } from "#platform/kv/kv.ts";
 import type { Sql } from "#platform/postgres/database.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
@@ -86,12 +87,14 @@ export class PrepareCall implements Context {
 /** What one `prepare` sees. */
 export class PrepareView implements PrepareContext {
   readonly sql: Sql;
+  readonly kv: Kv;
   readonly peer: Peers;
   readonly signal: AbortSignal;
   readonly #item: ItemContext;
 
-  constructor(item: ItemContext, sql: Sql, peer: Peers, signal: AbortSignal) {
+  constructor(item: ItemContext, { sql, kv, peer, signal }: Pick<PrepareContext, "sql" | "kv" | "peer" | "signal">) {
     this.sql = sql;
+    this.kv = kv;
     this.peer = peer;
     this.signal = signal;
     this.#item = item;

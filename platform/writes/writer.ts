@@ -2,6 +2,7 @@ import type { DescMethodUnary, Message } from "@bufbuild/protobuf";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import { methodOptions } from "#platform/contract/method-options.ts";
 import type { ApplyItems, ApplyOutcome } from "#platform/events/apply.ts";
+import type { Kv } from "#platform/kv/kv.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
@@ -22,11 +23,14 @@ export type WriterSettings = BatchSettings & {
   readonly waitingMax: number;
 };
 
+export type WriterOptions = BatchesOptions & { readonly kv: Kv; readonly clock?: Clock; readonly settings?: Partial<WriterSettings> };
+
 const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3, heldMaxMs: 10_000 };
 
 /** Carries out what changes the state of one service: many commands in one transaction, and no command knows. */
 export class Writer {
   readonly #database: Database;
+  readonly #kv: Kv;
   readonly #clock: Clock;
   readonly #settings: WriterSettings;
   readonly #batches: Batches;
@@ -34,8 +38,9 @@ export class Writer {
   readonly #running = new Map<string, Promise<Message | Rejection>>();
   #admitted = 0;
 
-  constructor({ clock, settings, ...options }: BatchesOptions & { readonly clock?: Clock; readonly settings?: Partial<WriterSettings> }) {
+  constructor({ clock, settings, kv, ...options }: WriterOptions) {
     this.#database = options.database;
+    this.#kv = kv;
     this.#clock = clock ?? systemClock;
     this.#settings = { ...writerDefaults, ...settings };
     this.#batches = new Batches(options, this.#settings);
@@ -104,6 +109,7 @@ export class Writer {
         commandId,
         now,
         sql: this.#database,
+        kv: this.#kv,
         peer,
         signal: context.signal,
       });

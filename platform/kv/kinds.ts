@@ -1,0 +1,216 @@
+import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { FeedItem, KvEngine, Loss, Taken } from "#platform/kv/engine.ts";
+import type { Guard } from "#platform/kv/guard.ts";
+
+/** What a kind of data stands on. */
+export type Ground = { readonly engine: KvEngine; readonly guard: Guard };
+
+/** A kind of data in the key-value store, with what is known of all of its keys. */
+export type Kind<Handle> = {
+  /** `<service>.<what it is>`, as in `auth.session`. */
+  readonly name: string;
+  readonly loss: Loss | "limit";
+  open(ground: Ground): Handle;
+};
+
+const NAME = /^[a-z][a-z0-9]*(?:[.-][a-z0-9]+)+$/;
+const KEY_LENGTH_MAX = 512;
+const VALUE_BYTES_MAX = 256 * 1024;
+const AT_ONCE_MAX = 1_000;
+
+const named = (name: string): string => {
+  if (!NAME.test(name) || name.length > 100)
+    throw new Error(`${JSON.stringify(name)}: a kind of keys is named <service>.<words of a-z and 0-9, dots or hyphens between>`);
+  return name;
+};
+
+/** A key as the engine has it. Throws for one that not every engine takes. */
+function full(kind: string, key: string): string {
+  if (key.length === 0 || key.length > KEY_LENGTH_MAX) throw new RangeError(`${kind}: a key has 1 to ${KEY_LENGTH_MAX} characters`);
+  if (key.includes("\0") || !key.isWellFormed()) throw new RangeError(`${kind}: a key is text without a NUL`);
+  return `${kind}:${key}`;
+}
+
+function checkNames(kind: string, names: readonly string[]): void {
+  if (names.length > AT_ONCE_MAX) throw new RangeError(`${kind}: ${names.length} at once; ${AT_ONCE_MAX} at the most`);
+  for (const name of names) full(kind, name);
+}
+
+function checkTtl(kind: string, ttlMs: number | undefined, loss: Loss): void {
+  if (ttlMs === undefined ? loss === "cache" : !(ttlMs >= 1 && Number.isSafeInteger(ttlMs)))
+    throw new RangeError(`${kind}: its time to live must be whole milliseconds, and what can be had again must have one`);
+}
+
+type Timed = {
+  readonly loss: Loss;
+  /** How long each is kept; what is durable may be without an end. */
+  readonly ttlMs?: number;
+};
+
+/** One value a key. Writes may name another time to live than the kind's. */
+export type ValuesOf<S extends DescMessage> = {
+  get(key: string): Promise<MessageShape<S> | undefined>;
+  /** In the order of the keys. */
+  getAll(keys: readonly string[]): Promise<(MessageShape<S> | undefined)[]>;
+  set(key: string, value: MessageInitShape<S>, ttlMs?: number): Promise<void>;
+  delete(...keys: readonly string[]): Promise<void>;
+  /** False where there is one. */
+  add(key: string, value: MessageInitShape<S>, ttlMs?: number): Promise<boolean>;
+  /** Puts `to` in the place of `from`, which `get` has given; without `to`, deletes it. False where that isn't there any more. */
+  compareAndSet(key: string, from: MessageShape<S>, to: MessageInitShape<S> | undefined, ttlMs?: number): Promise<boolean>;
+};
+
+/** Values that are messages of a contract. */
+export function values<S extends DescMessage>(name: string, schema: S, { loss, ttlMs: kindMs }: Timed): Kind<ValuesOf<S>> {
+  named(name);
+  checkTtl(name, kindMs, loss);
+  const encode = (value: MessageInitShape<S>): Uint8Array => {
+    const bytes = toBinary(schema, create(schema, value));
+    if (bytes.length > VALUE_BYTES_MAX) throw new RangeError(`${name}: ${bytes.length} bytes; a value has at most ${VALUE_BYTES_MAX}`);
+    return bytes;
+  };
+  const timeOf = (ttlMs: number | undefined): number | undefined => {
+    if (ttlMs !== undefined) checkTtl(name, ttlMs, loss);
+    return ttlMs ?? kindMs;
+  };
+  return {
+    name,
+    loss,
+    open({ engine, guard }) {
+      const getAll = async (keys: readonly string[]): Promise<(MessageShape<S> | undefined)[]> => {
+        checkNames(name, keys);
+        const found = await guard(
+          "get",
+          keys.map(() => undefined),
+          () => engine.get(keys.map((key) => full(name, key))),
+        );
+        return found.map((bytes) => bytes && fromBinary(schema, bytes));
+      };
+      return {
+        getAll,
+        get: async (key) => (await getAll([key]))[0],
+        set: (key, value, ttlMs) => guard("set", undefined, () => engine.set(full(name, key), encode(value), timeOf(ttlMs))),
+        delete(...keys) {
+          checkNames(name, keys);
+          return guard("delete", undefined, () => engine.delete(keys.map((key) => full(name, key))));
+        },
+        add: (key, value, ttlMs) => guard("add", false, () => engine.add(full(name, key), encode(value), timeOf(ttlMs))),
+        compareAndSet: (key, from, to, ttlMs) =>
+          guard("compareAndSet", false, () =>
+            engine.compareAndSet(full(name, key), toBinary(schema, from), to && encode(to), timeOf(ttlMs)),
+          ),
+      };
+    },
+  };
+}
+
+/** A limit of each key. */
+export type LimitOf = {
+  /** Takes so much (1), or nothing where that is more than the limit still allows. Where the engine is away: as the kind says. */
+  take(key: string, amount?: number): Promise<Taken>;
+  /** What is in use. */
+  look(key: string): Promise<Taken>;
+  clear(...keys: readonly string[]): Promise<void>;
+};
+
+/**
+ * At most `limit` in any `windowMs`, over all processes.
+ * @param whenAway where the engine is away: `open` lets everybody through, `closed` nobody
+ */
+export function limit(
+  name: string,
+  { limit: most, windowMs, whenAway }: { readonly limit: number; readonly windowMs: number; readonly whenAway: "open" | "closed" },
+): Kind<LimitOf> {
+  named(name);
+  if (!(Number.isSafeInteger(most) && most > 0 && Number.isSafeInteger(windowMs) && windowMs >= 100))
+    throw new RangeError(`${name}: a limit is a whole number from 1 on, in a window of whole milliseconds from 100 on`);
+  return {
+    name,
+    loss: "limit",
+    open({ engine, guard }) {
+      const unknown: Taken = { isTaken: whenAway === "open", used: 0, resetMs: whenAway === "open" ? 0 : windowMs };
+      const ask = (key: string, amount: number): Promise<Taken> =>
+        guard("take", unknown, () => engine.take(full(name, key), amount, most, windowMs));
+      return {
+        async take(key, amount = 1) {
+          if (!Number.isSafeInteger(amount) || amount < 1) throw new RangeError(`${name}: what is taken is a whole number from 1 on`);
+          return ask(key, amount);
+        },
+        look: (key) => ask(key, 0),
+        clear(...keys) {
+          checkNames(name, keys);
+          return guard("clear", undefined, () => engine.clear(keys.map((key) => full(name, key))));
+        },
+      };
+    },
+  };
+}
+
+/** A set of names a key. */
+export type SetOf = {
+  /** Each for the kind's time to live from now. */
+  add(key: string, ...members: readonly string[]): Promise<void>;
+  remove(key: string, ...members: readonly string[]): Promise<void>;
+  has(key: string, member: string): Promise<boolean>;
+  /** At most `limit` of them, in no order. */
+  members(key: string, limit?: number): Promise<string[]>;
+};
+
+/** Sets whose members each live for `ttlMs`. */
+export function memberSet(name: string, { loss, ttlMs }: Timed): Kind<SetOf> {
+  named(name);
+  checkTtl(name, ttlMs, loss);
+  return {
+    name,
+    loss,
+    open: ({ engine, guard }) => ({
+      add(key, ...members) {
+        checkNames(name, members);
+        return guard("addMembers", undefined, () => engine.addMembers(full(name, key), members, ttlMs));
+      },
+      remove(key, ...members) {
+        checkNames(name, members);
+        return guard("removeMembers", undefined, () => engine.removeMembers(full(name, key), members));
+      },
+      has: (key, member) => guard("hasMember", false, () => engine.hasMember(full(name, key), member)),
+      members: (key, most = AT_ONCE_MAX) => guard("members", [], () => engine.members(full(name, key), Math.min(most, AT_ONCE_MAX))),
+    }),
+  };
+}
+
+/** Names by score a key. */
+export type FeedOf = {
+  /** A member has one score, the last one that was added. */
+  add(key: string, ...items: readonly FeedItem[]): Promise<void>;
+  remove(key: string, ...members: readonly string[]): Promise<void>;
+  /** At most `limit` items below a score, the highest first. */
+  items(key: string, limit: number, below?: number): Promise<FeedItem[]>;
+};
+
+/** Feeds of which the `keep` highest items stay, for `ttlMs` after the last addition. */
+export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly keep: number }): Kind<FeedOf> {
+  named(name);
+  checkTtl(name, ttlMs, loss);
+  if (!(Number.isSafeInteger(keep) && keep >= 1 && keep <= AT_ONCE_MAX))
+    throw new RangeError(`${name}: a feed keeps 1 to ${AT_ONCE_MAX} items`);
+  return {
+    name,
+    loss,
+    open: ({ engine, guard }) => ({
+      add(key, ...items) {
+        checkNames(
+          name,
+          items.map(({ member }) => member),
+        );
+        if (!items.every(({ score }) => Number.isFinite(score))) throw new RangeError(`${name}: a score is a finite number`);
+        return guard("addItems", undefined, () => engine.addItems(full(name, key), items, keep, ttlMs));
+      },
+      remove(key, ...members) {
+        checkNames(name, members);
+        return guard("removeItems", undefined, () => engine.removeItems(full(name, key), members));
+      },
+      items: (key, most, below) => guard("items", [], () => engine.items(full(name, key), Math.min(most, AT_ONCE_MAX), below)),
+    }),
+  };
+}

@@ -1,0 +1,190 @@
+import { create } from "@bufbuild/protobuf";
+import { describe, expect, test, vi } from "vitest";
+import { ThingSchema } from "#contracts/polis/resttest/v1/resttest_pb.ts";
+import type { OpenKvEngine } from "#platform/kv/engine.ts";
+import { feed, type Kind, limit, memberSet, values } from "#platform/kv/kinds.ts";
+import { createKv, type Kv, kvOf } from "#platform/kv/kv.ts";
+import { kvMigrations } from "#platform/kv/kv-engine.testing.ts";
+import { forgetExpired, postgresEngine } from "#platform/kv/postgres-engine.ts";
+import { isRedisThere, openTestRedis, redisBehindLine } from "#platform/kv/redis.testing.ts";
+import { redisEngine } from "#platform/kv/redis-engine.ts";
+import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
+
+const HOUR = 3_600_000;
+const sessions = values("test.session", ThingSchema, { loss: "durable", ttlMs: HOUR });
+const cards = values("test.card", ThingSchema, { loss: "cache", ttlMs: HOUR });
+const openLimit = limit("test.calls", { limit: 2, windowMs: HOUR, whenAway: "open" });
+const closedLimit = limit("test.codes", { limit: 2, windowMs: HOUR, whenAway: "closed" });
+const devices = memberSet("test.devices", { loss: "cache", ttlMs: HOUR });
+const ownDevices = memberSet("test.own-devices", { loss: "durable" });
+const base = feed("test.base", { loss: "cache", ttlMs: HOUR, keep: 3 });
+
+const database = await testDatabase({ migrations: [kvMigrations] });
+const kept = postgresEngine(database, "kept");
+const thing = (id: string) => create(ThingSchema, { id, amount: 7n });
+
+function storeOn(redis: OpenKvEngine | undefined, metrics = new Metrics()): Kv {
+  return createKv({ kept, passing: redis ?? postgresEngine(database, "passing"), copies: redis, metrics });
+}
+
+describe("a kind of data", () => {
+  const kv = storeOn(undefined);
+
+  test("has messages as its values, each with the kind's time to live unless it has one of its own", async () => {
+    const handle = kv.of(sessions);
+    await handle.set("a", thing("1"));
+    expect(await handle.get("a")).toEqual(thing("1"));
+    expect(await handle.add("a", thing("2"))).toBe(false);
+    expect(await handle.compareAndSet("a", thing("2"), thing("3"))).toBe(false);
+    expect(await handle.compareAndSet("a", thing("1"), { id: "3" }, 20)).toBe(true);
+    await vi.waitFor(async () => expect(await handle.get("a")).toBeUndefined());
+    await handle.set("b", thing("b"));
+    expect(await handle.getAll(["a", "b", "b"])).toEqual([undefined, thing("b"), thing("b")]);
+    expect(await handle.compareAndSet("b", thing("b"), undefined)).toBe(true);
+    expect(await handle.get("b")).toBeUndefined();
+  });
+
+  test("keeps its keys apart from those of others, and is one handle for all who ask", async () => {
+    await kv.of(cards).set("same", thing("card"));
+    expect(await kv.of(sessions).get("same")).toBeUndefined();
+    expect(kv.of(cards)).toBe(kv.of(cards));
+    expect(() => kv.of(values("test.card", ThingSchema, { loss: "cache", ttlMs: 1 }))).toThrow(
+      "test.card is the name of two kinds of keys",
+    );
+  });
+
+  test("limits, sets and feeds by what it says", async () => {
+    expect(await kv.of(openLimit).take("a")).toMatchObject({ isTaken: true, used: 1 });
+    expect(await kv.of(openLimit).take("a", 2)).toMatchObject({ isTaken: false, used: 1 });
+    expect(await kv.of(openLimit).look("a")).toMatchObject({ used: 1 });
+    await kv.of(openLimit).clear("a");
+    expect(await kv.of(openLimit).take("a", 2)).toMatchObject({ isTaken: true });
+
+    await kv.of(ownDevices).add("user", "phone", "tablet");
+    await kv.of(ownDevices).remove("user", "phone");
+    expect([await kv.of(ownDevices).has("user", "phone"), await kv.of(ownDevices).members("user")]).toEqual([false, ["tablet"]]);
+
+    await kv.of(base).add("all", ...[1, 2, 3, 4].map((score) => ({ member: `p${score}`, score })));
+    await kv.of(base).remove("all", "p3");
+    expect(await kv.of(base).items("all", 10)).toEqual([
+      { member: "p4", score: 4 },
+      { member: "p2", score: 2 },
+    ]);
+    expect(await kv.of(base).items("all", 10, 4)).toHaveLength(1);
+  });
+
+  test.each<[string, () => unknown]>([
+    ["is named", () => limit("Test", { limit: 1, windowMs: 1_000, whenAway: "open" })],
+    ["has a time to live", () => values("test.card", ThingSchema, { loss: "cache" })],
+    ["has a time of whole milliseconds", () => memberSet("test.card", { loss: "durable", ttlMs: 0.5 })],
+    ["limits something", () => limit("test.none", { limit: 0, windowMs: 1_000, whenAway: "open" })],
+    ["has a window", () => limit("test.none", { limit: 1, windowMs: 10, whenAway: "open" })],
+    ["keeps something", () => feed("test.none", { loss: "cache", ttlMs: 1, keep: 0 })],
+  ])("%s", (_, make) => expect(make).toThrow(/^("Test"|test\.)/));
+
+  test.each<[string, () => unknown]>([
+    ["an empty key", () => kv.of(cards).get("")],
+    ["a key that is too long", () => kv.of(cards).set("k".repeat(513), thing("1"))],
+    ["a key with a NUL", () => kv.of(openLimit).take("a\0")],
+    ["half a character", () => kv.of(devices).add("a", "\ud800")],
+    ["a value that is too large", () => kv.of(cards).set("a", thing("x".repeat(300_000)))],
+    ["a time that is none", () => kv.of(cards).set("a", thing("1"), Number.NaN)],
+    ["less than nothing", () => kv.of(openLimit).take("a", -1)],
+    ["a score that is no number", () => kv.of(base).add("a", { member: "m", score: Number.NaN })],
+    ["thousands at once", () => kv.of(cards).getAll(Array.from({ length: 1_001 }, String))],
+  ])("%s is refused, by the kind's name", async (_, act) => {
+    await expect(async () => await act()).rejects.toThrow(/^test\.[a-z]+: /);
+  });
+
+  test("that a service's manifest doesn't name isn't that service's", async () => {
+    const own = kvOf("test", [cards], kv);
+    expect(await own.of(cards).get("same")).toEqual(thing("card"));
+    expect(() => own.of(sessions)).toThrow("test uses test.session, which its manifest doesn't name");
+    expect(() => kvOf("other", [cards], kv)).toThrow("other keeps test.card");
+  });
+
+  test("leaves nothing behind of what has expired", async () => {
+    await kv.of(cards).set("short", thing("1"), 1);
+    await kept.set("short", new Uint8Array(1), 1);
+    await kept.addMembers("short", ["a"], 1);
+    await kept.addItems("short", [{ member: "a", score: 1 }], 5, 1);
+    const count = async () =>
+      (
+        await database.query({
+          text: `SELECT (SELECT count(*) FROM passing_values WHERE key LIKE '%short') + (SELECT count(*) FROM kept_values WHERE key = 'short')
+                   + (SELECT count(*) FROM kept_members WHERE key = 'short') + (SELECT count(*) FROM kept_items WHERE key = 'short') AS n`,
+        })
+      ).rows[0]?.n;
+    expect(await count()).toBe(4n);
+    await vi.waitFor(async () => {
+      await forgetExpired(database);
+      expect(await count()).toBe(0n);
+    });
+    expect(await kv.of(cards).get("same")).toEqual(thing("card"));
+  });
+});
+
+describe.skipIf(!isRedisThere)("while Redis is away", () => {
+  const lost = async (metrics: Metrics, kind: Kind<unknown>) =>
+    (await metrics.text()).match(new RegExp(`^polis_kv_lost_total\\{kind="${kind.name}"\\} (\\d+)$`, "m"))?.[1];
+
+  test.each(["cut", "mute"] as const)(
+    "(%s) each kind does without as it says, at once; and all is well when it is back",
+    async (broken) => {
+      const { connection, line } = await redisBehindLine();
+      const redis = await openTestRedis(connection);
+      const metrics = new Metrics();
+      const kv = storeOn(redis, metrics);
+      await kv.of(cards).set("a", thing("card"));
+      await kv.of(sessions).set("a", thing("session"));
+      expect(await kv.of(sessions).get("a")).toEqual(thing("session"));
+      line(broken);
+
+      expect(await kv.of(cards).get("a")).toBeUndefined();
+      await kv.of(cards).set("b", thing("card"));
+      expect(await kv.of(cards).add("c", thing("card"))).toBe(false);
+      expect(await kv.of(openLimit).take("a")).toMatchObject({ isTaken: true });
+      expect(await kv.of(closedLimit).take("a")).toMatchObject({ isTaken: false, resetMs: HOUR });
+      await kv.of(devices).add("a", "phone");
+      expect([await kv.of(devices).has("a", "phone"), await kv.of(devices).members("a"), await kv.of(base).items("a", 1)]).toEqual([
+        false,
+        [],
+        [],
+      ]);
+      // What may not be lost is read and written as ever.
+      expect(await kv.of(sessions).get("a")).toEqual(thing("session"));
+      expect(await kv.of(sessions).compareAndSet("a", thing("session"), thing("changed"))).toBe(true);
+      expect(await kv.of(sessions).get("a")).toEqual(thing("changed"));
+      expect(redis.isReached).toBe(false);
+      await expect(redis.ask()).rejects.toThrow("the key-value store isn't reached");
+      expect([await lost(metrics, cards), await lost(metrics, openLimit), await lost(metrics, sessions)]).toEqual(["3", "1", "0"]);
+
+      line("open");
+      await vi.waitFor(() => redis.ask(), { timeout: 10_000 });
+      expect(await kv.of(cards).get("a")).toEqual(thing("card"));
+      await kv.of(closedLimit).clear("a");
+      expect(await kv.of(closedLimit).take("a")).toMatchObject({ isTaken: true });
+    },
+  );
+
+  test("a start goes on, and a close ends", async () => {
+    const { connection, line } = await redisBehindLine();
+    line("cut");
+    const redis = redisEngine({ connection, log: testLog });
+    expect(await storeOn(redis).of(cards).get("a")).toBeUndefined();
+    await redis.close();
+  });
+
+  test("what isn't to be lost fails with PostgreSQL alone, and says that one may try again", async () => {
+    const own = await testDatabase({ migrations: [kvMigrations] });
+    const kv = createKv({
+      kept: postgresEngine(own, "kept"),
+      passing: postgresEngine(own, "passing"),
+      copies: undefined,
+      metrics: new Metrics(),
+    });
+    await own.query({ text: "ALTER TABLE kept_values RENAME TO elsewhere" });
+    await expect(kv.of(sessions).get("a")).rejects.toThrow('relation "kept_values" does not exist');
+  });
+});

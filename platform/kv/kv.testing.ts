@@ -1,0 +1,4 @@
+import { type Kv, kvOf } from "#platform/kv/kv.ts";
+
+/** For services that keep nothing in the key-value store. */
+export const noKv: Kv = kvOf("nobody", [], undefined);

@@ -1,0 +1,131 @@
+import { createClient, ErrorReply } from "@redis/client";
+import type { EngineTls } from "#platform/config/setting-file.ts";
+import { KvUnavailable } from "#platform/kv/engine.ts";
+import { scripts } from "#platform/kv/redis-scripts.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+
+/** A Redis that has been asked and says nothing for so long is taken for away. */
+const ANSWER_MS = 1_000;
+const CONNECT_MS = 2_000;
+const RECONNECT_MS_MIN = 50;
+const RECONNECT_MS_MAX = 1_000;
+
+export type RedisConnection = {
+  /** `redis://[user:password@]host[:port][/database]`, or `rediss://…` */
+  readonly url: string;
+  readonly tls: EngineTls | undefined;
+  /** Stands in front of every key. */
+  readonly prefix: string;
+};
+
+const makeClient = ({ url, tls }: RedisConnection) =>
+  createClient({
+    url,
+    scripts,
+    disableOfflineQueue: true,
+    socket: {
+      connectTimeout: CONNECT_MS,
+      reconnectStrategy: (retries) => Math.min(RECONNECT_MS_MIN * 2 ** retries, RECONNECT_MS_MAX),
+      ...(tls === undefined ? {} : { tls: true as const, ...defined(tls) }),
+    },
+  });
+
+/** What can be asked of Redis; scripts are commands like others. */
+export type RedisClient = ReturnType<typeof makeClient>;
+
+export type RedisSession = {
+  readonly isReached: boolean;
+  /** Rejects with `KvUnavailable` where Redis can't be reached, and with its own words where it refuses. */
+  run<T>(ask: (client: RedisClient) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+};
+
+/**
+ * One connection to Redis, made again whenever it is lost. While there is none, everything fails at once, and with one that is lost,
+ * all that waited for an answer.
+ */
+export function openRedis({ connection, log }: { readonly connection: RedisConnection; readonly log: Log }): RedisSession {
+  let underWay = 0;
+  /** Since when Redis owes us a word: it answers in the order in which it was asked. */
+  let owesSinceMs: number | undefined;
+  let isClosed = false;
+  let isAway = false;
+  let client = open();
+
+  function lost(error: unknown): void {
+    if (isAway || isClosed) return;
+    isAway = true;
+    log.warn({ err: error }, "Redis isn't reached; what it holds is done without until it is");
+  }
+
+  function open(): RedisClient {
+    const opened = makeClient(connection);
+    // It is greeted then, and greets.
+    opened.on("connect", () => {
+      if (opened !== client) return;
+      owesSinceMs = performance.now();
+    });
+    opened.on("ready", () => {
+      if (opened !== client) return;
+      owesSinceMs = undefined;
+      if (isAway) log.info("Redis is reached again");
+      isAway = false;
+    });
+    opened.on("error", (error: unknown) => {
+      if (opened !== client) return;
+      owesSinceMs = undefined;
+      lost(error);
+    });
+    opened.connect().catch(() => undefined);
+    return opened;
+  }
+
+  const watch = setInterval(() => {
+    if (owesSinceMs === undefined || performance.now() - owesSinceMs < ANSWER_MS) return;
+    lost(new Error(`Redis has said nothing for ${ANSWER_MS} ms`));
+    underWay = 0;
+    owesSinceMs = undefined;
+    client.destroy();
+    client = open();
+  }, ANSWER_MS / 4);
+  watch.unref();
+
+  return {
+    get isReached() {
+      return client.isReady;
+    },
+    async run(ask) {
+      const asked = client;
+      if (!asked.isReady) throw new KvUnavailable(undefined);
+      underWay += 1;
+      owesSinceMs ??= performance.now();
+      try {
+        return await ask(asked);
+      } catch (error) {
+        throw error instanceof ErrorReply && !isForNow(error) ? error : new KvUnavailable(error);
+      } finally {
+        // One that was given up is counted no more.
+        if (asked === client) {
+          underWay -= 1;
+          owesSinceMs = underWay > 0 ? performance.now() : undefined;
+        }
+      }
+    },
+    async close() {
+      isClosed = true;
+      clearInterval(watch);
+      if (client.isReady && underWay > 0) await client.close();
+      else client.destroy();
+    },
+  };
+}
+
+/** It is there and can't yet, or can't any more: it loads its data, is out of memory, isn't the master, has lost its disk. */
+const isForNow = ({ message }: ErrorReply): boolean =>
+  /^(LOADING|BUSY|OOM|READONLY|MASTERDOWN|MISCONF|CLUSTERDOWN|NOREPLICAS|NOAUTH|WRONGPASS)\b/.test(message);
+
+const defined = ({ ca, cert, key }: EngineTls) => ({
+  ...(ca === undefined ? {} : { ca }),
+  ...(cert === undefined ? {} : { cert }),
+  ...(key === undefined ? {} : { key }),
+});

@@ -1,0 +1,81 @@
+import { RESP_TYPES } from "@redis/client";
+import type { OpenKvEngine, Ttl } from "#platform/kv/engine.ts";
+import { openRedis, type RedisConnection } from "#platform/kv/redis-connection.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+
+const bytes = (value: Uint8Array): Buffer => Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+const wholeMs = (ttlMs: number): number => Math.max(1, Math.round(ttlMs));
+const text = (ttlMs: Ttl): string => (ttlMs === undefined ? "" : String(wholeMs(ttlMs)));
+
+/** The key-value store in Redis (6.2 or later), over one connection. Where Redis is away at the start, that goes on. */
+export function redisEngine({ connection, log }: { readonly connection: RedisConnection; readonly log: Log }): OpenKvEngine {
+  const session = openRedis({ connection, log });
+  const { run, close } = session;
+  const named = (key: string): string => connection.prefix + key;
+  const inBytes = { [RESP_TYPES.BLOB_STRING]: Buffer };
+  return {
+    async get(keys) {
+      const [key] = keys;
+      if (key !== undefined && keys.length === 1) return [(await run((on) => on.withTypeMapping(inBytes).get(named(key)))) ?? undefined];
+      const values = keys.length === 0 ? [] : await run((on) => on.withTypeMapping(inBytes).mGet(keys.map(named)));
+      return values.map((value) => value ?? undefined);
+    },
+    async set(key, value, ttlMs) {
+      await run((on) => on.set(named(key), bytes(value), ttlMs === undefined ? {} : { PX: wholeMs(ttlMs) }));
+    },
+    async delete(keys) {
+      if (keys.length > 0) await run((on) => on.del(keys.map(named)));
+    },
+    async add(key, value, ttlMs) {
+      const expiry = ttlMs === undefined ? {} : { PX: wholeMs(ttlMs) };
+      return (await run((on) => on.set(named(key), bytes(value), { ...expiry, NX: true }))) !== null;
+    },
+    async compareAndSet(key, from, to, ttlMs) {
+      const set = to === undefined ? ["0", ""] : ["1", bytes(to)];
+      return (await run((on) => on.compareAndSet(named(key), bytes(from), ...set, text(ttlMs)))) === 1;
+    },
+
+    async take(key, amount, limit, windowMs) {
+      const [taken, used, resetMs] = await run((on) => on.take(named(key), String(amount), String(limit), String(windowMs)));
+      return { isTaken: taken === 1, used, resetMs };
+    },
+    async clear(keys) {
+      if (keys.length > 0) await run((on) => on.del(keys.map(named)));
+    },
+
+    async addMembers(key, members, ttlMs) {
+      if (members.length > 0) await run((on) => on.addMembers(named(key), text(ttlMs), ...members));
+    },
+    async removeMembers(key, members) {
+      if (members.length > 0) await run((on) => on.zRem(named(key), [...members]));
+    },
+    hasMember: async (key, member) => (await run((on) => on.hasMember(named(key), member))) === 1,
+    members: (key, limit) => run((on) => on.members(named(key), String(limit))),
+
+    async addItems(key, items, keep, ttlMs) {
+      const flat = items.flatMap(({ member, score }) => [String(score), member]);
+      if (flat.length > 0) await run((on) => on.addItems(named(key), String(keep), text(ttlMs), ...flat));
+    },
+    async removeItems(key, members) {
+      if (members.length > 0) await run((on) => on.zRem(named(key), [...members]));
+    },
+    async items(key, limit, below) {
+      const found = await run((on) =>
+        on.zRangeWithScores(named(key), below === undefined ? "+inf" : `(${below}`, "-inf", {
+          BY: "SCORE",
+          REV: true,
+          LIMIT: { offset: 0, count: limit },
+        }),
+      );
+      return found.map(({ value, score }) => ({ member: value, score }));
+    },
+
+    async ask() {
+      await run((on) => on.ping());
+    },
+    get isReached() {
+      return session.isReached;
+    },
+    close,
+  };
+}

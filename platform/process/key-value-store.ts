@@ -1,0 +1,91 @@
+import { join } from "node:path";
+import { KV_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
+import { engineTls } from "#platform/config/setting-file.ts";
+import type { OpenKvEngine } from "#platform/kv/engine.ts";
+import { createKv, type Kv } from "#platform/kv/kv.ts";
+import { forgetExpired, postgresEngine } from "#platform/kv/postgres-engine.ts";
+import type { Database } from "#platform/postgres/database.ts";
+import type { MigrationSet } from "#platform/postgres/migrate.ts";
+import type { Databases } from "#platform/process/databases.ts";
+import type { Part } from "#platform/process/readiness.ts";
+import type { ServiceDefinition } from "#platform/service.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+
+/** How often what has expired is deleted. */
+const FORGET_EVERY_MS = 10_000;
+
+/** The tables of the key-value store in PostgreSQL. */
+export const kvMigrations: readonly MigrationSet[] = [{ name: "kv", folder: join(import.meta.dirname, "..", "kv", "migrations") }];
+
+export const usesKeyValueStore = (services: readonly ServiceDefinition[]): boolean => services.some(({ keeps }) => keeps.length > 0);
+
+export type OpenKeyValueStore = {
+  readonly store: Kv;
+  readonly parts: readonly Part[];
+  close(): Promise<void>;
+};
+
+/** The key-value store of a process: a database of its own, and Redis where REDIS_URL says where it is. Undefined where no service here uses it. */
+export async function openKeyValueStore(options: {
+  readonly settings: PlatformSettings;
+  readonly databases: Databases;
+  readonly services: readonly ServiceDefinition[];
+  readonly log: Log;
+  readonly metrics: Metrics;
+}): Promise<OpenKeyValueStore | undefined> {
+  const { settings, databases, services, log, metrics } = options;
+  if (!usesKeyValueStore(services)) return undefined;
+  const redis = await openRedis(settings, log, metrics);
+  const database = await databases.open(KV_DATABASE, kvMigrations);
+  const forgetting = forgetRegularly(database, log);
+  const kept = postgresEngine(database, "kept");
+  return {
+    store: createKv({ kept, passing: redis ?? postgresEngine(database, "passing"), copies: redis, metrics }),
+    parts: [
+      { name: KV_DATABASE, isNeeded: true, ask: () => database.query({ text: "SELECT 1" }) },
+      ...(redis === undefined ? [] : [{ name: "redis", isNeeded: false, ask: () => redis.ask() }]),
+    ],
+    async close() {
+      await forgetting.stop();
+      await redis?.close();
+      await database.close();
+    },
+  };
+}
+
+async function openRedis({ redis: settings }: PlatformSettings, log: Log, metrics: Metrics): Promise<OpenKvEngine | undefined> {
+  const { url, prefix = "", ...files } = settings;
+  if (url === undefined) return undefined;
+  // A client is loaded only where its engine is used.
+  const { redisEngine } = await import("#platform/kv/redis-engine.ts");
+  const tls = await engineTls("REDIS", { tls: url.startsWith("rediss:"), scheme: "rediss" }, files);
+  const engine = redisEngine({ connection: { url, tls, prefix }, log });
+  const away = metrics.gauge("polis_redis_away", "1 while Redis isn't reached, and is done without", []);
+  metrics.measureWhenRead(() => away.set(engine.isReached ? 0 : 1));
+  return engine;
+}
+
+/** In every process: they leave each other the rows that they have. */
+function forgetRegularly(database: Database, log: Log): { stop(): Promise<void> } {
+  let running: Promise<void> = Promise.resolve();
+  let isStopped = false;
+  const forget = async (): Promise<void> => {
+    try {
+      while (!isStopped && (await forgetExpired(database)) > 0);
+    } catch (error) {
+      log.warn({ err: error }, "what has expired in the key-value store stays for now");
+    }
+  };
+  const timer = setInterval(() => {
+    running = running.then(forget);
+  }, FORGET_EVERY_MS);
+  timer.unref();
+  return {
+    async stop() {
+      isStopped = true;
+      clearInterval(timer);
+      await running;
+    },
+  };
+}
