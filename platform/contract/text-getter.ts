@@ -5,6 +5,16 @@ import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf
  * of that kind, and where a message has nothing there.
  */
 export function textGetter(schema: DescMessage, path: string): (message: object) => string {
+  const textOf = textOrNone(schema, path);
+  return (message) => {
+    const value = textOf(message);
+    if (value === "") throw new Error(`${schema.typeName}: its key \`${path}\` is empty`);
+    return value;
+  };
+}
+
+/** The same, and an empty text where a message has nothing there. */
+export function textOrNone(schema: DescMessage, path: string): (message: object) => string {
   const names: string[] = [];
   let at: DescMessage | undefined = schema;
   let field: DescField | undefined;
@@ -19,7 +29,6 @@ export function textGetter(schema: DescMessage, path: string): (message: object)
   return (message) => {
     let value: unknown = message;
     for (const name of names) value = (value as Record<string, unknown> | undefined)?.[name];
-    if (typeof value !== "string" || value === "") throw new Error(`${schema.typeName}: its key \`${path}\` is empty`);
-    return value;
+    return typeof value === "string" ? value : "";
   };
 }

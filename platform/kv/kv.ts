@@ -35,6 +35,12 @@ export function createKv(options: {
   };
 }
 
+/** The store of a process that has one. */
+export function opened(kv: Kv | undefined): Kv {
+  if (kv === undefined) throw new Error("no key-value store is open");
+  return kv;
+}
+
 /** The store as one service has it: of the kinds that its manifest names (`keeps`), and no others. */
 export function kvOf(service: string, keeps: readonly Kind<unknown>[], kv: Kv | undefined): Kv {
   for (const { name } of keeps)
@@ -43,8 +49,7 @@ export function kvOf(service: string, keeps: readonly Kind<unknown>[], kv: Kv | 
   return {
     of(kind) {
       if (!kept.has(kind)) throw new Error(`${service} uses ${kind.name}, which its manifest doesn't name among what it keeps`);
-      if (kv === undefined) throw new Error("no key-value store is open");
-      return kv.of(kind);
+      return opened(kv).of(kind);
     },
   };
 }

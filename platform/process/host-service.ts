@@ -5,11 +5,12 @@ import { startConsumer } from "#platform/events/consumer.ts";
 import { groupName } from "#platform/events/define-consumer.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
-import { type Kv, kvOf } from "#platform/kv/kv.ts";
+import { type Kv, kvOf, opened } from "#platform/kv/kv.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { housekeepingOf } from "#platform/process/housekeeping.ts";
+import { AnswerCache, cachedMethods } from "#platform/reads/answer-cache.ts";
 import type { ReadContext } from "#platform/reads/query.ts";
 import { ReadGate } from "#platform/reads/read-gate.ts";
 import { type Rejection, reject } from "#platform/rejection.ts";
@@ -83,6 +84,8 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   let relay: ReturnType<typeof startRelay> | undefined;
   let worker: TaskWorker | undefined;
   const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
+  const cached = cachedMethods(definition);
+  const cache = cached.length === 0 ? undefined : new AnswerCache({ service: name, methods: cached, kv: opened(surroundings.kv), metrics });
   const writer = new Writer({
     service: name,
     database,
@@ -92,12 +95,14 @@ export function hostService(definition: ServiceDefinition, database: Database, s
     manifest: manifestOf(name, {
       publishes: definition.publishes,
       tasks: tasks.map(({ schema }) => schema),
+      caches: cached,
       offersTasks: broker !== undefined,
     }),
     published: () => relay?.wake(),
     enqueued: (enqueued) => worker?.enqueued(enqueued),
+    forgotten: cache && ((groups) => cache.forget(groups)),
   });
-  const endpoint = defineEndpoint(definition.contract, handlersOf({ definition, database, kv, writer, transportFor }), {
+  const endpoint = defineEndpoint(definition.contract, handlersOf({ definition, database, kv, cache, writer, transportFor }), {
     name,
     metrics,
     tracer,
@@ -158,11 +163,12 @@ type HandlerTools = {
   readonly definition: ServiceDefinition;
   readonly database: Database;
   readonly kv: Kv;
+  readonly cache: AnswerCache | undefined;
   readonly writer: Writer;
   readonly transportFor: Surroundings["transportFor"];
 };
 
-function handlersOf({ definition, database, kv, writer, transportFor }: HandlerTools): Handlers<DescService> {
+function handlersOf({ definition, database, kv, cache, writer, transportFor }: HandlerTools): Handlers<DescService> {
   const { name, peers, contract } = definition;
   const known = new Set([contract, ...peers].map((peer) => peer.typeName));
   const declared = (peer: DescService): Transport => {
@@ -173,7 +179,7 @@ function handlersOf({ definition, database, kv, writer, transportFor }: HandlerT
   const reads = new ReadGate(READS_AT_ONCE, READS_WAITING_MAX);
   const handlers = Object.entries(definition.operations).map(([method, operation]) => [
     method,
-    handlerOf(operation, { database, kv, writer, peersFor, reads }),
+    handlerOf(operation, { database, kv, cache, writer, peersFor, reads }),
   ]);
   return Object.fromEntries(handlers) as Handlers<DescService>;
 }
@@ -185,11 +191,13 @@ type AnyHandler = (request: Message, context: Context) => Promise<Message | Reje
 function handlerOf(
   operation: ServiceDefinition["operations"][string],
   {
+    cache,
     writer,
     peersFor,
     reads,
     ...stores
   }: Stores & {
+    readonly cache: AnswerCache | undefined;
     readonly writer: Writer;
     readonly peersFor: (context: Context) => Peers;
     readonly reads: ReadGate;
@@ -202,9 +210,10 @@ function handlerOf(
       return (request, context) => writer.execute(operation, request, context, peersFor);
     case "query":
       return async (request, context) => {
+        const read = () => reads.run(context, () => operation.read(request, readContext(stores, context, peersFor)));
         try {
-          const read = () => operation.read(request, readContext(stores, context, peersFor));
-          return (await reads.run(context, read)) ?? reject("not_found");
+          const answer = cache?.caches(operation.method) === true ? cache.answer(operation.method, request, context.caller, read) : read();
+          return (await answer) ?? reject("not_found");
         } catch (error) {
           throw callErrorOf(error);
         }

@@ -8,6 +8,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { Databases } from "#platform/process/databases.ts";
 import type { Part } from "#platform/process/readiness.ts";
+import { cachedMethods } from "#platform/reads/answer-cache.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -18,7 +19,8 @@ const FORGET_EVERY_MS = 10_000;
 /** The tables of the key-value store in PostgreSQL. */
 export const kvMigrations: readonly MigrationSet[] = [{ name: "kv", folder: join(import.meta.dirname, "..", "kv", "migrations") }];
 
-export const usesKeyValueStore = (services: readonly ServiceDefinition[]): boolean => services.some(({ keeps }) => keeps.length > 0);
+export const usesKeyValueStore = (services: readonly ServiceDefinition[]): boolean =>
+  services.some((service) => service.keeps.length > 0 || cachedMethods(service).length > 0);
 
 export type OpenKeyValueStore = {
   readonly store: Kv;

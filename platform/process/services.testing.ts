@@ -2,14 +2,18 @@ import type { DescMessage, DescService, MessageInitShape } from "@bufbuild/proto
 import { afterAll } from "vitest";
 import type { Caller } from "#platform/access/caller.ts";
 import { systemClock } from "#platform/clock.ts";
+import { KV_DATABASE } from "#platform/config/platform-settings.ts";
 import { testEventLog } from "#platform/events/event-log.testing.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
+import { createKv, type Kv } from "#platform/kv/kv.ts";
+import { postgresEngine } from "#platform/kv/postgres-engine.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
+import { kvMigrations, usesKeyValueStore } from "#platform/process/key-value-store.ts";
 import { type Client, createClient } from "#platform/rpc/client.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import { enqueueBy, noWakeups } from "#platform/tasks/task-service.testing.ts";
@@ -36,6 +40,15 @@ export type TestServices = {
   copy(): TestServices;
 };
 
+/** The key-value store without Redis. */
+const storeIn = (database: Database): Kv =>
+  createKv({
+    kept: postgresEngine(database, "kept"),
+    passing: postgresEngine(database, "passing"),
+    copies: undefined,
+    metrics: new Metrics(),
+  });
+
 const QUIET_POLL_MS = 10;
 const QUIET_TRIES_MAX = 1_000;
 
@@ -44,7 +57,11 @@ const QUIET_TRIES_MAX = 1_000;
  * @example const { client } = await testServices(accountsService, paymentsService);
  */
 export async function testServices(...definitions: readonly ServiceDefinition[]): Promise<TestServices> {
-  const sets = new Map([["events", eventMigrations], ...definitions.map((each) => [each.name, migrationsOf(each)] as const)]);
+  const sets = new Map([
+    ["events", eventMigrations],
+    ...(usesKeyValueStore(definitions) ? [[KV_DATABASE, kvMigrations] as const] : []),
+    ...definitions.map((each) => [each.name, migrationsOf(each)] as const),
+  ]);
   const databases = new Map<string, Database>();
   for (const [name, of] of sets) databases.set(name, await testDatabase({ migrations: of.map(({ folder }) => folder) }));
   const topics = topicsOf([
@@ -93,7 +110,7 @@ function hostAll(
     timings: testTaskTimings,
     wakeups: noWakeups,
     eventLog,
-    kv: undefined,
+    kv: databases.has(KV_DATABASE) ? storeIn(database(KV_DATABASE)) : undefined,
     broker: undefined,
     transportFor,
   };

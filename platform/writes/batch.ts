@@ -1,6 +1,7 @@
-import type { DescMessage, Message, MessageInitShape } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethod, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { callerName } from "#platform/access/caller.ts";
+import { methodName } from "#platform/contract/method-options.ts";
 import type { ApplyItem, ApplyOutcome, GuardStatement, Guards } from "#platform/events/apply.ts";
 import { newEvent } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -8,6 +9,7 @@ import { uuidv7 } from "#platform/ids.ts";
 import { outboxInsert } from "#platform/outbox/outbox.ts";
 import type { Statement, Transaction } from "#platform/postgres/database.ts";
 import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
+import type { AnswerGroup } from "#platform/reads/answer-cache.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
 import { cancelTasks, enqueueTasks } from "#platform/tasks/task-statements.ts";
 import { type EnqueueOptions, type NewTask, newTask } from "#platform/tasks/task-types.ts";
@@ -63,6 +65,8 @@ export type BatchResult = {
   /** How many events. */
   readonly published: number;
   readonly enqueued: readonly NewTask[];
+  /** Cached answers that are over. */
+  readonly forgotten: readonly AnswerGroup[];
 };
 
 /** How often an item alone is tried when a unique index refuses it: somebody else may be committing the row it should see. */
@@ -89,12 +93,13 @@ async function runSlice(tx: Transaction, slice: Slice, conflicts: number): Promi
       outcomes: [...first.outcomes, ...second.outcomes],
       published: first.published + second.published,
       enqueued: [...first.enqueued, ...second.enqueued],
+      forgotten: [...first.forgotten, ...second.forgotten],
     };
   }
 }
 
 async function runAlone(tx: Transaction, slice: Slice, item: BatchItem, error: unknown, conflicts: number): Promise<BatchResult> {
-  const failed: BatchResult = { outcomes: [{ kind: "failed", error }], published: 0, enqueued: [] };
+  const failed: BatchResult = { outcomes: [{ kind: "failed", error }], published: 0, enqueued: [], forgotten: [] };
   if (!isUniqueViolation(error)) return failed;
   if (conflicts + 1 < CONFLICT_TRIES) return runSlice(tx, slice, conflicts + 1);
   const code = conflictCode(item, error.constraint ?? "");
@@ -109,18 +114,23 @@ type Decided = BatchResult & { readonly statements: Statement[] };
 
 async function decide(tx: Transaction, { items, manifest, refused }: Slice, guards: readonly GuardStatement[]): Promise<Decided> {
   const picture = await load(tx, items, guards);
-  const said: Said = { events: [], enqueued: [], cancelled: [] };
+  const said: Said = { events: [], enqueued: [], cancelled: [], forgotten: [] };
   const outcomes = items.map((item) => runItem(item, { picture, said, manifest, refused }));
   const statements = whatAnItemMayBreak(() => picture.flush());
   if (said.enqueued.length > 0) statements.push(...enqueueTasks(said.enqueued, manifest.offersTasks));
   if (said.cancelled.length > 0) statements.push(...cancelTasks(said.cancelled));
   // Last of all: the outbox takes its place in the order after every lock was got.
   if (said.events.length > 0) statements.push(outboxInsert(said.events));
-  return { outcomes, statements, published: said.events.length, enqueued: said.enqueued };
+  return { outcomes, statements, published: said.events.length, enqueued: said.enqueued, forgotten: said.forgotten };
 }
 
 /** What items say beside their rows. */
-type Said = { readonly events: EventRecord[]; readonly enqueued: NewTask[]; readonly cancelled: string[] };
+type Said = {
+  readonly events: EventRecord[];
+  readonly enqueued: NewTask[];
+  readonly cancelled: string[];
+  readonly forgotten: AnswerGroup[];
+};
 
 /** A row that can't be read or written as its table has it. */
 class BadRow extends Error {
@@ -192,6 +202,7 @@ function runItem({ item, command, named }: BatchItem, { picture, said, manifest,
     said.events.push(...work.said.events);
     said.enqueued.push(...work.said.enqueued);
     said.cancelled.push(...work.said.cancelled);
+    said.forgotten.push(...work.said.forgotten);
     return { kind: "applied", answer };
   } catch (error) {
     work.undo();
@@ -232,7 +243,7 @@ class WriteView {
 
 /** What one item has written so far, and how to take it back. */
 class ItemWork implements Tx {
-  readonly said: Said = { events: [], enqueued: [], cancelled: [] };
+  readonly said: Said = { events: [], enqueued: [], cancelled: [], forgotten: [] };
   readonly #item: ApplyItem;
   readonly #refs: readonly Ref<object>[];
   readonly #picture: Picture;
@@ -272,6 +283,11 @@ class ItemWork implements Tx {
     const task = newTask(schema, data, declared, { ...options, nowMs: timestampMs(now), actor: callerName(caller), ...trace });
     this.said.enqueued.push(task);
     return task.id;
+  }
+
+  forget(method: DescMethod, group = ""): void {
+    if (!this.#manifest.caches.has(method)) throw new Error(`answers of ${methodName(method)} aren't cached here`);
+    this.said.forgotten.push({ method, group });
   }
 
   cancelTask(id: string): void {

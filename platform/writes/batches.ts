@@ -1,6 +1,7 @@
 import type { ApplyOutcome, Guards } from "#platform/events/apply.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isConnectionLost, isGivenUpWaiting, OutcomeUnknown } from "#platform/postgres/errors.ts";
+import type { AnswerGroup } from "#platform/reads/answer-cache.ts";
 import type { CallError } from "#platform/rpc/call-error.ts";
 import type { NewTask } from "#platform/tasks/task-types.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -19,6 +20,8 @@ export type BatchesOptions = {
   readonly published: () => void;
   /** Told after each commit that left tasks in their queues. */
   readonly enqueued: (tasks: readonly NewTask[]) => void;
+  /** Waited for after each commit by which cached answers are over: who is answered then reads what was written. Never rejects. */
+  readonly forgotten?: ((groups: readonly AnswerGroup[]) => Promise<void>) | undefined;
 };
 
 export type BatchSettings = {
@@ -116,7 +119,7 @@ export class Batches {
       for (const work of guarded) this.#carryOutApart({ works: [work], patienceMs: APART_MIN_MS, untilMs: 0 });
       return this.#share(works.filter(({ guards }) => guards === undefined));
     }
-    this.#tell(works, result);
+    await this.#tell(works, result);
     return NONE;
   }
 
@@ -149,7 +152,7 @@ export class Batches {
       const works = next.works.filter(isWanted);
       try {
         if (before !== undefined && performance.now() >= untilMs) throw before;
-        if (works.length > 0) this.#tell(works, await this.#transact(works, patienceMs));
+        if (works.length > 0) await this.#tell(works, await this.#transact(works, patienceMs));
       } catch (error) {
         if (isGivenUpWaiting(error) && performance.now() < untilMs) {
           // Longer, for the server serves those who wait for a row in their order.
@@ -166,7 +169,8 @@ export class Batches {
   }
 
   /** After the commit, and so outside of everything that might do the work again. */
-  #tell(works: readonly Work[], { outcomes, published, enqueued }: BatchResult): void {
+  async #tell(works: readonly Work[], { outcomes, published, enqueued, forgotten }: BatchResult): Promise<void> {
+    if (forgotten.length > 0) await this.#options.forgotten?.(forgotten);
     for (const [{ done }, own] of shares(works, outcomes)) done(own);
     if (published > 0) this.#options.published();
     if (enqueued.length > 0) this.#options.enqueued(enqueued);

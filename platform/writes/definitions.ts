@@ -1,4 +1,4 @@
-import type { DescMessage, DescMethodUnary, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethod, DescMethodUnary, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
@@ -70,6 +70,11 @@ export type Tx = {
   publish<E extends DescMessage>(event: E, data: EventDataInit<E>): void;
   /** Has one of the service's tasks done after the commit. Returns its id, which a key decides (`taskId`). */
   enqueue<T extends DescMessage>(task: T, data: MessageInitShape<T>, options?: EnqueueOptions): string;
+  /**
+   * Has cached answers of one of the service's methods forgotten after the commit, before this one's answer: those of requests with
+   * this value where the contract names a `group`, else all.
+   */
+  forget(method: DescMethod, group?: string): void;
   /** Ends the task of this id unless it has ended; what it would still write is refused, though it may be running. */
   cancelTask(id: string): void;
 };

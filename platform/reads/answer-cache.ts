@@ -1,0 +1,244 @@
+import { createHash, randomBytes } from "node:crypto";
+import {
+  type DescMessage,
+  type DescMethod,
+  type DescMethodUnary,
+  fromBinary,
+  type Message,
+  ScalarType,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { BytesValueSchema, durationMs } from "@bufbuild/protobuf/wkt";
+import { Cache_Scope } from "#contracts/polis/options/v1/options_pb.ts";
+import { type Caller, callerName } from "#platform/access/caller.ts";
+import { methodName, methodOptions } from "#platform/contract/method-options.ts";
+import { textOrNone } from "#platform/contract/text-getter.ts";
+import { type ValuesOf, values } from "#platform/kv/kinds.ts";
+import type { Kv } from "#platform/kv/kv.ts";
+import { isRejection, type Rejection } from "#platform/rejection.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
+
+/** Answers to public reads are kept in the process for so long: as long as it hears nothing of what others forget. */
+const NEAR_MS = 1_000;
+const NEAR_BYTES_MAX = 32 * 1024 * 1024;
+/** What is larger isn't kept. */
+const ANSWER_BYTES_MAX = 64 * 1024;
+/** The word that holds a group's answers together lives longer than they. */
+const GROUP_MS = 24 * 3_600_000;
+
+/** Cached answers of one method that are forgotten together. */
+export type AnswerGroup = { readonly method: DescMethod; readonly group: string };
+
+type Answer = Message | Rejection | undefined;
+
+/** The methods of a service whose answers its contract lets be cached. */
+export const cachedMethods = ({
+  operations,
+}: {
+  readonly operations: Readonly<Record<string, { readonly kind: string; readonly method: DescMethodUnary }>>;
+}): DescMethodUnary[] =>
+  Object.values(operations).flatMap(({ kind, method }) => (kind === "query" && methodOptions(method).cache !== undefined ? [method] : []));
+
+type Rule = {
+  readonly ttlMs: number;
+  /** The answer is the same for everybody. */
+  readonly isPublic: boolean;
+  /** The name of the group of a request. */
+  readonly groupOf: (request: Message) => string;
+  /** What a request is told apart by from others of its method. */
+  readonly keyOf: (request: Message) => string;
+  readonly counts: Record<From, number>;
+};
+
+/** Where an answer came from. */
+type From = "near" | "store" | "made";
+
+/** The answers of one group in this process. One that is forgotten is thrown away whole, with whatever is still on its way to it. */
+type Near = {
+  readonly answers: Map<string, { readonly message: Message; readonly untilMs: number; readonly bytes: number }>;
+  readonly flights: Map<string, Promise<Answer>>;
+};
+
+/**
+ * Answers to reads, kept in the key-value store. Every answer stands under a word that its group has, and to forget a group is to
+ * change its word: what is read from the database before a change can then only be kept under the word of before. Of a request that
+ * is asked for many times at once, the answer is made once in a process. Where the store is away, answers are made as if there were
+ * no cache.
+ */
+export class AnswerCache {
+  readonly #rules: ReadonlyMap<DescMethod, Rule>;
+  readonly #words: ValuesOf<typeof BytesValueSchema>;
+  readonly #answers: ValuesOf<typeof BytesValueSchema>;
+  readonly #near = new Map<string, Near>();
+  #nearBytes = 0;
+
+  /** Throws, naming the method, where the contract's word on its cache can't be kept. */
+  constructor(options: {
+    readonly service: string;
+    readonly methods: readonly DescMethodUnary[];
+    readonly kv: Kv;
+    readonly metrics: Metrics;
+  }) {
+    const { service, methods, kv, metrics } = options;
+    this.#rules = new Map(methods.map((method) => [method, ruleOf(method)]));
+    const cache = { loss: "cache", ttlMs: GROUP_MS } as const;
+    this.#words = kv.of(values(`${service}.answer-groups`, BytesValueSchema, cache));
+    this.#answers = kv.of(values(`${service}.answers`, BytesValueSchema, cache));
+    const counter = metrics.counter("polis_cache_answers_total", "Answers to reads that are cached, by where they came from", [
+      "service",
+      "method",
+      "from",
+    ]);
+    // Counted apart, and told when somebody looks: a counter's own `inc` takes as long as all the rest of a near answer.
+    metrics.measureWhenRead(() => {
+      for (const [{ name: method }, { counts }] of this.#rules)
+        for (const [from, count] of Object.entries(counts)) {
+          counter.inc({ service, method, from }, count);
+          counts[from as From] = 0;
+        }
+    });
+  }
+
+  caches(method: DescMethod): boolean {
+    return this.#rules.has(method);
+  }
+
+  /** The answer to a request: one that is kept, or what `make` makes of it. What is handed out must not be changed. */
+  answer(method: DescMethodUnary, request: Message, caller: Caller, make: () => Promise<Answer>): Promise<Answer> {
+    const rule = this.#rules.get(method) as Rule;
+    const name = rule.groupOf(request);
+    const near = this.#nearOf(name);
+    const key = rule.isPublic ? rule.keyOf(request) : `${rule.keyOf(request)} ${callerName(caller)}`;
+    const kept = near.answers.get(key);
+    if (kept !== undefined && performance.now() < kept.untilMs) {
+      rule.counts.near += 1;
+      return Promise.resolve(kept.message);
+    }
+    const flying = near.flights.get(key);
+    // Who was first may have given up; that is no answer for the others.
+    if (flying !== undefined) return flying.catch(() => make());
+    const flight = this.#find({ method, rule, name, key }, make).then(({ answer, bytes }) => {
+      // Its group may be another by now: what is put into one that was dropped would be counted for ever.
+      if (rule.isPublic && bytes !== undefined && this.#near.get(name) === near) this.#keepNear(near, key, answer as Message, bytes);
+      return answer;
+    });
+    near.flights.set(key, flight);
+    const landed = () => {
+      near.flights.delete(key);
+      if (near.flights.size + near.answers.size === 0 && this.#near.get(name) === near) this.#near.delete(name);
+    };
+    flight.then(landed, landed);
+    return flight;
+  }
+
+  /** Answers of these groups are over. Never rejects: a store that is away holds none. */
+  async forget(groups: readonly AnswerGroup[]): Promise<void> {
+    const names = new Set(groups.map(({ method, group }) => groupName(method, group)));
+    for (const name of names) this.#dropNear(name);
+    await this.#words.delete(...[...names].map(hashed));
+  }
+
+  async #find({ method, rule, name, key }: Asked, make: () => Promise<Answer>): Promise<Found> {
+    const word = await this.#wordOf(hashed(name));
+    if (word === undefined) return { answer: await made(rule, make) };
+    const place = hashed(`${word} ${key}`);
+    const stored = await this.#answers.get(place);
+    if (stored !== undefined) {
+      rule.counts.store += 1;
+      return { answer: fromBinary(method.output, stored.value), bytes: key.length + stored.value.length };
+    }
+    const answer = await made(rule, make);
+    if (!isMessage(answer)) return { answer };
+    const value = toBinary(method.output, answer);
+    if (value.length > ANSWER_BYTES_MAX) return { answer };
+    await this.#answers.set(place, { value }, rule.ttlMs);
+    return { answer, bytes: key.length + value.length };
+  }
+
+  /** The word of a group, a new one where it has none; undefined where the store is away. */
+  async #wordOf(name: string): Promise<string | undefined> {
+    const known = await this.#words.get(name);
+    if (known !== undefined) return Buffer.from(known.value).toString("base64");
+    const value = randomBytes(12);
+    if (await this.#words.add(name, { value })) return value.toString("base64");
+    const others = await this.#words.get(name);
+    return others && Buffer.from(others.value).toString("base64");
+  }
+
+  #nearOf(name: string): Near {
+    const known = this.#near.get(name);
+    if (known !== undefined) return known;
+    const near: Near = { answers: new Map(), flights: new Map() };
+    this.#near.set(name, near);
+    return near;
+  }
+
+  #keepNear(near: Near, key: string, message: Message, bytes: number): void {
+    this.#nearBytes += bytes - (near.answers.get(key)?.bytes ?? 0);
+    near.answers.set(key, { message, untilMs: performance.now() + NEAR_MS, bytes });
+    // The groups that were made first go first.
+    for (const name of this.#near.keys()) {
+      if (this.#nearBytes <= NEAR_BYTES_MAX) break;
+      this.#dropNear(name);
+    }
+  }
+
+  #dropNear(name: string): void {
+    for (const { bytes } of this.#near.get(name)?.answers.values() ?? []) this.#nearBytes -= bytes;
+    this.#near.delete(name);
+  }
+}
+
+/** An answer, with how large it is where it is kept. */
+type Found = { readonly answer: Answer; readonly bytes?: number };
+
+type Asked = { readonly method: DescMethodUnary; readonly rule: Rule; readonly name: string; readonly key: string };
+
+const isMessage = (answer: Answer): answer is Message => answer !== undefined && !isRejection(answer);
+
+function made({ counts }: Rule, make: () => Promise<Answer>): Promise<Answer> {
+  counts.made += 1;
+  return make();
+}
+
+const groupName = (method: DescMethod, group: string): string => `${methodName(method)} ${group}`;
+
+/** Requests and groups are of any length. */
+const hashed = (text: string): string => createHash("sha256").update(text, "utf8").digest("base64url");
+
+function ruleOf(method: DescMethodUnary): Rule {
+  const { cache, idempotency, access, sensitive } = methodOptions(method);
+  const fault = (text: string): Error => new Error(`${methodName(method)}: \`cache\`: ${text}`);
+  const ttlMs = cache?.ttl === undefined ? 0 : durationMs(cache.ttl);
+  if (!(ttlMs >= 1 && ttlMs <= GROUP_MS)) throw fault("its `ttl` must be from a millisecond to a day");
+  if (idempotency !== "READ") throw fault("is for reads");
+  if (sensitive) throw fault("what is sensitive is made anew for everybody who asks");
+  const isPublic = cache?.scope === Cache_Scope.PUBLIC;
+  if (isPublic && access.owner !== "") throw fault("what belongs to an `owner` isn't the same for everybody");
+  const groupOf = cache?.group === undefined || cache.group === "" ? () => "" : textOrNone(method.input, cache.group);
+  const prefix = groupName(method, "");
+  return {
+    ttlMs: Math.round(ttlMs),
+    isPublic,
+    groupOf: (request) => prefix + groupOf(request),
+    keyOf: keyOf(method.input),
+    counts: { near: 0, store: 0, made: 0 },
+  };
+}
+
+/** The fields of a message as one text: by themselves where all are plain, which is three times as fast as the encoding. */
+function keyOf(schema: DescMessage): (message: Message) => string {
+  const isPlain = schema.fields.every(
+    (field) => field.oneof === undefined && field.fieldKind === "scalar" && field.scalar !== ScalarType.BYTES,
+  );
+  if (!isPlain) return (message) => Buffer.from(toBinary(schema, message)).toString("latin1");
+  const names = schema.fields.map(({ localName }) => localName);
+  return (message) => {
+    let key = "";
+    for (const name of names) {
+      const text = String((message as unknown as Record<string, unknown>)[name]);
+      key += `${text.length} ${text}`;
+    }
+    return key;
+  };
+}

@@ -1,0 +1,6 @@
+-- release: 0.1.0
+CREATE TABLE cards (
+  id uuid PRIMARY KEY,
+  text text NOT NULL,
+  reader text NOT NULL
+);
