@@ -4,6 +4,7 @@ import { createInterface } from "node:readline";
 import { missingEngines, skippedFor } from "#platform/engines.testing.ts";
 import { parseCommandLine, runScript, UsageError } from "../cli/command.ts";
 import type { Bench, Figure } from "./bench.ts";
+import { cachedRead } from "./cached-read.ts";
 import { callInProcess } from "./call-in-process.ts";
 import { grpcUnary } from "./grpc-unary.ts";
 import { httpInsert } from "./http-insert.ts";
@@ -25,6 +26,7 @@ const benches: readonly Bench[] = [
   postings,
   httpInsert,
   callInProcess,
+  cachedRead,
   grpcUnary,
   kafka,
   tasks,
