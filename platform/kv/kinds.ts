@@ -32,10 +32,13 @@ function full(kind: string, key: string): string {
   return `${kind}:${key}`;
 }
 
-function checkNames(kind: string, names: readonly string[]): void {
-  if (names.length > AT_ONCE_MAX) throw new RangeError(`${kind}: ${names.length} at once; ${AT_ONCE_MAX} at the most`);
-  for (const name of names) full(kind, name);
+function allFull(kind: string, keys: readonly string[]): string[] {
+  if (keys.length > AT_ONCE_MAX) throw new RangeError(`${kind}: ${keys.length} at once; ${AT_ONCE_MAX} at the most`);
+  return keys.map((key) => full(kind, key));
 }
+
+/** What stands beside keys is bound as they are. */
+const checkNames = (kind: string, names: readonly string[]): void => void allFull(kind, names);
 
 function checkTtl(kind: string, ttlMs: number | undefined, loss: Loss): void {
   if (ttlMs === undefined ? loss === "cache" : !(ttlMs >= 1 && Number.isSafeInteger(ttlMs)))
@@ -78,22 +81,19 @@ export function values<S extends DescMessage>(name: string, schema: S, { loss, t
     name,
     loss,
     open({ engine, guard }) {
-      const getAll = async (keys: readonly string[]): Promise<(MessageShape<S> | undefined)[]> => {
-        checkNames(name, keys);
-        const found = await guard(
-          "get",
-          keys.map(() => undefined),
-          () => engine.get(keys.map((key) => full(name, key))),
-        );
-        return found.map((bytes) => bytes && fromBinary(schema, bytes));
-      };
+      const decode = (bytes: Uint8Array | undefined): MessageShape<S> | undefined => bytes && fromBinary(schema, bytes);
+      const decodeOne = (found: readonly (Uint8Array | undefined)[]): MessageShape<S> | undefined => decode(found[0]);
       return {
-        getAll,
-        get: async (key) => (await getAll([key]))[0],
+        get: (key) => guard("get", undefined, () => engine.get([full(name, key)]).then(decodeOne)),
+        async getAll(keys) {
+          const asked = allFull(name, keys);
+          const found = await guard("get", [], () => engine.get(asked));
+          return asked.map((_, n) => decode(found[n]));
+        },
         set: (key, value, ttlMs) => guard("set", undefined, () => engine.set(full(name, key), encode(value), timeOf(ttlMs))),
         delete(...keys) {
-          checkNames(name, keys);
-          return guard("delete", undefined, () => engine.delete(keys.map((key) => full(name, key))));
+          const asked = allFull(name, keys);
+          return guard("delete", undefined, () => engine.delete(asked));
         },
         add: (key, value, ttlMs) => guard("add", false, () => engine.add(full(name, key), encode(value), timeOf(ttlMs))),
         compareAndSet: (key, from, to, ttlMs) =>
@@ -139,8 +139,8 @@ export function limit(
         },
         look: (key) => ask(key, 0),
         clear(...keys) {
-          checkNames(name, keys);
-          return guard("clear", undefined, () => engine.clear(keys.map((key) => full(name, key))));
+          const asked = allFull(name, keys);
+          return guard("clear", undefined, () => engine.clear(asked));
         },
       };
     },

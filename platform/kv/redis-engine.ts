@@ -1,4 +1,3 @@
-import { RESP_TYPES } from "@redis/client";
 import type { OpenKvEngine, Ttl } from "#platform/kv/engine.ts";
 import { openRedis, type RedisConnection } from "#platform/kv/redis-connection.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -12,12 +11,11 @@ export function redisEngine({ connection, log }: { readonly connection: RedisCon
   const session = openRedis({ connection, log });
   const { run, close } = session;
   const named = (key: string): string => connection.prefix + key;
-  const inBytes = { [RESP_TYPES.BLOB_STRING]: Buffer };
   return {
     async get(keys) {
       const [key] = keys;
-      if (key !== undefined && keys.length === 1) return [(await run((on) => on.withTypeMapping(inBytes).get(named(key)))) ?? undefined];
-      const values = keys.length === 0 ? [] : await run((on) => on.withTypeMapping(inBytes).mGet(keys.map(named)));
+      if (key !== undefined && keys.length === 1) return [(await run((on) => on.get(named(key)))) ?? undefined];
+      const values = keys.length === 0 ? [] : await run((on) => on.mGet(keys.map(named)));
       return values.map((value) => value ?? undefined);
     },
     async set(key, value, ttlMs) {
@@ -50,7 +48,10 @@ export function redisEngine({ connection, log }: { readonly connection: RedisCon
       if (members.length > 0) await run((on) => on.zRem(named(key), [...members]));
     },
     hasMember: async (key, member) => (await run((on) => on.hasMember(named(key), member))) === 1,
-    members: (key, limit) => run((on) => on.members(named(key), String(limit))),
+    async members(key, limit) {
+      const found = await run((on) => on.members(named(key), String(limit)));
+      return found.map(String);
+    },
 
     async addItems(key, items, keep, ttlMs) {
       const flat = items.flatMap(({ member, score }) => [String(score), member]);
@@ -67,7 +68,7 @@ export function redisEngine({ connection, log }: { readonly connection: RedisCon
           LIMIT: { offset: 0, count: limit },
         }),
       );
-      return found.map(({ value, score }) => ({ member: value, score }));
+      return found.map(({ value, score }) => ({ member: String(value), score }));
     },
 
     async ask() {

@@ -73,7 +73,7 @@ local expires = redis.call('ZSCORE', KEYS[1], ARGV[1])
 return (expires and (expires == 'inf' or tonumber(expires) > now)) and 1 or 0`);
 
 /** ARGV: how many. */
-const members = script<string[]>(`
+const members = script<Buffer[]>(`
 ${NOW}
 return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf', 'LIMIT', 0, ARGV[1])`);
 
