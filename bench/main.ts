@@ -9,6 +9,8 @@ import { callInProcess } from "./call-in-process.ts";
 import { grpcUnary } from "./grpc-unary.ts";
 import { httpInsert } from "./http-insert.ts";
 import { kafka } from "./kafka.ts";
+import { kv } from "./kv.ts";
+import { kvRedis } from "./kv-redis.ts";
 import { millionOrders } from "./million-orders.ts";
 import { orderAlone } from "./order-alone.ts";
 import { ordersFinished } from "./orders-finished.ts";
@@ -31,6 +33,8 @@ const benches: readonly Bench[] = [
   kafka,
   tasks,
   tasksRabbitmq,
+  kv,
+  kvRedis,
   millionOrders,
 ];
 
