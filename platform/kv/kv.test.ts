@@ -142,6 +142,7 @@ describe.skipIf(!isRedisThere)("while Redis is away", () => {
       line(broken);
 
       expect(await kv.of(cards).get("a")).toBeUndefined();
+      expect(await kv.of(cards).getAll(["a", "b"])).toEqual([undefined, undefined]);
       await kv.of(cards).set("b", thing("card"));
       expect(await kv.of(cards).add("c", thing("card"))).toBe(false);
       expect(await kv.of(openLimit).take("a")).toMatchObject({ isTaken: true });
@@ -158,7 +159,7 @@ describe.skipIf(!isRedisThere)("while Redis is away", () => {
       expect(await kv.of(sessions).get("a")).toEqual(thing("changed"));
       expect(redis.isReached).toBe(false);
       await expect(redis.ask()).rejects.toThrow("the key-value store isn't reached");
-      expect([await lost(metrics, cards), await lost(metrics, openLimit), await lost(metrics, sessions)]).toEqual(["3", "1", "0"]);
+      expect([await lost(metrics, cards), await lost(metrics, openLimit), await lost(metrics, sessions)]).toEqual(["4", "1", "0"]);
 
       line("open");
       await vi.waitFor(() => redis.ask(), { timeout: 10_000 });
