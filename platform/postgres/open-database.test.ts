@@ -1,4 +1,4 @@
-import { type AddressInfo, connect, createServer } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { ClientConfig } from "pg";
 import { afterAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { wasCommitted } from "#platform/postgres/commit-outcome.ts";
@@ -221,6 +221,29 @@ describe("a transaction", () => {
     expect((await database.query({ text: "SELECT n FROM t WHERE id IN (50, 51)" })).rows).toEqual([{ n: 2n }, { n: 2n }]);
   });
 
+  test.each(["40001", "40P01", "26000"])(
+    "that is committed isn't run again, though %s ends what comes behind its COMMIT",
+    async (state) => {
+      const one = await single();
+      await one.query({ text: "CREATE TABLE balance AS SELECT 0 AS minor" });
+      const add = { text: "UPDATE balance SET minor = minor + 1" };
+      /** On another database: its failure says nothing of this transaction. */
+      const fail = () => database.query({ text: `DO $$ BEGIN RAISE SQLSTATE '${state}'; END $$` });
+      const waited = one.transaction(async (tx) => {
+        await tx.commit([add]);
+        await fail();
+      });
+      await expect(waited).rejects.toMatchObject({ code: state });
+      const notWaited = one.transaction(async (tx) => {
+        void tx.commit([add]);
+        await fail();
+      });
+      await expect(notWaited).rejects.toMatchObject({ code: state });
+      expect((await one.query({ text: "SELECT minor FROM balance" })).rows).toEqual([{ minor: 2 }]);
+      await one.close();
+    },
+  );
+
   test("waits for the disk unless told otherwise, and only then", async () => {
     const setting = (durable: boolean) =>
       database.transaction(async (tx) => (await tx.query({ text: "SELECT current_setting('synchronous_commit') AS v" })).rows[0]?.v, {
@@ -269,6 +292,19 @@ describe("a connection that is lost", () => {
     await one.close();
   });
 
+  test("is told as such where the server takes a statement and never answers, whatever limit the server has", async () => {
+    const { proxied, muteAt } = await proxy(await testDatabaseConnection());
+    onTestFinished(() => void vi.useRealTimers());
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const muted = muteAt("unheard");
+    const told = expect(proxied.query({ text: "SELECT 'unheard'" })).rejects.toSatisfy(isConnectionLost);
+    await muted;
+    await vi.advanceTimersByTimeAsync(60_000);
+    await told;
+    expect((await proxied.query({ text: "SELECT 1 AS v" })).rows).toEqual([{ v: 1 }]);
+    await proxied.close();
+  });
+
   test("while it is idle is noticed, and the next statement gets another", async () => {
     await kill(await read("pg_backend_pid()")).catch(() => undefined);
     await vi.waitFor(async () => expect(await read("1")).toBe(1));
@@ -290,7 +326,8 @@ describe("a connection that is lost", () => {
     ["FATAL", "a statement before COMMIT", [insert(72)]],
     ["ERROR", "COMMIT", []],
   ])("is told of by a pooler in the server's stead, as %s at %s: the server is asked all the same", async (severity, _, last) => {
-    const { proxied, cutBeforeAnswerTo } = await proxy(await testDatabaseConnection());
+    // Not by a time limit either: the end of the connection tells.
+    const { proxied, cutBeforeAnswerTo } = await proxy({ ...(await testDatabaseConnection()), query_timeout: 0 });
     await proxied.query({ text: "CREATE TABLE t (id integer PRIMARY KEY)" });
     await proxied.transaction(async (tx) => {
       await tx.query(insert(71));
@@ -388,6 +425,8 @@ describe("connections", () => {
 
   test("are taken again after the transaction failed in whatever way", async () => {
     const one = await single();
+    const session = async () => (await one.query({ text: "SELECT pg_backend_pid() AS pid" })).rows[0]?.pid;
+    const pid = await session();
     for (let i = 0; i < 5; i++) await expect(one.transaction((tx) => tx.query({ text: "SELECT 1 / 0" }))).rejects.toSatisfy(isDataError);
     for (let i = 0; i < 5; i++) await expect(one.transaction((tx) => tx.commit([{ text: "SELECT 1 / 0" }]))).rejects.toSatisfy(isDataError);
     await expect(
@@ -395,7 +434,8 @@ describe("connections", () => {
         throw new Error("at once");
       }),
     ).rejects.toThrow("at once");
-    expect((await one.query({ text: "SELECT 1 AS v" })).rows).toEqual([{ v: 1 }]);
+    await expect(one.query({ text: "SELECT 1 / 0" })).rejects.toSatisfy(isDataError);
+    expect(await session()).toBe(pid);
     const closing = one.transaction(async (tx) => {
       const closed = one.close();
       await tx.query({ text: "SELECT 1" });
@@ -403,6 +443,36 @@ describe("connections", () => {
     });
     await (await closing).closed;
     await expect(one.query({ text: "SELECT 1" })).rejects.toThrow("closed");
+  });
+
+  test.each([
+    ["statements that leave it open", ["BEGIN"], true],
+    ["statements that leave it open and fail", ["BEGIN", "SELECT 1 / 0"], false],
+  ])("are nobody's any more after %s, though that is said last of all", async (_, texts, isAnswered) => {
+    const { proxied: one } = await proxy(await testDatabaseConnection(), { comesInPieces: true, maxConnections: 1 });
+    await one.query({ text: "CREATE TABLE t (id integer)" });
+    const [left] = await Promise.allSettled([one.queryAll([...texts, "INSERT INTO t VALUES (1)"].map((text) => ({ text })))]);
+    expect(left.status).toBe(isAnswered ? "fulfilled" : "rejected");
+    // What was left open is taken back with its session, and nobody writes into it.
+    expect((await one.query({ text: "SELECT id FROM t" })).rows).toEqual([]);
+    await one.close();
+  });
+
+  test("are nobody's any more after a transaction whose COMMIT the session didn't know, which is run again on another", async () => {
+    const one = await single();
+    await one.query({ text: "CREATE TABLE t (id integer PRIMARY KEY)" });
+    const insert = (id: number) => ({ text: "INSERT INTO t VALUES ($1)", values: [id] });
+    await one.transaction((tx) => tx.commit([insert(1)]));
+    let tries = 0;
+    await one.transaction(async (tx) => {
+      tries += 1;
+      // A pooler that lends the session to another does that between two statements.
+      if (tries === 1) await tx.query({ text: "DEALLOCATE ALL" });
+      await tx.commit([insert(2)]);
+    });
+    expect(tries).toBe(2);
+    expect((await one.query({ text: "SELECT id FROM t ORDER BY id" })).rows).toEqual([{ id: 1 }, { id: 2 }]);
+    await one.close();
   });
 
   test("have time limits and one plan a statement, set on the database", async () => {
@@ -438,11 +508,20 @@ function errorMessage(severity: string, code: string, message: string): Buffer {
   return Buffer.concat([head, fields]);
 }
 
+/** ReadyForQuery, which is the last of an answer, comes two turns of the event loop after what is before it. */
+function writeInPieces(socket: Socket, data: Buffer): void {
+  const end = data.at(-6) === 0x5a ? data.length - 6 : data.length;
+  if (end > 0) socket.write(data.subarray(0, end));
+  if (end < data.length) setImmediate(() => setImmediate(() => socket.write(data.subarray(end))));
+}
+
 /** A database behind a connection that can be cut at a chosen message. */
-async function proxy(connection: ClientConfig) {
+async function proxy(connection: ClientConfig, more: { readonly comesInPieces?: boolean; readonly maxConnections?: number } = {}) {
+  const { comesInPieces = false, maxConnections = 4 } = more;
   let cutRequest: string | undefined;
   let cutAnswer: string | undefined;
   let lastWords: Buffer | undefined;
+  let muteRequest: { readonly text: string; readonly met: () => void } | undefined;
   const { host = "", port: serverPort = 0 } = connection;
   const server = createServer((near) => {
     const far = host.startsWith("/") ? connect(`${host}/.s.PGSQL.${serverPort}`) : connect(serverPort, host);
@@ -457,10 +536,14 @@ async function proxy(connection: ClientConfig) {
         return cut();
       }
       if (cutAnswer !== undefined && data.includes(cutAnswer)) isMute = true;
+      if (muteRequest !== undefined && data.includes(muteRequest.text)) {
+        isMute = true;
+        muteRequest.met();
+      }
       far.write(data);
     });
     far.on("data", (data) => {
-      if (!isMute) near.write(data);
+      if (!isMute) comesInPieces ? writeInPieces(near, data) : near.write(data);
       else if (cutAnswer !== undefined && data.includes(cutAnswer)) {
         cutAnswer = undefined;
         if (lastWords === undefined) cut();
@@ -475,6 +558,7 @@ async function proxy(connection: ClientConfig) {
   const proxied = await openDatabase({
     connection: { ...connection, host: "127.0.0.1", port },
     name: "proxied",
+    maxConnections,
     log: testLog,
     metrics: new Metrics(),
   });
@@ -483,6 +567,8 @@ async function proxy(connection: ClientConfig) {
     cutAt: (text: string) => {
       cutRequest = text;
     },
+    /** The connection on which this is said hears nothing any more; resolves when it was said. */
+    muteAt: (text: string) => new Promise<void>((met) => (muteRequest = { text, met })),
     /** Says something else instead, where it is told to. */
     cutBeforeAnswerTo: (text: string, instead?: Buffer) => {
       cutAnswer = text;

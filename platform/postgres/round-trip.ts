@@ -160,8 +160,18 @@ class RoundTrip implements Submittable {
   /** Of COPY TO STDOUT: rows that nobody reads. */
   handleCopyData(): void {}
 
-  handleError(error: unknown): void {
-    this.callback(error);
+  /** Told when the server is through with the round trip: only then does the connection know whether a transaction is left open. */
+  handleError(error: unknown, connection: Connection): void {
+    if (!(error instanceof DatabaseError) || endsSession(error)) {
+      this.callback(error);
+      return;
+    }
+    const tell = () => {
+      connection.off("readyForQuery", tell).off("end", tell);
+      this.callback(error);
+    };
+    // Runs after pg's own listener, which notes the state. A server that goes before it says so has ended the connection.
+    connection.on("readyForQuery", tell).on("end", tell);
   }
 
   handleReadyForQuery(): void {

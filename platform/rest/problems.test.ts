@@ -1,6 +1,7 @@
 import { connect } from "node:net";
+import type { Message } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { thingId, things, userId } from "#platform/rest/things.testing.ts";
+import { thing, thingId, things, userId } from "#platform/rest/things.testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
 /** Sends bytes as they are and gives all that comes back. */
@@ -79,6 +80,21 @@ describe("what HTTP refuses", () => {
     expect((await send("POST", "/things", "{}", { "content-type": "application/json; charset=UTF-8" })).status).toBe(201);
   });
 
+  test.each([
+    ["whole, by its length", "/things", "Content-Type: application/json\r\nContent-Length: 9000"],
+    ["whole, as it comes", "/things", "Content-Type: application/json\r\nTransfer-Encoding: chunked"],
+    ["as a stream", "/things:import", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked"],
+  ])("a body over the limit that is read %s is the last of its connection: nobody reads on", async (_, path, headers) => {
+    const upload = async (_method: unknown, requests: AsyncIterable<Message>) => {
+      for await (const _request of requests);
+      return thing();
+    };
+    const { url } = await things({ upload }, { bodyLimitBytes: 1000 });
+    // It never ends, and the client doesn't close either.
+    const begun = `POST ${path} HTTP/1.1\r\nHost: x\r\nX-User-Id: ${userId}\r\n${headers}\r\n\r\n800\r\n${"x".repeat(0x800)}\r\n`;
+    expect(await raw(url, begun)).toMatch(/^HTTP\/1\.1 413 [\s\S]*\r\nconnection: close\r\n[\s\S]*"code":"body_too_large"/i);
+  });
+
   test("what isn't HTTP, a head that is too large, and a request that doesn't arrive", async () => {
     const { url } = await things({}, { requestTimeoutMs: 200 });
     expect(await raw(url, "NONSENSE\r\n\r\n")).toMatch(/^HTTP\/1\.1 400 Bad Request[\s\S]*"code":"malformed_request"/);
@@ -134,15 +150,17 @@ describe("an error of a call", () => {
   });
 
   test("a fault is 500 without its cause, which goes to the log", async () => {
+    const violations = [{ field: "secret_field", rule: "string.uuid", message: "must be none of the client's business" }];
     const { call, logged } = await things({
       unary: {
         ListThings: () => Promise.reject(new Error("password=hunter2")),
-        GetThing: () => Promise.reject(new CallError("INTERNAL", "internal", "secret text", { cause: new Error("password=hunter2") })),
+        GetThing: () =>
+          Promise.reject(new CallError("INTERNAL", "internal", "secret text", { violations, cause: new Error("password=hunter2") })),
       },
     });
     for (const path of ["/things", `/things/${thingId}`]) {
       const answer = await call("GET", path);
-      expect(answer.problem()).toMatchObject({ status: 500, code: "internal", detail: "Something went wrong on our side." });
+      expect(answer.problem()).toMatchObject({ status: 500, code: "internal", detail: "Something went wrong on our side.", errors: [] });
       expect(answer.text).not.toMatch(/hunter2|secret/);
     }
     const told = logged.filter((line) => line.includes("hunter2")).map((line) => JSON.parse(line));

@@ -94,3 +94,16 @@ test("closing waits for what is being answered, and for nothing else", async () 
   expect(performance.now() - answeredMs).toBeLessThan(5000);
   await expect(fetch(server.url ?? "")).rejects.toThrow();
 });
+
+test("closing cuts off what isn't answered once it has waited its time, and tells the handler", async () => {
+  const { call, server, received } = await things(
+    { unary: { GetThing: () => new Promise(() => {}) } },
+    { drainMs: 30, timeoutMs: 600_000, timeoutMaxMs: 600_000 },
+  );
+  const answer = call("GET", `/things/${thingId}`);
+  answer.catch(() => undefined);
+  await vi.waitFor(() => expect(received).toHaveLength(1));
+  await server.close();
+  await expect(answer).rejects.toThrow();
+  await vi.waitFor(() => expect(received[0]?.call.cancellation?.cancelled).toBe(true));
+});

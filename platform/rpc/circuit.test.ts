@@ -60,3 +60,34 @@ test("a try that hangs is followed by another, whose peer no late word of the fi
   circuit.answered();
   expect(circuit.enter()).toEqual(letIn);
 });
+
+test("a peer that answers now and then isn't away, however many calls it leaves unanswered: it is by ten in a row", () => {
+  const circuit = new Circuit(changes);
+  const silence = (calls: number) => {
+    for (let n = 0; n < calls; n++) circuit.unanswered(circuit.enter() as Entry);
+  };
+  for (let n = 0; n < 3; n++) {
+    silence(9);
+    expect(circuit.isWorthWaiting).toBe(true);
+    circuit.answered();
+    expect(circuit.isWorthWaiting).toBe(false);
+  }
+  silence(9);
+  expect(circuit.enter()).toEqual(letIn);
+  silence(1);
+  expect(circuit.enter()).toMatchObject({ why: "away" });
+});
+
+test("retries are a hundred at once and one more for every ten answers, and are never saved up beyond the hundred", () => {
+  const circuit = new Circuit(changes);
+  const taken = (wanted: number) => Array.from({ length: wanted }, () => circuit.takeRetry()).filter((isGranted) => isGranted).length;
+  const answer = (calls: number) => {
+    for (let n = 0; n < calls; n++) circuit.answered();
+  };
+  answer(5_000);
+  expect(taken(300)).toBe(100);
+  answer(9);
+  expect(taken(1)).toBe(0);
+  answer(1);
+  expect(taken(10)).toBe(1);
+});

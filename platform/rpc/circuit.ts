@@ -30,7 +30,8 @@ export class Circuit {
   #openUntilMs = 0;
   /** The call that finds out whether the peer is back. */
   #probe: Entry | undefined;
-  #retries = RETRIES_MAX;
+  /** What retries may be made from: answered calls. */
+  #savings = RETRIES_MAX * CALLS_A_RETRY;
   readonly #changed: (isOpen: boolean) => void;
 
   /** `changed` is told when the peer begins to count as away, and when it no longer does. */
@@ -79,7 +80,7 @@ export class Circuit {
   /** Whatever the answer was: the peer is there. */
   answered(): void {
     this.#failures = 0;
-    this.#retries = Math.min(this.#retries + 1 / CALLS_A_RETRY, RETRIES_MAX);
+    this.#savings = Math.min(this.#savings + 1, RETRIES_MAX * CALLS_A_RETRY);
     this.#probe = undefined;
     if (!this.#isOpen) return;
     this.#openMs = 0;
@@ -111,8 +112,8 @@ export class Circuit {
 
   /** Whether a call that wasn't answered may be made again. */
   takeRetry(): boolean {
-    if (this.#retries < 1) return false;
-    this.#retries -= 1;
+    if (this.#savings < CALLS_A_RETRY) return false;
+    this.#savings -= CALLS_A_RETRY;
     return true;
   }
 }

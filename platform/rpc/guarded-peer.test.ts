@@ -171,6 +171,7 @@ describe("a peer that doesn't answer", () => {
   test("and one whose callers gave up early isn't taken for away", async () => {
     const tested = await peer({ ask: ({ text }) => (text === "slow" ? new Promise(() => {}) : Promise.resolve(say(text))) });
     await Promise.all(Array.from({ length: 30 }, () => failure(tested.client.ask({ text: "slow" }, { timeoutMs: 200 }))));
+    expect(await tested.metric("polis_peer_away")).toBe("0");
     expect((await tested.client.ask({ text: "quick" })).text).toBe("quick");
   });
 });
