@@ -10,6 +10,7 @@ import type { Handlers } from "#platform/rpc/endpoint.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import { guardedPeer } from "#platform/rpc/guarded-peer.ts";
+import type { Transport } from "#platform/rpc/transport.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const WAIT = { timeout: 10_000, interval: 50 };
@@ -135,6 +136,31 @@ describe("a call that is lost on its way", () => {
     const lost = () => failure(tested.client.ask({ text: "lost" }));
     for (const { status } of await Promise.all(Array.from({ length: 100 }, lost))) expect(status).toBe("UNAVAILABLE");
     expect(tested.requests()).toBeLessThan(150);
+  });
+
+  test("is sent again only while there are retries left, though its peer isn't away", async () => {
+    const sent: string[] = [];
+    /** Loses each call the first time that it is sent, but those in between. */
+    const unary = async (_: unknown, request: unknown) => {
+      const { text } = request as { text: string };
+      sent.push(text);
+      if (text === "between" || sent.indexOf(text) < sent.length - 1) return say(text);
+      throw new CallError("UNAVAILABLE", "unavailable", "lost", { cause: new Error("lost") });
+    };
+    const guarded = guardedPeer({ unary } as unknown as Transport, { name: "tested", metrics: new Metrics(), log: testLog });
+    const client = createClient(ConformanceService, guarded, { caller: user });
+    const statuses: string[] = [];
+    // Never ten in a row without an answer, so that the circuit stays as it is.
+    for (let round = 0; round < 20; round++) {
+      const calls = Array.from({ length: 9 }, (_, n) => client.ask({ text: `${round} ${n}` }));
+      for (const call of await Promise.allSettled(calls)) statuses.push(call.status === "fulfilled" ? "answered" : call.reason.status);
+      expect((await client.ask({ text: "between" })).text).toBe("between");
+    }
+    const answered = statuses.filter((status) => status === "answered").length;
+    // A hundred, and one more for every ten that were answered.
+    expect(answered).toBeGreaterThanOrEqual(100);
+    expect(answered).toBeLessThanOrEqual(100 + (answered + 20) / 10);
+    expect(statuses.filter((status) => status === "UNAVAILABLE")).toHaveLength(180 - answered);
   });
 });
 
