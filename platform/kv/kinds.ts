@@ -40,6 +40,11 @@ function allFull(kind: string, keys: readonly string[]): string[] {
 /** What stands beside keys is bound as they are. */
 const checkNames = (kind: string, names: readonly string[]): void => void allFull(kind, names);
 
+function countOf(kind: string, most: number): number {
+  if (Number.isSafeInteger(most) && most >= 1 && most <= AT_ONCE_MAX) return most;
+  throw new RangeError(`${kind}: 1 to ${AT_ONCE_MAX} are asked for at once`);
+}
+
 function checkTtl(kind: string, ttlMs: number | undefined, loss: Loss): void {
   if (ttlMs === undefined ? loss === "cache" : !(ttlMs >= 1 && Number.isSafeInteger(ttlMs)))
     throw new RangeError(`${kind}: its time to live must be whole milliseconds, and what can be had again must have one`);
@@ -174,7 +179,7 @@ export function memberSet(name: string, { loss, ttlMs }: Timed): Kind<SetOf> {
         return guard("removeMembers", undefined, () => engine.removeMembers(full(name, key), members));
       },
       has: (key, member) => guard("hasMember", false, () => engine.hasMember(full(name, key), member)),
-      members: (key, most = AT_ONCE_MAX) => guard("members", [], () => engine.members(full(name, key), Math.min(most, AT_ONCE_MAX))),
+      members: (key, most = AT_ONCE_MAX) => guard("members", [], () => engine.members(full(name, key), countOf(name, most))),
     }),
   };
 }
@@ -204,13 +209,23 @@ export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly kee
           items.map(({ member }) => member),
         );
         if (!items.every(({ score }) => Number.isFinite(score))) throw new RangeError(`${name}: a score is a finite number`);
-        return guard("addItems", undefined, () => engine.addItems(full(name, key), items, keep, ttlMs));
+        return guard("addItems", undefined, () =>
+          engine.addItems(
+            full(name, key),
+            items.map(({ member, score }) => ({ member, score: score + 0 })),
+            keep,
+            ttlMs,
+          ),
+        );
       },
       remove(key, ...members) {
         checkNames(name, members);
         return guard("removeItems", undefined, () => engine.removeItems(full(name, key), members));
       },
-      items: (key, most, below) => guard("items", [], () => engine.items(full(name, key), Math.min(most, AT_ONCE_MAX), below)),
+      async items(key, most, below) {
+        if (Number.isNaN(below)) throw new RangeError(`${name}: a score is a number`);
+        return guard("items", [], () => engine.items(full(name, key), countOf(name, most), below));
+      },
     }),
   };
 }
