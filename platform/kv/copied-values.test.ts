@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { expect, test } from "vitest";
-import { copiedValues, type KeptValues } from "#platform/kv/copied-values.ts";
+import { describe, expect, test } from "vitest";
+import { type Copies, copiedValues, type KeptValues } from "#platform/kv/copied-values.ts";
 import { KvUnavailable, type Values } from "#platform/kv/engine.ts";
 import { kvMigrations } from "#platform/kv/kv-engine.testing.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
@@ -12,10 +12,13 @@ const copies: Values = postgresEngine(database, "passing");
 const HOUR = 3_600_000;
 const bytes = (text: string) => new Uint8Array(Buffer.from(text));
 
-/** A process that can be held where it asks what is kept, before that is done or after, and cut off from the copies. */
-function process() {
+/** A process that can be held where it asks what is kept, before that is done or after, and cut off from the copies, which it has used before. */
+async function process() {
   let asked = 0;
   let isCutOff = false;
+  /** The copies take nothing new. */
+  let isFull = false;
+  let connection = 1;
   let gate: { readonly when: "before" | "after"; readonly reached: () => void; readonly opened: Promise<void> } | undefined;
   const through = async <T>(run: () => Promise<T>): Promise<T> => {
     asked += 1;
@@ -40,14 +43,21 @@ function process() {
     getTimed: (keys) => through(() => kept.getTimed(keys)),
     set: (...write) => through(() => kept.set(...write)),
   };
-  const ownCopies: Values = {
+  const ownCopies: Copies = {
+    get connection() {
+      return connection;
+    },
     get: (keys) => reachable(() => copies.get(keys)),
-    set: (...write) => reachable(() => copies.set(...write)),
+    set(...write) {
+      if (!isFull) return reachable(() => copies.set(...write));
+      throw new KvUnavailable(undefined);
+    },
     delete: (keys) => reachable(() => copies.delete(keys)),
     add: (...write) => reachable(() => copies.add(...write)),
     compareAndSet: (...write) => reachable(() => copies.compareAndSet(...write)),
   };
   const values = copiedValues(ownKept, ownCopies);
+  await values.get([]);
   return {
     read: async (key: string) => {
       const [value] = await values.get([key]);
@@ -59,6 +69,13 @@ function process() {
     cutOff() {
       isCutOff = true;
     },
+    fill() {
+      isFull = true;
+    },
+    connect() {
+      isCutOff = false;
+      connection += 1;
+    },
     /** Holds what it asks next; resolves once it is held, with what lets it go on. */
     hold(when: "before" | "after"): Promise<() => void> {
       const { promise: opened, resolve: open } = Promise.withResolvers<void>();
@@ -69,61 +86,61 @@ function process() {
   };
 }
 
+type Process = Awaited<ReturnType<typeof process>>;
+
+/** Three, all of which have ended the age of the copies that they found. */
+const processes = async (): Promise<[Process, Process, Process]> => [await process(), await process(), await process()];
+
 async function written(text: string): Promise<string> {
   const key = randomUUID();
-  await process().write(key, text);
+  await kept.set(key, bytes(text), HOUR);
   return key;
 }
 
 test("what was read once is read again without asking, also after it was written", async () => {
-  const key = await written("first");
-  const [one, other] = [process(), process()];
+  const [key, [one, other]] = [await written("first"), await processes()];
   expect([await one.read(key), await other.read(key), one.asked(), other.asked()]).toEqual(["first", "first", 1, 0]);
   await one.write(key, "second");
   expect([await other.read(key), await one.read(key), other.asked(), one.asked()]).toEqual(["second", "second", 1, 2]);
 });
 
 test("what was read before a write isn't copied after it", async () => {
-  const key = await written("old");
-  const reader = process();
+  const [key, [reader, writer]] = [await written("old"), await processes()];
   const held = reader.hold("after");
   const reading = reader.read(key);
   const goOn = await held;
-  await process().write(key, "new");
+  await writer.write(key, "new");
   goOn();
   expect(await reading).toBe("old");
-  expect(await process().read(key)).toBe("new");
+  expect(await writer.read(key)).toBe("new");
 });
 
 test("a copy of before a write is gone once that is written, though whoever wrote it died with its commit", async () => {
-  const key = await written("old");
-  expect(await process().read(key)).toBe("old");
-  const writer = process();
+  const [key, [reader, writer]] = [await written("old"), await processes()];
+  expect(await reader.read(key)).toBe("old");
   const held = writer.hold("before");
   const writing = writer.write(key, "new");
   const goOn = await held;
   writer.cutOff();
   goOn();
   await writing;
-  expect(await process().read(key)).toBe("new");
+  expect(await reader.read(key)).toBe("new");
 });
 
 test("of two who write at once, the one who ends last takes away what was copied between their commits", async () => {
-  const key = await written("old");
-  const slow = process();
+  const [key, [slow, other]] = [await written("old"), await processes()];
   const held = slow.hold("before");
   const writing = slow.write(key, "last");
   const goOn = await held;
-  await process().write(key, "between");
-  expect(await process().read(key)).toBe("between");
+  await other.write(key, "between");
+  expect(await other.read(key)).toBe("between");
   goOn();
   await writing;
-  expect(await process().read(key)).toBe("last");
+  expect(await other.read(key)).toBe("last");
 });
 
 test("of two who write at once, the one who ends first leaves the other's mark", async () => {
-  const key = await written("old");
-  const [first, second] = [process(), process()];
+  const [key, [first, second, reader]] = [await written("old"), await processes()];
   const [firstHeld, secondHeld] = [first.hold("before"), second.hold("before")];
   const firstWriting = first.write(key, "first");
   const firstGoesOn = await firstHeld;
@@ -131,18 +148,55 @@ test("of two who write at once, the one who ends first leaves the other's mark",
   const secondGoesOn = await secondHeld;
   firstGoesOn();
   await firstWriting;
-  expect(await process().read(key)).toBe("first");
+  expect(await reader.read(key)).toBe("first");
   second.cutOff();
   secondGoesOn();
   await secondWriting;
-  expect(await process().read(key)).toBe("second");
+  expect(await reader.read(key)).toBe("second");
 });
 
 test("without the copies, what is kept is read and written as ever", async () => {
-  const key = await written("old");
-  const alone = process();
+  const [key, alone] = [await written("old"), await process()];
   alone.cutOff();
   expect(await alone.read(key)).toBe("old");
   await alone.write(key, "new");
   expect(await alone.read(key)).toBe("new");
+});
+
+describe("a copy of before a write that was done without the copies isn't read", () => {
+  test("by who reaches them again", async () => {
+    const [key, [reader, writer]] = [await written("old"), await processes()];
+    expect(await reader.read(key)).toBe("old");
+    for (const each of [reader, writer]) each.cutOff();
+    await writer.write(key, "new");
+    reader.connect();
+    expect(await reader.read(key)).toBe("new");
+  });
+
+  test("by anybody, once who wrote reaches them again, and reads", async () => {
+    const [key, [reader, writer]] = [await written("old"), await processes()];
+    expect(await reader.read(key)).toBe("old");
+    writer.cutOff();
+    await writer.write(key, "new");
+    expect(await reader.read(key)).toBe("old");
+    writer.connect();
+    await writer.read(randomUUID());
+    expect([await reader.read(key), await writer.read(key), writer.asked()]).toEqual(["new", "new", 2]);
+  });
+
+  test("by who begins after it", async () => {
+    const [key, [reader, writer]] = [await written("old"), await processes()];
+    expect(await reader.read(key)).toBe("old");
+    writer.cutOff();
+    await writer.write(key, "new");
+    expect(await (await process()).read(key)).toBe("new");
+  });
+
+  test("by anybody, where the copies take no mark, for they are full", async () => {
+    const [key, [reader, writer]] = [await written("old"), await processes()];
+    expect(await reader.read(key)).toBe("old");
+    writer.fill();
+    await writer.write(key, "new");
+    expect(await reader.read(key)).toBe("new");
+  });
 });

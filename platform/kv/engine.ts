@@ -72,6 +72,8 @@ export type KvEngine = Values & Windows & Sets & Feeds;
 /** An engine that is open. */
 export type OpenKvEngine = KvEngine & {
   readonly isReached: boolean;
+  /** Another number with each connection that is made. */
+  readonly connection: number;
   /** Rejects where it can't be reached. */
   ask(): Promise<void>;
   close(): Promise<void>;

@@ -13,7 +13,7 @@ type OpenEngines = (count: number) => Promise<OpenKvEngine[]>;
 
 async function inPostgres(count: number, keeping: Keeping): Promise<(OpenKvEngine & KeptValues)[]> {
   const database = await testDatabase({ migrations: [kvMigrations], maxConnections: 8 });
-  const engine = { ...postgresEngine(database, keeping), isReached: true, ask: async () => {}, close: async () => {} };
+  const engine = { ...postgresEngine(database, keeping), isReached: true, connection: 1, ask: async () => {}, close: async () => {} };
   return Array.from({ length: count }, () => engine);
 }
 

@@ -38,6 +38,8 @@ export type RedisClient = ReturnType<typeof makeClient>;
 
 export type RedisSession = {
   readonly isReached: boolean;
+  /** How many connections have been made. */
+  readonly connection: number;
   /** Rejects with `KvUnavailable` where Redis can't be reached, and with its own words where it refuses. */
   run<T>(ask: (client: RedisClient) => Promise<T>): Promise<T>;
   close(): Promise<void>;
@@ -48,6 +50,7 @@ export type RedisSession = {
  * all that waited for an answer.
  */
 export function openRedis({ connection, log }: { readonly connection: RedisConnection; readonly log: Log }): RedisSession {
+  let connections = 0;
   let underWay = 0;
   /** Since when Redis owes us a word: it answers in the order in which it was asked. */
   let owesSinceMs: number | undefined;
@@ -71,6 +74,7 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
     opened.on("ready", () => {
       if (opened !== client) return;
       owesSinceMs = undefined;
+      connections += 1;
       if (isAway) log.info("Redis is reached again");
       isAway = false;
     });
@@ -96,6 +100,9 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
   return {
     get isReached() {
       return client.isReady;
+    },
+    get connection() {
+      return connections;
     },
     async run(ask) {
       const asked = client;

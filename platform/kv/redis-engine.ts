@@ -77,6 +77,9 @@ export function redisEngine({ connection, log }: { readonly connection: RedisCon
     get isReached() {
       return session.isReached;
     },
+    get connection() {
+      return session.connection;
+    },
     close,
   };
 }
