@@ -7,13 +7,14 @@ import { apart, away } from "./drills/apart.ts";
 import { COUNTED } from "./drills/counts.ts";
 import type { Drill, Stage } from "./drills/drill.ts";
 import { engines } from "./drills/engines.ts";
+import { kv } from "./drills/kv.ts";
 import { kill, postgres } from "./drills/one-process.ts";
 import { randomOf } from "./drills/random.ts";
 import { replicas } from "./drills/replicas.ts";
 import { tasks, tasksOverRabbit } from "./drills/tasks.ts";
 import { two } from "./drills/two-processes.ts";
 
-const drills: readonly Drill[] = [kill, postgres, two, apart, engines, replicas, tasks, tasksOverRabbit, away];
+const drills: readonly Drill[] = [kill, postgres, two, apart, engines, replicas, tasks, tasksOverRabbit, kv, away];
 
 /** So many rounds share a data folder: what one leaves, the next must live with. */
 const ROUNDS_A_STAGE = 12;

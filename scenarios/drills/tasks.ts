@@ -1,104 +1,29 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { NoteSchema, ReportSchema, ScanSchema, StatementSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
-import { urlOf } from "#platform/postgres/connection-url.testing.ts";
-import { ensureDatabase } from "#platform/postgres/create-database.ts";
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
-import { migrate } from "#platform/postgres/migrate.ts";
 import { rabbitClient, TEST_QUEUES, testRabbit } from "#platform/tasks/rabbit.testing.ts";
-import { createLog } from "#platform/telemetry/create-log.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
-import { release } from "../../cli/release.ts";
-import { killPostgres, type PolisChild, startScript } from "../support/polis-child.ts";
 import { until } from "../support/until.ts";
 import type { Findings } from "./check.ts";
+import { both, type Crew, type Fault, frozen, killed, openCrew, postgresKilled, startAll, toldToStop } from "./crew.ts";
 import type { Drill, Stage } from "./drill.ts";
 import { EFFECTS, migrations, openTaskProcess, type TaskProcess } from "./drill-tasks.ts";
 import { engineCommand } from "./engines.ts";
-import type { Random } from "./random.ts";
 
-const PROCESSES = 3;
-const DATABASE = "drill_tasks";
 const TRANSACTIONS = 120;
 const ENDED_WITHIN_MS = 60_000;
 const BROKER_AWAY_MS = [0, 500, 3_000, 8_000];
-/** Longer than a worker's lease, and shorter. */
-const FROZEN_MS = [300, 1_000, 5_000];
 const SCANS_AT_ONCE = 2;
 
 /** What became of a task, as far as who enqueued it knows. */
 type Wanted = { readonly id: string; readonly kind: "good" | "poison" | "cancelled"; readonly isSure: boolean };
 
-/** A place for tasks: a database, three processes that do them, and one that enqueues them. */
-type Place = {
-  readonly postgres: EmbeddedPostgres;
-  readonly children: PolisChild[];
-  readonly environment: Readonly<Record<string, string>>;
+/** A place for tasks: processes that do them, and one that enqueues them. */
+type Place = Crew & {
   readonly client: TaskProcess;
   /** Of what isn't sure to be there, only if it is. */
   readonly wanted: Wanted[];
   readonly neverThere: string[];
-  readonly said: string[];
-};
-
-/** Breaks something, repairs it, and says what it was. */
-type Fault = (place: Place, random: Random) => Promise<string>;
-
-const start = (environment: Place["environment"]): PolisChild => startScript([join(import.meta.dirname, "task-process.ts")], environment);
-
-const STARTS_MAX = 10;
-
-/** As a supervisor would: a process doesn't start while PostgreSQL is coming back. */
-async function startAgain(place: Place, i: number): Promise<void> {
-  for (let starts = 1; ; starts += 1) {
-    const child = start(place.environment);
-    place.children[i] = child;
-    const failure = await child.ready.then(
-      () => undefined,
-      (error: unknown) => error,
-    );
-    if (failure === undefined) return;
-    if (starts === STARTS_MAX) throw failure;
-    await sleep(200);
-  }
-}
-
-const killed: Fault = async (place, random) => {
-  const count = random.between(1, PROCESSES + 1);
-  const victims = place.children.slice(0, count);
-  for (const victim of victims) victim.signal("SIGKILL");
-  await sleep(random.between(0, 2_500));
-  for (const [i, victim] of victims.entries()) {
-    await victim.ended;
-    place.said.push(victim.said());
-    await startAgain(place, i);
-  }
-  return `SIGKILL of ${count} of ${PROCESSES}`;
-};
-
-const frozen: Fault = async ({ children }, random) => {
-  const frozenMs = random.pick(FROZEN_MS);
-  children[0]?.signal("SIGSTOP");
-  await sleep(frozenMs);
-  children[0]?.signal("SIGCONT");
-  return `SIGSTOP of one for ${frozenMs} ms`;
-};
-
-const toldToStop: Fault = async (place) => {
-  const [victim] = place.children as [PolisChild];
-  victim.signal("SIGTERM");
-  const how = await victim.ended;
-  if (how !== 0) throw new Error(`a process was told to stop and ended with ${how}`);
-  await startAgain(place, 0);
-  return "SIGTERM of one";
-};
-
-const postgresKilled: Fault = async ({ postgres }) => {
-  await killPostgres(postgres.dataFolder);
-  return "SIGKILL of PostgreSQL";
 };
 
 const brokerAway: Fault = async (_, random) => {
@@ -123,11 +48,6 @@ const purged: Fault = async ({ environment: { RABBITMQ_PREFIX = "" } }, random) 
   return `all queues ${isDeleted ? "deleted" : "emptied"}`;
 };
 
-const both =
-  (one: Fault, other: Fault): Fault =>
-  async (place, random) =>
-    (await Promise.all([one(place, random), other(place, random)])).join(", and ");
-
 /** Tasks of every kind on PostgreSQL alone. */
 export const tasks: Drill = {
   name: "tasks",
@@ -148,19 +68,13 @@ export const tasksOverRabbit: Drill = {
 };
 
 async function openStage(engines: Readonly<Record<string, string>>, faults: readonly Fault[]): Promise<Stage> {
-  const folder = await mkdtemp(join(tmpdir(), "polis-drill-"));
-  const log = await createLog({ level: "fatal", format: "json" });
-  const postgres = await startEmbeddedPostgres({ folder, log, settings: { max_connections: "200" } });
-  await ensureDatabase(postgres.connection("postgres"), DATABASE);
-  await migrate({ connection: postgres.connection(DATABASE), sets: migrations, release, log });
-  const environment = { ...engines, DATABASE_URL: urlOf(postgres.connection(DATABASE)) };
-  const client = await openTaskProcess(environment, { works: false });
+  const crew = await openCrew({ script: "task-process.ts", database: "drill_tasks", migrations, environment: engines });
+  const client = await openTaskProcess(crew.environment, { works: false });
   await client.database.query({ text: EFFECTS });
-  const children = Array.from({ length: PROCESSES }, () => start(environment));
-  await Promise.all(children.map(({ ready }) => ready));
-  const place: Place = { postgres, children, environment, client, wanted: [], neverThere: [], said: [] };
+  await startAll(crew);
+  const place: Place = { ...crew, client, wanted: [], neverThere: [] };
   return {
-    folder,
+    folder: crew.folder,
     counts: () => ({ tasks: place.wanted.length }),
     async round(random) {
       const first = place.wanted.length;
@@ -178,15 +92,10 @@ async function openStage(engines: Readonly<Record<string, string>>, faults: read
       findings.wrong.push(...(await watch.stop()));
       return { broken, backMs, findings };
     },
-    said: () => [...place.said.slice(-3), ...place.children.map((child) => child.said())].join("\n--- another process ---\n"),
-    async close({ keep }) {
-      for (const child of place.children) {
-        child.signal("SIGKILL");
-        await child.ended;
-      }
+    said: crew.said,
+    async close(options) {
       await client.close();
-      await postgres.stop();
-      if (!keep) await rm(folder, { recursive: true, force: true });
+      await crew.close(options);
     },
   };
 }
