@@ -32,7 +32,7 @@ export const cachedRead: Bench = {
     parts.defer(() => database.close());
     const [kept, passing, metrics] = [postgresEngine(database, "kept"), postgresEngine(database, "passing"), new Metrics()];
     const kv = createKv({ kept, passing, copies: undefined, metrics });
-    const cache = new AnswerCache({ service: "cardtest", methods: [method], kv, metrics });
+    const cache = new AnswerCache({ service: "cardtest", methods: [method], kv, metrics, log });
     const request = create(GetCardRequestSchema, { cardId: crypto.randomUUID() });
     let made = 0;
     const read = () =>

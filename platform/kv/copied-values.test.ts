@@ -15,6 +15,7 @@ const bytes = (text: string) => new Uint8Array(Buffer.from(text));
 /** A process that can be held where it asks what is kept, before that is done or after, and cut off from the copies, which it has used before. */
 async function process() {
   let asked = 0;
+  let isLost = false;
   let isCutOff = false;
   /** The copies take nothing new. */
   let isFull = false;
@@ -41,7 +42,7 @@ async function process() {
   const ownKept: KeptValues = {
     ...kept,
     getTimed: (keys) => through(() => kept.getTimed(keys)),
-    set: (...write) => through(() => kept.set(...write)),
+    set: (...write) => through(isLost ? () => Promise.reject(new Error("no answer")) : () => kept.set(...write)),
   };
   const ownCopies: Copies = {
     get connection() {
@@ -66,6 +67,10 @@ async function process() {
     write: (key: string, text: string) => values.set(key, bytes(text), HOUR),
     /** How often it has asked what is kept. */
     asked: () => asked,
+    /** Nothing comes of its next write, and it isn't told so. */
+    loseAnswer() {
+      isLost = true;
+    },
     cutOff() {
       isCutOff = true;
     },
@@ -153,6 +158,16 @@ test("of two who write at once, the one who ends first leaves the other's mark",
   secondGoesOn();
   await secondWriting;
   expect(await reader.read(key)).toBe("second");
+});
+
+test("nothing is copied while it isn't known whether a write was carried out", async () => {
+  const [key, [reader, writer]] = [await written("old"), await processes()];
+  writer.loseAnswer();
+  await expect(writer.write(key, "lost")).rejects.toThrow("no answer");
+  expect(await reader.read(key)).toBe("old");
+  // Only now.
+  await kept.set(key, bytes("new"), HOUR);
+  expect(await reader.read(key)).toBe("new");
 });
 
 test("without the copies, what is kept is read and written as ever", async () => {

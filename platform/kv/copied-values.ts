@@ -51,14 +51,14 @@ export function copiedValues(kept: KeptValues, copies: Copies): Values {
   const written = async <T>(keys: readonly string[], write: () => Promise<T>): Promise<T> => {
     const mark = tagged(WRITE, Buffer.from(randomUUID()));
     const marks = await quietly(() => Promise.all(keys.map((key) => copies.set(key, mark, WRITE_MS))));
-    try {
-      return await write();
-    } finally {
-      if (marks === undefined) {
-        goodOn = undefined;
-        await quietly(endAge);
-      } else await quietly(() => Promise.all(keys.map((key) => endMark(copies, key, mark))));
-    }
+    if (marks === undefined) goodOn = undefined;
+    // Where it fails, it may still be carried out: the mark is left, and ends by itself.
+    const answer = await write();
+    await quietly(async () => {
+      if (marks === undefined) await endAge();
+      else await Promise.all(keys.map((key) => endMark(copies, key, mark)));
+    });
+    return answer;
   };
   /** What stands in the copies, and their age; undefined where they are away. */
   const look = async (keys: readonly string[]): Promise<Looked | undefined> => {

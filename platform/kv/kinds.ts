@@ -15,7 +15,10 @@ export type Kind<Handle> = {
 };
 
 const NAME = /^[a-z][a-z0-9]*(?:[.-][a-z0-9]+)+$/;
-const KEY_LENGTH_MAX = 512;
+/** Of a key, a member: the two together, with the kind, stay below what an index of PostgreSQL takes. */
+const KEY_BYTES_MAX = 512;
+const WINDOW_MS_MAX = 366 * 24 * 3_600_000;
+const LIMIT_MAX = 1_000_000_000;
 const VALUE_BYTES_MAX = 256 * 1024;
 const AT_ONCE_MAX = 1_000;
 
@@ -27,7 +30,7 @@ const named = (name: string): string => {
 
 /** A key as the engine has it. Throws for one that not every engine takes. */
 function full(kind: string, key: string): string {
-  if (key.length === 0 || key.length > KEY_LENGTH_MAX) throw new RangeError(`${kind}: a key has 1 to ${KEY_LENGTH_MAX} characters`);
+  if (key.length === 0 || Buffer.byteLength(key) > KEY_BYTES_MAX) throw new RangeError(`${kind}: a key has 1 to ${KEY_BYTES_MAX} bytes`);
   if (key.includes("\0") || !key.isWellFormed()) throw new RangeError(`${kind}: a key is text without a NUL`);
   return `${kind}:${key}`;
 }
@@ -62,7 +65,8 @@ export type ValuesOf<S extends DescMessage> = {
   /** In the order of the keys. */
   getAll(keys: readonly string[]): Promise<(MessageShape<S> | undefined)[]>;
   set(key: string, value: MessageInitShape<S>, ttlMs?: number): Promise<void>;
-  delete(...keys: readonly string[]): Promise<void>;
+  /** False where the store was away, and they may still be there. */
+  delete(...keys: readonly string[]): Promise<boolean>;
   /** False where there is one. */
   add(key: string, value: MessageInitShape<S>, ttlMs?: number): Promise<boolean>;
   /** Puts `to` in the place of `from`, which `get` has given; without `to`, deletes it. False where that isn't there any more. */
@@ -86,7 +90,14 @@ export function values<S extends DescMessage>(name: string, schema: S, { loss, t
     name,
     loss,
     open({ engine, guard }) {
-      const decode = (bytes: Uint8Array | undefined): MessageShape<S> | undefined => bytes && fromBinary(schema, bytes);
+      /** As they stand there: another release may write the same message in other bytes. */
+      const asRead = new WeakMap<object, Uint8Array>();
+      const decode = (bytes: Uint8Array | undefined): MessageShape<S> | undefined => {
+        if (bytes === undefined) return undefined;
+        const value = fromBinary(schema, bytes);
+        asRead.set(value, bytes);
+        return value;
+      };
       const decodeOne = (found: readonly (Uint8Array | undefined)[]): MessageShape<S> | undefined => decode(found[0]);
       return {
         get: (key) => guard("get", undefined, () => engine.get([full(name, key)]).then(decodeOne)),
@@ -96,14 +107,14 @@ export function values<S extends DescMessage>(name: string, schema: S, { loss, t
           return asked.map((_, n) => decode(found[n]));
         },
         set: (key, value, ttlMs) => guard("set", undefined, () => engine.set(full(name, key), encode(value), timeOf(ttlMs))),
-        delete(...keys) {
+        async delete(...keys) {
           const asked = allFull(name, keys);
-          return guard("delete", undefined, () => engine.delete(asked));
+          return guard("delete", false, () => engine.delete(asked).then(() => true));
         },
         add: (key, value, ttlMs) => guard("add", false, () => engine.add(full(name, key), encode(value), timeOf(ttlMs))),
         compareAndSet: (key, from, to, ttlMs) =>
           guard("compareAndSet", false, () =>
-            engine.compareAndSet(full(name, key), toBinary(schema, from), to && encode(to), timeOf(ttlMs)),
+            engine.compareAndSet(full(name, key), asRead.get(from) ?? toBinary(schema, from), to && encode(to), timeOf(ttlMs)),
           ),
       };
     },
@@ -128,24 +139,35 @@ export function limit(
   { limit: most, windowMs, whenAway }: { readonly limit: number; readonly windowMs: number; readonly whenAway: "open" | "closed" },
 ): Kind<LimitOf> {
   named(name);
-  if (!(Number.isSafeInteger(most) && most > 0 && Number.isSafeInteger(windowMs) && windowMs >= 100))
-    throw new RangeError(`${name}: a limit is a whole number from 1 on, in a window of whole milliseconds from 100 on`);
+  if (
+    !(
+      Number.isSafeInteger(most) &&
+      most >= 1 &&
+      most <= LIMIT_MAX &&
+      Number.isSafeInteger(windowMs) &&
+      windowMs >= 100 &&
+      windowMs <= WINDOW_MS_MAX
+    )
+  )
+    throw new RangeError(`${name}: a limit is a whole number from 1 to ${LIMIT_MAX}, in a window of whole milliseconds from 100 to a year`);
+  // Counts of another window are of no use to this one.
+  const placeOf = (key: string): string => `${full(name, key)}/${windowMs}`;
   return {
     name,
     loss: "limit",
     open({ engine, guard }) {
       const unknown: Taken = { isTaken: whenAway === "open", used: 0, resetMs: whenAway === "open" ? 0 : windowMs };
       const ask = (key: string, amount: number): Promise<Taken> =>
-        guard("take", unknown, () => engine.take(full(name, key), amount, most, windowMs));
+        guard("take", unknown, () => engine.take(placeOf(key), amount, most, windowMs));
       return {
         async take(key, amount = 1) {
           if (!Number.isSafeInteger(amount) || amount < 1) throw new RangeError(`${name}: what is taken is a whole number from 1 on`);
           return ask(key, amount);
         },
         look: (key) => ask(key, 0),
-        clear(...keys) {
-          const asked = allFull(name, keys);
-          return guard("clear", undefined, () => engine.clear(asked));
+        async clear(...keys) {
+          checkNames(name, keys);
+          return guard("clear", undefined, () => engine.clear(keys.map(placeOf)));
         },
       };
     },
@@ -170,11 +192,11 @@ export function memberSet(name: string, { loss, ttlMs }: Timed): Kind<SetOf> {
     name,
     loss,
     open: ({ engine, guard }) => ({
-      add(key, ...members) {
+      async add(key, ...members) {
         checkNames(name, members);
         return guard("addMembers", undefined, () => engine.addMembers(full(name, key), members, ttlMs));
       },
-      remove(key, ...members) {
+      async remove(key, ...members) {
         checkNames(name, members);
         return guard("removeMembers", undefined, () => engine.removeMembers(full(name, key), members));
       },
@@ -203,7 +225,7 @@ export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly kee
     name,
     loss,
     open: ({ engine, guard }) => ({
-      add(key, ...items) {
+      async add(key, ...items) {
         checkNames(
           name,
           items.map(({ member }) => member),
@@ -218,7 +240,7 @@ export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly kee
           ),
         );
       },
-      remove(key, ...members) {
+      async remove(key, ...members) {
         checkNames(name, members);
         return guard("removeItems", undefined, () => engine.removeItems(full(name, key), members));
       },

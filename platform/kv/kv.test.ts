@@ -74,6 +74,13 @@ describe("a kind of data", () => {
     expect(await kv.of(base).items("all", 10, 4)).toHaveLength(1);
   });
 
+  test("has counts of its own for each window, so that a limit may be changed", async () => {
+    const [before, after] = [1_000, 2_000].map((windowMs) => limit("test.changed", { limit: 1, windowMs, whenAway: "closed" }));
+    expect(await storeOn(undefined).of(before!).take("a")).toMatchObject({ isTaken: true });
+    expect(await storeOn(undefined).of(before!).take("a")).toMatchObject({ isTaken: false });
+    expect(await storeOn(undefined).of(after!).take("a")).toMatchObject({ isTaken: true });
+  });
+
   test.each<[string, () => unknown]>([
     ["is named", () => limit("Test", { limit: 1, windowMs: 1_000, whenAway: "open" })],
     ["has a time to live", () => values("test.card", ThingSchema, { loss: "cache" })],
@@ -172,12 +179,17 @@ describe.skipIf(!isRedisThere)("while Redis is away", () => {
     },
   );
 
-  test("a start goes on, and a close ends", async () => {
-    const { connection, line } = await redisBehindLine();
-    line("cut");
-    const redis = redisEngine({ connection, log: testLog });
-    expect(await storeOn(redis).of(cards).get("a")).toBeUndefined();
+  test.each(["cut", "mute", "open"] as const)("(%s) a start goes on, and a close ends, with what is under way", async (broken) => {
+    const { connection, line, sockets } = await redisBehindLine();
+    const closed = redisEngine({ connection, log: testLog });
+    await closed.close();
+    const redis = await openTestRedis(connection);
+    line(broken);
+    const asked = storeOn(redis).of(cards).get("a");
     await redis.close();
+    expect(await asked).toBeUndefined();
+    await vi.waitFor(() => expect(sockets()).toBe(0));
+    expect(closed.isReached).toBe(false);
   });
 
   test("what isn't to be lost fails with PostgreSQL alone, and says that one may try again", async () => {

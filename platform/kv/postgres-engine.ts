@@ -114,7 +114,7 @@ const windows = ({ run }: Tables): Windows => ({
       const [row] = await run<Window>(
         `SELECT false AS is_taken, coalesce(sum(u.count), 0)::float8 AS used, ${resetOf("min(u.part)")} AS reset_ms
          FROM ${nowPart("$2")}, (SELECT parts, counts FROM @windows WHERE key = $1) AS w, unnest(w.parts, w.counts) AS u (part, count)
-         WHERE u.part >= n.part - ${WINDOW_PARTS} GROUP BY n.part, n.ms`,
+         WHERE ${isCounted("u", "n")} AND u.count > 0 GROUP BY n.part, n.ms`,
         key,
         partMs,
       );
@@ -131,11 +131,11 @@ const windows = ({ run }: Tables): Windows => ({
            SELECT u.part, sum(u.count)::bigint AS count, t.is_taken
            FROM (
              SELECT n.part, coalesce(sum(o.count), 0) + $2::bigint <= $3::bigint AS is_taken
-             FROM ${nowPart("$4")} LEFT JOIN unnest(w.parts, w.counts) AS o (part, count) ON o.part >= n.part - ${WINDOW_PARTS}
+             FROM ${nowPart("$4")} LEFT JOIN unnest(w.parts, w.counts) AS o (part, count) ON ${isCounted("o", "n")}
              GROUP BY n.part
            ) AS t
            CROSS JOIN LATERAL (
-             SELECT o.part, o.count FROM unnest(w.parts, w.counts) AS o (part, count) WHERE o.part >= t.part - ${WINDOW_PARTS}
+             SELECT o.part, o.count FROM unnest(w.parts, w.counts) AS o (part, count) WHERE ${isCounted("o", "t")}
              UNION ALL SELECT t.part, CASE WHEN t.is_taken THEN $2::bigint ELSE 0 END
            ) AS u
            GROUP BY u.part, t.is_taken
@@ -228,6 +228,10 @@ const takenOf = (row: Window | undefined): Taken => ({
 const nowPart = (partMs: string): string =>
   `(SELECT ms, floor(ms / ${partMs}::float8)::bigint AS part, ${partMs}::float8 AS part_ms
     FROM (SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms) AS c) AS n`;
+
+/** Parts of the window; none far ahead either, which a clock that was set back has left. */
+const isCounted = (part: string, now: string): string =>
+  `${part}.part BETWEEN ${now}.part - ${WINDOW_PARTS} AND ${now}.part + ${WINDOW_PARTS}`;
 
 /** Until the oldest part isn't counted any more. */
 const resetOf = (oldest: string): string => `ceil((${oldest} + ${WINDOW_PARTS + 1}) * max(n.part_ms) - n.ms)::float8`;

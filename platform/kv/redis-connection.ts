@@ -9,6 +9,8 @@ const ANSWER_MS = 1_000;
 const CONNECT_MS = 2_000;
 const RECONNECT_MS_MIN = 50;
 const RECONNECT_MS_MAX = 1_000;
+/** Between two warnings that Redis refuses what it is asked. */
+const REFUSED_PAUSE_MS = 10_000;
 
 export type RedisConnection = {
   /** `redis://[user:password@]host[:port][/database]`, or `rediss://…` */
@@ -54,6 +56,7 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
   let underWay = 0;
   /** Since when Redis owes us a word: it answers in the order in which it was asked. */
   let owesSinceMs: number | undefined;
+  let refusedMs = Number.NEGATIVE_INFINITY;
   let isClosed = false;
   let isAway = false;
   let client = open();
@@ -64,6 +67,15 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
     log.warn({ err: error }, "Redis isn't reached; what it holds is done without until it is");
   }
 
+  function unavailable(error: unknown): KvUnavailable {
+    const nowMs = performance.now();
+    if (error instanceof ErrorReply && nowMs - refusedMs >= REFUSED_PAUSE_MS) {
+      refusedMs = nowMs;
+      log.warn({ err: error }, "Redis refuses; what it holds is done without");
+    }
+    return new KvUnavailable(error);
+  }
+
   function open(): RedisClient {
     const opened = makeClient(connection);
     // It is greeted then, and greets.
@@ -72,7 +84,8 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
       owesSinceMs = performance.now();
     });
     opened.on("ready", () => {
-      if (opened !== client) return;
+      // One that was closed while it connected is connected all the same.
+      if (opened !== client || isClosed) return opened.destroy();
       owesSinceMs = undefined;
       connections += 1;
       if (isAway) log.info("Redis is reached again");
@@ -112,7 +125,7 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
       try {
         return await ask(asked);
       } catch (error) {
-        throw error instanceof ErrorReply && !isForNow(error) ? error : new KvUnavailable(error);
+        throw error instanceof ErrorReply && isFault(error) ? error : unavailable(error);
       } finally {
         // One that was given up is counted no more.
         if (asked === client) {
@@ -124,15 +137,16 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
     async close() {
       isClosed = true;
       clearInterval(watch);
-      if (client.isReady && underWay > 0) await client.close();
+      const late = setTimeout(() => client.destroy(), ANSWER_MS);
+      if (client.isReady && underWay > 0) await client.close().catch(() => undefined);
       else client.destroy();
+      clearTimeout(late);
     },
   };
 }
 
-/** It is there and can't yet, or can't any more: it loads its data, is out of memory, isn't the master, has lost its disk. */
-const isForNow = ({ message }: ErrorReply): boolean =>
-  /^(LOADING|BUSY|OOM|READONLY|MASTERDOWN|MISCONF|CLUSTERDOWN|NOREPLICAS|NOAUTH|WRONGPASS)\b/.test(message);
+/** What no waiting mends: the operation itself is wrong. All else is Redis' state, or what it lets us do. */
+const isFault = ({ message }: ErrorReply): boolean => /^(WRONGTYPE|ERR (?!Error running script))/.test(message);
 
 const defined = ({ ca, cert, key }: EngineTls) => ({
   ...(ca === undefined ? {} : { ca }),

@@ -35,7 +35,7 @@ local used, oldest, taken = 0, nil, 0
 local held = redis.call('HGETALL', KEYS[1])
 for i = 1, #held, 2 do
   local at = tonumber(held[i])
-  if at < part - ${WINDOW_PARTS} then
+  if at < part - ${WINDOW_PARTS} or at > part + ${WINDOW_PARTS} then
     redis.call('HDEL', KEYS[1], held[i])
   else
     used = used + tonumber(held[i + 1])

@@ -29,7 +29,12 @@ export async function openTestRedis(connection: RedisConnection): Promise<OpenKv
 type Line = "open" | "cut" | "mute";
 
 /** A Redis behind a line that can be broken. */
-export async function redisBehindLine(): Promise<{ readonly connection: RedisConnection; line(next: Line): void }> {
+export async function redisBehindLine(): Promise<{
+  readonly connection: RedisConnection;
+  line(next: Line): void;
+  /** How many connections there are. */
+  sockets(): number;
+}> {
   const { url, ...connection } = testRedis();
   const far = new URL(url);
   let line: Line = "open";
@@ -43,6 +48,7 @@ export async function redisBehindLine(): Promise<{ readonly connection: RedisCon
     };
     for (const socket of [near, there]) socket.on("error", end).on("close", end);
     sockets.add(near);
+    near.on("close", () => sockets.delete(near));
     there.pipe(near);
     near.on("data", (data) => void (line !== "mute" && there.write(data)));
   }).listen(0, "127.0.0.1");
@@ -59,6 +65,7 @@ export async function redisBehindLine(): Promise<{ readonly connection: RedisCon
   own.port = String((proxy.address() as AddressInfo).port);
   return {
     connection: { ...connection, url: own.href },
+    sockets: () => sockets.size,
     line(next) {
       line = next;
       if (next === "cut") close();

@@ -85,7 +85,8 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   let worker: TaskWorker | undefined;
   const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
   const cached = cachedMethods(definition);
-  const cache = cached.length === 0 ? undefined : new AnswerCache({ service: name, methods: cached, kv: opened(surroundings.kv), metrics });
+  const cache =
+    cached.length === 0 ? undefined : new AnswerCache({ service: name, methods: cached, kv: opened(surroundings.kv), metrics, log });
   const writer = new Writer({
     service: name,
     database,

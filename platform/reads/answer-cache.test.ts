@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { CardsService, GetOwnCardRequestSchema } from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
-import { nobody, userCaller } from "#platform/access/caller.ts";
+import { CardSchema, CardsService, GetOwnCardRequestSchema } from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
+import { type Caller, nobody, userCaller } from "#platform/access/caller.ts";
 import { createKv } from "#platform/kv/kv.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
 import { isRedisThere, openTestRedis, redisBehindLine } from "#platform/kv/redis.testing.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 import { testServices } from "#platform/process/services.testing.ts";
 import { AnswerCache } from "#platform/reads/answer-cache.ts";
 import { type Between, cardsService } from "#platform/reads/cards/cards.testing.ts";
@@ -138,6 +139,27 @@ describe("a change", () => {
     }
   });
 
+  test("is seen with however many others it is made, and beside one that the database refuses", async () => {
+    const ids = Array.from({ length: 700 }, () => randomUUID());
+    const put = (text: string) => Promise.allSettled(ids.map((id, n) => cards().putCard({ cardId: id, text: n === 3 ? "refused" : text })));
+    await put("old");
+    const texts = () => Promise.all(ids.map(async (id, n) => (n === 3 ? "" : (await cards().getOwnCard({ cardId: id })).text)));
+    expect(new Set(await texts())).toEqual(new Set(["old", ""]));
+    expect((await put("new")).filter(({ status }) => status === "rejected")).toHaveLength(1);
+    expect(new Set(await texts())).toEqual(new Set(["new", ""]));
+  });
+
+  test("is seen by who asks after it, though an answer of before it is still being made for another", async () => {
+    await put("old");
+    const held = holdNext();
+    const reading = cards().getOwnCard({ cardId });
+    const goOn = await held;
+    await put("new", other);
+    expect((await cards().getOwnCard({ cardId })).text).toBe("new");
+    goOn();
+    expect((await reading).text).toBe("old");
+  });
+
   test("is seen in another process at once where the answer is the caller's, and within moments where it is public", async () => {
     await put("old");
     expect(await answers(other)).toEqual(["old", "old", "old"]);
@@ -171,23 +193,51 @@ describe("a change", () => {
   });
 });
 
-test("while the store is away, each answer is made as if there were no cache", { skip: !isRedisThere }, async () => {
-  const { connection, line } = await redisBehindLine();
-  const redis = await openTestRedis(connection);
-  const kept = postgresEngine(services.database("kv"), "kept");
+describe.skipIf(!isRedisThere)("over a Redis that may be away", () => {
   const { getOwnCard: method } = CardsService.method;
-  const kv = createKv({ kept, passing: redis, copies: redis, metrics: new Metrics() });
-  const cache = new AnswerCache({ service: "cardtest", methods: [method], kv, metrics: new Metrics() });
-  const make = vi.fn(async () => undefined);
-  line("cut");
-  for (let n = 0; n < 3; n++) await cache.answer(method, create(GetOwnCardRequestSchema, { cardId }), nobody, make);
-  expect(make).toHaveBeenCalledTimes(3);
-  await expect(cache.forget([{ method, group: cardId }])).resolves.toBeUndefined();
+  const open = async () => {
+    const { connection, line } = await redisBehindLine();
+    const redis = await openTestRedis(connection);
+    const kv = createKv({ kept: postgresEngine(services.database("kv"), "kept"), passing: redis, copies: redis, metrics: new Metrics() });
+    const cache = new AnswerCache({ service: "cardtest", methods: [method], kv, metrics: new Metrics(), log: testLog });
+    const make = vi.fn(async () => create(CardSchema, { id: cardId }));
+    const ask = (caller: Caller = ada) => cache.answer(method, create(GetOwnCardRequestSchema, { cardId }), caller, make);
+    return { cache, make, ask, line, redis };
+  };
+
+  test("each answer is made as if there were no cache", async () => {
+    const { line, ask, make, cache } = await open();
+    line("cut");
+    for (let n = 0; n < 3; n++) await ask();
+    expect(make).toHaveBeenCalledTimes(3);
+    await expect(cache.forget([{ method, group: "" }])).resolves.toBeUndefined();
+  });
+
+  test("what was to be forgotten meanwhile isn't read afterwards", async () => {
+    const { line, ask, make, cache, redis } = await open();
+    await ask();
+    line("cut");
+    await cache.forget([{ method, group: cardId }]);
+    line("open");
+    await vi.waitFor(() => redis.ask(), { timeout: 10_000 });
+    await ask();
+    await ask();
+    expect(make).toHaveBeenCalledTimes(2);
+  });
+
+  test("a user with other rights has other answers", async () => {
+    const { ask, make } = await open();
+    await ask(userCaller(ada.userId));
+    await ask(userCaller(ada.userId, { roles: ["staff"] }));
+    await ask(userCaller(ada.userId, { secondFactor: true }));
+    await ask(userCaller(ada.userId));
+    expect(make).toHaveBeenCalledTimes(3);
+  });
 });
 
 test("a contract whose word on its cache can't be kept isn't served", () => {
   const { putCard } = CardsService.method;
-  expect(() => new AnswerCache({ service: "cardtest", methods: [putCard], kv: {} as never, metrics: new Metrics() })).toThrow(
+  expect(() => new AnswerCache({ service: "cardtest", methods: [putCard], kv: {} as never, metrics: new Metrics(), log: testLog })).toThrow(
     "CardsService/PutCard: `cache`: its `ttl` must be from a millisecond to a day",
   );
 });

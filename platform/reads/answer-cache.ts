@@ -8,19 +8,24 @@ import {
   ScalarType,
   toBinary,
 } from "@bufbuild/protobuf";
-import { BytesValueSchema, durationMs } from "@bufbuild/protobuf/wkt";
+import { BytesValueSchema, durationMs, FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { Cache_Scope } from "#contracts/polis/options/v1/options_pb.ts";
-import { type Caller, callerName } from "#platform/access/caller.ts";
+import type { Caller } from "#platform/access/caller.ts";
 import { methodName, methodOptions } from "#platform/contract/method-options.ts";
 import { textOrNone } from "#platform/contract/text-getter.ts";
 import { type ValuesOf, values } from "#platform/kv/kinds.ts";
 import type { Kv } from "#platform/kv/kv.ts";
 import { isRejection, type Rejection } from "#platform/rejection.ts";
+import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
 /** Answers to public reads are kept in the process for so long: as long as it hears nothing of what others forget. */
 const NEAR_MS = 1_000;
 const NEAR_BYTES_MAX = 32 * 1024 * 1024;
+/** Of an answer that is kept, beside its bytes. */
+const NEAR_OVERHEAD = 700;
+/** Words that are changed by one operation. */
+const WORDS_AT_ONCE = 500;
 /** What is larger isn't kept. */
 const ANSWER_BYTES_MAX = 64 * 1024;
 /** The word that holds a group's answers together lives longer than they. */
@@ -53,11 +58,10 @@ type Rule = {
 /** Where an answer came from. */
 type From = "near" | "store" | "made";
 
-/** The answers of one group in this process. One that is forgotten is thrown away whole, with whatever is still on its way to it. */
-type Near = {
-  readonly answers: Map<string, { readonly message: Message; readonly untilMs: number; readonly bytes: number }>;
-  readonly flights: Map<string, Promise<Answer>>;
-};
+type Kept = { readonly message: Message; readonly untilMs: number; readonly bytes: number };
+
+/** The answers of one group in this process. One that is forgotten is thrown away whole. */
+type Near = { readonly answers: Map<string, Kept> };
 
 /**
  * Answers to reads, kept in the key-value store. Every answer stands under a word that its group has, and to forget a group is to
@@ -70,6 +74,11 @@ export class AnswerCache {
   readonly #words: ValuesOf<typeof BytesValueSchema>;
   readonly #answers: ValuesOf<typeof BytesValueSchema>;
   readonly #near = new Map<string, Near>();
+  /** What is being made or fetched, by its place. */
+  readonly #flights = new Map<string, Promise<Found>>();
+  /** Groups whose word is still the one of before a change. */
+  readonly #unforgotten = new Set<string>();
+  readonly #log: Log;
   #nearBytes = 0;
 
   /** Throws, naming the method, where the contract's word on its cache can't be kept. */
@@ -78,8 +87,10 @@ export class AnswerCache {
     readonly methods: readonly DescMethodUnary[];
     readonly kv: Kv;
     readonly metrics: Metrics;
+    readonly log: Log;
   }) {
     const { service, methods, kv, metrics } = options;
+    this.#log = options.log;
     this.#rules = new Map(methods.map((method) => [method, ruleOf(method)]));
     const cache = { loss: "cache", ttlMs: GROUP_MS } as const;
     this.#words = kv.of(values(`${service}.answer-groups`, BytesValueSchema, cache));
@@ -104,44 +115,72 @@ export class AnswerCache {
   }
 
   /** The answer to a request: one that is kept, or what `make` makes of it. What is handed out must not be changed. */
-  answer(method: DescMethodUnary, request: Message, caller: Caller, make: () => Promise<Answer>): Promise<Answer> {
+  async answer(method: DescMethodUnary, request: Message, caller: Caller, make: () => Promise<Answer>): Promise<Answer> {
     const rule = this.#rules.get(method) as Rule;
     const name = rule.groupOf(request);
-    const near = this.#nearOf(name);
-    const key = rule.isPublic ? rule.keyOf(request) : `${rule.keyOf(request)} ${callerName(caller)}`;
-    const kept = near.answers.get(key);
+    // Rights as well: a read may look at them.
+    const key = rule.isPublic ? rule.keyOf(request) : `${rule.keyOf(request)} ${JSON.stringify(caller)}`;
+    const kept = this.#near.get(name)?.answers.get(key);
     if (kept !== undefined && performance.now() < kept.untilMs) {
       rule.counts.near += 1;
-      return Promise.resolve(kept.message);
+      return kept.message;
     }
-    const flying = near.flights.get(key);
-    // Who was first may have given up; that is no answer for the others.
-    if (flying !== undefined) return flying.catch(() => make());
-    const flight = this.#find({ method, rule, name, key }, make).then(({ answer, bytes }) => {
-      // Its group may be another by now: what is put into one that was dropped would be counted for ever.
-      if (rule.isPublic && bytes !== undefined && this.#near.get(name) === near) this.#keepNear(near, key, answer as Message, bytes);
+    const near = rule.isPublic ? this.#nearOf(name) : undefined;
+    const untilMs = performance.now() + NEAR_MS;
+    try {
+      const { answer, bytes } = await this.#find({ method, rule, name, key }, make);
+      // Its group may be another by now: then this is an answer of before.
+      if (near !== undefined && bytes !== undefined && this.#near.get(name) === near)
+        this.#keepNear(near, key, { message: answer as Message, untilMs, bytes: bytes + name.length + NEAR_OVERHEAD });
       return answer;
-    });
-    near.flights.set(key, flight);
-    const landed = () => {
-      near.flights.delete(key);
-      if (near.flights.size + near.answers.size === 0 && this.#near.get(name) === near) this.#near.delete(name);
-    };
-    flight.then(landed, landed);
-    return flight;
+    } finally {
+      if (near?.answers.size === 0 && this.#near.get(name) === near) this.#near.delete(name);
+    }
   }
 
-  /** Answers of these groups are over. Never rejects: a store that is away holds none. */
+  /** Answers of these groups are over. Never rejects: a group whose word can't be changed now isn't read here until it is. */
   async forget(groups: readonly AnswerGroup[]): Promise<void> {
     const names = new Set(groups.map(({ method, group }) => groupName(method, group)));
+    for (const name of names) {
+      this.#dropNear(name);
+      this.#unforgotten.add(name);
+    }
+    await this.#forgetWords();
+    // Who has read the word just before it went may have kept an answer under it.
     for (const name of names) this.#dropNear(name);
-    await this.#words.delete(...[...names].map(hashed));
   }
 
-  async #find({ method, rule, name, key }: Asked, make: () => Promise<Answer>): Promise<Found> {
-    const word = await this.#wordOf(hashed(name));
-    if (word === undefined) return { answer: await made(rule, make) };
-    const place = hashed(`${word} ${key}`);
+  async #forgetWords(): Promise<void> {
+    const names = [...this.#unforgotten];
+    try {
+      for (let from = 0; from < names.length; from += WORDS_AT_ONCE) {
+        const some = names.slice(from, from + WORDS_AT_ONCE);
+        if (!(await this.#words.delete(...some.map(hashed)))) return;
+        for (const name of some) this.#unforgotten.delete(name);
+      }
+    } catch (error) {
+      this.#log.error({ err: error }, "cached answers that are over can't be forgotten, and are read by others until their time is up");
+    }
+  }
+
+  /** Joined by who has read the same word; who comes after a change has another. */
+  async #find(asked: Asked, make: () => Promise<Answer>): Promise<Found> {
+    const word = await this.#wordOf(asked.name);
+    if (word === undefined) return { answer: await made(asked.rule, make) };
+    const place = hashed(`${word} ${asked.key}`);
+    const flying = this.#flights.get(place);
+    // Who was first may have given up; that is no answer for the others.
+    if (flying !== undefined) return flying.catch(async () => ({ answer: await made(asked.rule, make) }));
+    const flight = this.#fetch(place, asked, make);
+    this.#flights.set(place, flight);
+    try {
+      return await flight;
+    } finally {
+      this.#flights.delete(place);
+    }
+  }
+
+  async #fetch(place: string, { method, rule, key }: Asked, make: () => Promise<Answer>): Promise<Found> {
     const stored = await this.#answers.get(place);
     if (stored !== undefined) {
       rule.counts.store += 1;
@@ -156,7 +195,12 @@ export class AnswerCache {
   }
 
   /** The word of a group, a new one where it has none; undefined where the store is away. */
-  async #wordOf(name: string): Promise<string | undefined> {
+  async #wordOf(group: string): Promise<string | undefined> {
+    if (this.#unforgotten.has(group)) {
+      await this.#forgetWords();
+      if (this.#unforgotten.has(group)) return undefined;
+    }
+    const name = hashed(group);
     const known = await this.#words.get(name);
     if (known !== undefined) return Buffer.from(known.value).toString("base64");
     const value = randomBytes(12);
@@ -168,14 +212,14 @@ export class AnswerCache {
   #nearOf(name: string): Near {
     const known = this.#near.get(name);
     if (known !== undefined) return known;
-    const near: Near = { answers: new Map(), flights: new Map() };
+    const near: Near = { answers: new Map() };
     this.#near.set(name, near);
     return near;
   }
 
-  #keepNear(near: Near, key: string, message: Message, bytes: number): void {
-    this.#nearBytes += bytes - (near.answers.get(key)?.bytes ?? 0);
-    near.answers.set(key, { message, untilMs: performance.now() + NEAR_MS, bytes });
+  #keepNear(near: Near, key: string, kept: Kept): void {
+    this.#nearBytes += kept.bytes - (near.answers.get(key)?.bytes ?? 0);
+    near.answers.set(key, kept);
     // The groups that were made first go first.
     for (const name of this.#near.keys()) {
       if (this.#nearBytes <= NEAR_BYTES_MAX) break;
@@ -226,10 +270,13 @@ function ruleOf(method: DescMethodUnary): Rule {
   };
 }
 
+/** Scalars whose text doesn't tell them apart. */
+const UNPLAIN = new Set([ScalarType.BYTES, ScalarType.DOUBLE, ScalarType.FLOAT]);
+
 /** The fields of a message as one text: by themselves where all are plain, which is three times as fast as the encoding. */
 function keyOf(schema: DescMessage): (message: Message) => string {
   const isPlain = schema.fields.every(
-    (field) => field.oneof === undefined && field.fieldKind === "scalar" && field.scalar !== ScalarType.BYTES,
+    (field) => field.fieldKind === "scalar" && field.presence === FeatureSet_FieldPresence.IMPLICIT && !UNPLAIN.has(field.scalar),
   );
   if (!isPlain) return (message) => Buffer.from(toBinary(schema, message)).toString("latin1");
   const names = schema.fields.map(({ localName }) => localName);

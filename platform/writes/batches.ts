@@ -170,8 +170,11 @@ export class Batches {
 
   /** After the commit, and so outside of everything that might do the work again. */
   async #tell(works: readonly Work[], { outcomes, published, enqueued, forgotten }: BatchResult): Promise<void> {
-    if (forgotten.length > 0) await this.#options.forgotten?.(forgotten);
-    for (const [{ done }, own] of shares(works, outcomes)) done(own);
+    try {
+      if (forgotten.length > 0) await this.#options.forgotten?.(forgotten);
+    } finally {
+      for (const [{ done }, own] of shares(works, outcomes)) done(own);
+    }
     if (published > 0) this.#options.published();
     if (enqueued.length > 0) this.#options.enqueued(enqueued);
   }
