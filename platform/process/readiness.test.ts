@@ -9,6 +9,10 @@ test("each part is told of, and one that is needed and isn't reached is enough n
     ready: true,
     checks: { orders: "ok", redis: "unreachable" },
   });
+  const throwing = () => {
+    throw new Error("not even asked");
+  };
+  expect((await readinessOf([{ name: "accounts", isNeeded: true, ask: throwing }])()).ready).toBe(false);
   expect(await readinessOf([orders, { name: "accounts", isNeeded: true, ask: away }])()).toEqual({
     ready: false,
     checks: { orders: "ok", accounts: "unreachable" },
@@ -35,6 +39,7 @@ test("however many ask, a part that doesn't answer is asked once, and again only
     questions[0]?.resolve();
     await vi.advanceTimersByTimeAsync(500);
     const next = ready();
+    await vi.advanceTimersByTimeAsync(0);
     questions[1]?.resolve();
     expect([(await next).ready, (await ready()).ready, questions.length]).toEqual([true, true, 2]);
   } finally {

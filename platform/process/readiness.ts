@@ -41,10 +41,12 @@ function sharedCheck(part: Part): () => Promise<State> {
           answer = undefined;
         }, FRESH_MS).unref();
       };
-      part.ask().then(
-        () => answered("ok"),
-        () => answered("unreachable"),
-      );
+      Promise.resolve()
+        .then(() => part.ask())
+        .then(
+          () => answered("ok"),
+          () => answered("unreachable"),
+        );
     });
   return () => {
     answer ??= begin();

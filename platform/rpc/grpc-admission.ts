@@ -3,13 +3,16 @@ import { type Metadata, ServerInterceptingCall, type ServerInterceptor } from "@
 import { type Caller, nobody } from "#platform/access/caller.ts";
 import type { CallerTokens } from "#platform/access/caller-token.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { type Timed, unwatch, watch } from "#platform/rpc/deadlines.ts";
 import type { Endpoint } from "#platform/rpc/endpoint.ts";
 import { toGrpc } from "#platform/rpc/grpc-errors.ts";
 
-/** How long the request of nobody may take to come whole. */
+/** How long a request may take to come whole, where it isn't a stream of somebody who may send one. */
 const REQUEST_MS = 15_000;
 /** Requests of nobody that have begun to come: each holds as much memory as a message may have. */
-const UNFINISHED_MAX = 64;
+const UNFINISHED_MAX = 128;
+/** Of these, from one address. */
+const UNFINISHED_OF_ADDRESS_MAX = 16;
 
 export type Admission = {
   /** Stands before all methods: nothing of a request is read until it is known that its caller may call. */
@@ -19,8 +22,8 @@ export type Admission = {
 };
 
 /**
- * Lets in who may call, by the token in `authorization: Bearer …`. What is open to nobody (health, reflection, public methods) has
- * a bound of its own: so many requests at once, each in so much time.
+ * Lets in who may call, by the token in `authorization: Bearer …`. A request must have come whole in so much time; and of nobody, who
+ * may call what is public, ask for health and read the contracts, so many at once.
  */
 export function admission(
   endpoints: readonly Endpoint[],
@@ -33,53 +36,74 @@ export function admission(
     ),
   );
   const callers = new WeakMap<Metadata, Caller>();
-  let unfinished = 0;
+  const strangers = new Strangers();
   return {
     callerOf: (metadata) => callers.get(metadata) ?? nobody,
     interceptor({ path }, call) {
-      let finished = (): void => {};
+      const called = methods.get(path);
+      let isOver = false;
+      let leave = (): void => {};
+      const over = (): void => {
+        isOver = true;
+        unwatch(arrival);
+        leave();
+      };
       const refuse = (error: unknown): void => {
-        finished();
+        over();
         call.sendStatus(toGrpc(error));
       };
-      const begin = (): void => {
-        if (unfinished >= UNFINISHED_MAX)
-          throw new CallError("UNAVAILABLE", "overloaded", "Too many strangers call; try again later.", { retryAfterMs: 1_000 });
-        unfinished += 1;
-        const late = setTimeout(
-          () => refuse(new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "The request took too long to come.")),
-          requestMs,
-        );
-        finished = () => {
-          finished = () => {};
-          clearTimeout(late);
-          unfinished -= 1;
-        };
+      const arrival: Timed = {
+        deadlineMs: Date.now() + requestMs,
+        expire: () => refuse(new CallError("DEADLINE_EXCEEDED", "deadline_exceeded", "The request took too long to come.")),
       };
       const admit = async (metadata: Metadata): Promise<void> => {
-        const called = methods.get(path);
         const caller = called === undefined ? nobody : await verified(metadata, tokens);
         called?.endpoint.admit(called.method, caller);
-        if (caller.kind === "nobody") begin();
+        if (isOver) return;
+        if (caller.kind === "nobody") leave = strangers.enter(call.getPeer());
+        if (caller.kind === "nobody" || (called !== undefined && !takesStream(called.method))) watch(arrival);
         callers.set(metadata, caller);
       };
       return new ServerInterceptingCall(call, {
         start: (next) =>
           next({
             onReceiveMetadata: (metadata, receive) => void admit(metadata).then(() => receive(metadata), refuse),
-            onReceiveMessage(message, receive) {
-              finished();
-              receive(message);
-            },
             onReceiveHalfClose(receive) {
-              finished();
+              over();
               receive();
             },
-            onCancel: () => finished(),
+            onCancel: over,
           }),
       });
     },
   };
+}
+
+const takesStream = ({ methodKind }: DescMethod): boolean => methodKind === "client_streaming" || methodKind === "bidi_streaming";
+
+/** The unfinished requests of nobody. */
+class Strangers {
+  readonly #byAddress = new Map<string, number>();
+  #count = 0;
+
+  /** Gives what ends it. Throws where there are too many. */
+  enter(peer: string): () => void {
+    const address = peer.slice(0, peer.lastIndexOf(":"));
+    const ofAddress = this.#byAddress.get(address) ?? 0;
+    if (this.#count >= UNFINISHED_MAX || ofAddress >= UNFINISHED_OF_ADDRESS_MAX)
+      throw new CallError("UNAVAILABLE", "overloaded", "Too many strangers call; try again later.", { retryAfterMs: 1_000 });
+    this.#count += 1;
+    this.#byAddress.set(address, ofAddress + 1);
+    let isIn = true;
+    return () => {
+      if (!isIn) return;
+      isIn = false;
+      this.#count -= 1;
+      const left = (this.#byAddress.get(address) ?? 0) - 1;
+      if (left > 0) this.#byAddress.set(address, left);
+      else this.#byAddress.delete(address);
+    };
+  }
 }
 
 async function verified(metadata: Metadata, tokens: Pick<CallerTokens, "verify">): Promise<Caller> {

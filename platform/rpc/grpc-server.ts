@@ -60,11 +60,11 @@ export async function startGrpcServer(options: {
   readonly tls?: GrpcTls | undefined;
   readonly host?: string;
   readonly port: number;
-  /** How long the request of nobody may take to come: 15 s. */
-  readonly strangerRequestMs?: number;
+  /** How long a request may take to come whole, unless it is a stream: 15 s. */
+  readonly requestMs?: number;
 }): Promise<GrpcServer> {
   const { endpoints, tokens, tls, host = "127.0.0.1" } = options;
-  const admitted = admission(endpoints, tokens, { requestMs: options.strangerRequestMs });
+  const admitted = admission(endpoints, tokens, { requestMs: options.requestMs });
   const server = new Server({ ...OPTIONS, interceptors: [admitted.interceptor] });
   for (const endpoint of endpoints) server.addService(definitionOf(endpoint), implementationOf(endpoint, admitted));
   const names = ["", ...endpoints.map((endpoint) => endpoint.service.typeName)];

@@ -34,7 +34,7 @@ type Ask = (request: { text: string }, context: Context) => Promise<Message>;
 
 async function start(
   ask: Ask = async ({ text }) => create(AnswerSchema, { text }),
-  more: { readonly strangerRequestMs?: number } = {},
+  more: { readonly requestMs?: number } = {},
 ): Promise<GrpcServer> {
   const server = await startGrpcServer({ endpoints: [conformanceEndpoint({ ask: ask as never })], tokens, port: 0, ...more });
   closing.push(() => server.close({ drainMs: 50 }));
@@ -304,19 +304,27 @@ describe("the way over gRPC", () => {
 
 describe("a stranger that keeps its request back", () => {
   /** A call of which the head comes, and of its message no more than the beginning. */
-  const begun = (port: number, method: string) => {
+  const begun = (port: number, method: string, sent = Buffer.from([0, 0, 0, 1, 0]), headers: Record<string, string> = {}) => {
     const session = connect(`http://127.0.0.1:${port}`);
     closing.push(() => session.destroy());
     return () => {
       const stream = session.request({
         ":method": "POST",
-        ":path": `/${SERVICE}/${method}`,
+        ":path": method.startsWith("/") ? method : `/${SERVICE}/${method}`,
         "content-type": "application/grpc",
         te: "trailers",
+        ...headers,
       });
       stream.on("error", () => {});
-      stream.write(Buffer.from([0, 0, 0, 1, 0]));
-      return once(stream, "response").then(([headers]) => Number(headers["grpc-status"]));
+      stream.write(sent);
+      const ended = new Promise<number>((resolve) => {
+        for (const event of ["response", "trailers"] as const)
+          stream.on(event, (told: Record<string, unknown>) => {
+            if (told["grpc-status"] !== undefined) resolve(Number(told["grpc-status"]));
+          });
+      });
+      stream.resume();
+      return ended;
     };
   };
 
@@ -326,12 +334,25 @@ describe("a stranger that keeps its request back", () => {
   });
 
   it("has some seconds for what is public, as one of a few", async () => {
-    const { port } = await start(undefined, { strangerRequestMs: 300 });
+    const { port } = await start(undefined, { requestMs: 300 });
     const open = begun(port, "AskPublic");
-    const answers = await Promise.all(Array.from({ length: 70 }, open));
+    const answers = await Promise.all(Array.from({ length: 20 }, open));
     const counted = (code: status) => answers.filter((answer) => answer === code).length;
-    expect({ late: counted(status.DEADLINE_EXCEEDED), refused: counted(status.UNAVAILABLE) }).toEqual({ late: 64, refused: 6 });
+    expect({ late: counted(status.DEADLINE_EXCEEDED), refused: counted(status.UNAVAILABLE) }).toEqual({ late: 16, refused: 4 });
     expect(utf8(fieldsOf(await plainClient(port).unary(`/${SERVICE}/AskPublic`, textField(1, "hi"))).get(1)?.[0])).toBe("hi");
+  });
+
+  it("has no more of them for the rest, where it sends a message and doesn't end", async () => {
+    const { port } = await start(undefined, { requestMs: 300 });
+    const whole = Buffer.from([0, 0, 0, 0, 0]);
+    for (const path of ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"])
+      expect(await begun(port, path, whole)(), path).toBe(status.DEADLINE_EXCEEDED);
+  });
+
+  it("is as anybody, who may call, and doesn't", async () => {
+    const { port } = await start(undefined, { requestMs: 300 });
+    const authorization = `Bearer ${await tokens.sign(user)}`;
+    expect(await begun(port, "Ask", undefined, { authorization })()).toBe(status.DEADLINE_EXCEEDED);
   });
 });
 

@@ -109,6 +109,30 @@ it("holds nothing up where its reader takes nothing, and tells that reader later
   expect(await once(child, "exit")).toEqual([7, null]);
 });
 
+it("goes through a backlog of many lines without holding the process up", async () => {
+  const script = `
+    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
+    const log = await createLog({ level: "info", format: "json" });
+    for (let n = 0; n < 60_000; n++) log.info({ n }, "short");
+    let turns = 0;
+    const turn = () => { turns += 1; setTimeout(turn, 1); };
+    turn();
+    process.on("message", (word) => word === "end" ? process.exit(7) : process.send(turns));
+    process.send("full");`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit", "ipc"] });
+  expect(await once(child, "message")).toEqual(["full", undefined]);
+  let lines = 0;
+  createInterface({ input: child.stdout as Readable }).on("line", () => {
+    lines += 1;
+  });
+  await vi.waitFor(() => expect(lines).toBe(60_000), WAIT);
+  child.send("how far");
+  // Its timers have gone off all the while: in each of the many turns in which the backlog was written.
+  expect((await once(child, "message"))[0]).toBeGreaterThan(10);
+  child.send("end");
+  expect(await once(child, "exit")).toEqual([7, null]);
+});
+
 it("ends with its process though its reader takes nothing", async () => {
   const script = `
     import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
