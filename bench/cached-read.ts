@@ -4,14 +4,10 @@ import { CardSchema, CardsService, GetCardRequestSchema } from "#contracts/polis
 import { nobody } from "#platform/access/caller.ts";
 import { createKv } from "#platform/kv/kv.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
-import { ensureDatabase } from "#platform/postgres/create-database.ts";
-import { migrate } from "#platform/postgres/migrate.ts";
-import { openDatabase } from "#platform/postgres/open-database.ts";
-import { kvMigrations } from "#platform/process/key-value-store.ts";
 import { AnswerCache } from "#platform/reads/answer-cache.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
-import { release } from "../cli/release.ts";
 import { type Bench, type BenchContext, figure } from "./bench.ts";
+import { openKvDatabase } from "./support/kv-database.ts";
 import { benchLog } from "./support/log.ts";
 import { median } from "./support/rounds.ts";
 import { startServer } from "./support/server.ts";
@@ -25,14 +21,10 @@ export const cachedRead: Bench = {
   text: "an answer that is cached, read where it is near",
   async run({ parts, report }: BenchContext) {
     const server = await startServer(parts);
-    const log = benchLog();
-    await ensureDatabase(server.connection("postgres"), "kv");
-    await migrate({ connection: server.connection("kv"), sets: kvMigrations, release, log });
-    const database = await openDatabase({ connection: server.connection("kv"), name: "kv", log, metrics: new Metrics() });
-    parts.defer(() => database.close());
+    const database = await openKvDatabase(server, { name: "kv", maxConnections: 1 }, parts);
     const [kept, passing, metrics] = [postgresEngine(database, "kept"), postgresEngine(database, "passing"), new Metrics()];
     const kv = createKv({ kept, passing, copies: undefined, metrics });
-    const cache = new AnswerCache({ service: "cardtest", methods: [method], kv, metrics, log });
+    const cache = new AnswerCache({ service: "cardtest", methods: [method], kv, metrics, log: benchLog() });
     const request = create(GetCardRequestSchema, { cardId: crypto.randomUUID() });
     let made = 0;
     const read = () =>

@@ -41,7 +41,7 @@ const kinds: { readonly [L in Loss]: Kind<ValuesOf<typeof ThingSchema>> } = {
 
 /** Keys as an engine has them. */
 export const thingKey = (loss: Loss, key: string): string => `${kinds[loss].name}:${key}`;
-export const callsKey = (key: string): string => `${calls.name}:${key}`;
+export const callsKey = (key: string): string => `${calls.name}:${key}/${LIMIT.windowMs}`;
 
 /** Ours, as a service uses it. */
 export const ourOperations = (kv: Kv, loss: Loss): KvOperations => ({ ...kv.of(kinds[loss]), take: (key) => kv.of(calls).take(key) });

@@ -1,5 +1,5 @@
 import { type DescField, type DescMessage, type DescMethod, type Message, ScalarType } from "@bufbuild/protobuf";
-import { type Caller, callingUser, type UserCaller } from "#platform/access/caller.ts";
+import { type Caller, callingUser, type NobodyCaller, type UserCaller } from "#platform/access/caller.ts";
 import { methodName, methodOptions } from "#platform/contract/method-options.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
@@ -25,7 +25,7 @@ export function accessRule(method: DescMethod): AccessRule {
   return {
     admit(caller) {
       if (access.public) return;
-      if (caller.kind === "nobody") throw new CallError("UNAUTHENTICATED", "unauthenticated", "Say who you are.");
+      requireNamed(caller);
       const allowed = caller.kind === "service" ? services.has(caller.service) : forUsers && isAllowedUser(caller);
       if (!allowed) throw new CallError("PERMISSION_DENIED", "forbidden", "The caller may not do this.");
     },
@@ -37,6 +37,11 @@ export function accessRule(method: DescMethod): AccessRule {
       if (user === undefined || owner(answer) !== user.userId) throw new CallError("NOT_FOUND", "not_found", "There is no such thing.");
     },
   };
+}
+
+/** Throws UNAUTHENTICATED `unauthenticated` for nobody. */
+export function requireNamed(caller: Caller): asserts caller is Exclude<Caller, NobodyCaller> {
+  if (caller.kind === "nobody") throw new CallError("UNAUTHENTICATED", "unauthenticated", "Say who you are.");
 }
 
 /** Any of what is asked for will do; nothing asked for is met by all. */

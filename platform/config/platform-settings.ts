@@ -34,6 +34,31 @@ const PLATFORM_DATABASES: Readonly<Record<string, string>> = {
 export const ownDatabaseSettings = (service: string) =>
   ({ url: `POSTGRES_URL_${service.toUpperCase()}`, directUrl: `POSTGRES_DIRECT_URL_${service.toUpperCase()}` }) as const;
 
+/** The files with which an engine is met over TLS. */
+const tlsFiles = (engine: string, { signed, who }: { readonly signed: string; readonly who: string }) => ({
+  caFile: setting({
+    name: `${engine}_CA_FILE`,
+    type: file,
+    default: undefined,
+    needs: `${engine}_URL`,
+    text: `PEM file of the authorities that sign ${signed}; without it, those that Node knows`,
+  }),
+  certFile: setting({
+    name: `${engine}_CERT_FILE`,
+    type: file,
+    default: undefined,
+    needs: `${engine}_KEY_FILE`,
+    text: `PEM file of our own certificate, where ${who} for one`,
+  }),
+  keyFile: setting({
+    name: `${engine}_KEY_FILE`,
+    type: file,
+    default: undefined,
+    needs: `${engine}_CERT_FILE`,
+    text: "PEM file of its key",
+  }),
+});
+
 /** Kafka, where it is the event log. */
 const kafkaSettings = {
   url: setting({
@@ -49,27 +74,7 @@ const kafkaSettings = {
     needs: "KAFKA_URL",
     text: "how the user of KAFKA_URL is authenticated",
   }),
-  caFile: setting({
-    name: "KAFKA_CA_FILE",
-    type: file,
-    default: undefined,
-    needs: "KAFKA_URL",
-    text: "PEM file of the authorities that sign the brokers' certificates; without it, those that Node knows",
-  }),
-  certFile: setting({
-    name: "KAFKA_CERT_FILE",
-    type: file,
-    default: undefined,
-    needs: "KAFKA_KEY_FILE",
-    text: "PEM file of our own certificate, where brokers ask for one",
-  }),
-  keyFile: setting({
-    name: "KAFKA_KEY_FILE",
-    type: file,
-    default: undefined,
-    needs: "KAFKA_CERT_FILE",
-    text: "PEM file of its key",
-  }),
+  ...tlsFiles("KAFKA", { signed: "the brokers' certificates", who: "brokers ask" }),
   prefix: setting({
     name: "KAFKA_PREFIX",
     type: namePrefix,
@@ -94,27 +99,7 @@ const rabbitSettings = {
     default: undefined,
     text: "RabbitMQ, which carries tasks to workers; without it, they are taken from PostgreSQL",
   }),
-  caFile: setting({
-    name: "RABBITMQ_CA_FILE",
-    type: file,
-    default: undefined,
-    needs: "RABBITMQ_URL",
-    text: "PEM file of the authorities that sign its certificates; without it, those that Node knows",
-  }),
-  certFile: setting({
-    name: "RABBITMQ_CERT_FILE",
-    type: file,
-    default: undefined,
-    needs: "RABBITMQ_KEY_FILE",
-    text: "PEM file of our own certificate, where it asks for one",
-  }),
-  keyFile: setting({
-    name: "RABBITMQ_KEY_FILE",
-    type: file,
-    default: undefined,
-    needs: "RABBITMQ_CERT_FILE",
-    text: "PEM file of its key",
-  }),
+  ...tlsFiles("RABBITMQ", { signed: "its certificates", who: "it asks" }),
   prefix: setting({
     name: "RABBITMQ_PREFIX",
     type: namePrefix,
@@ -132,21 +117,7 @@ const redisSettings = {
     default: undefined,
     text: "Redis, which holds what is short-lived, and copies of what isn't; without it, tables in PostgreSQL do",
   }),
-  caFile: setting({
-    name: "REDIS_CA_FILE",
-    type: file,
-    default: undefined,
-    needs: "REDIS_URL",
-    text: "PEM file of the authorities that sign its certificate; without it, those that Node knows",
-  }),
-  certFile: setting({
-    name: "REDIS_CERT_FILE",
-    type: file,
-    default: undefined,
-    needs: "REDIS_KEY_FILE",
-    text: "PEM file of our own certificate, where it asks for one",
-  }),
-  keyFile: setting({ name: "REDIS_KEY_FILE", type: file, default: undefined, needs: "REDIS_CERT_FILE", text: "PEM file of its key" }),
+  ...tlsFiles("REDIS", { signed: "its certificate", who: "it asks" }),
   prefix: setting({
     name: "REDIS_PREFIX",
     type: namePrefix,

@@ -110,7 +110,9 @@ export function describeSettings(env: Environment, table: SettingsTable, flags: 
  */
 export function unknownSettings(env: Environment, table: SettingsTable, prefixes: readonly string[]): string[] {
   const known = allSettings(table).map(({ name }) => name);
-  const isNearOne = (name: string): boolean => name.length >= SLIP_LENGTH_MIN && known.some((one) => editDistance(name, one) <= SLIP_MAX);
+  const isNearOne = (name: string): boolean =>
+    name.length >= SLIP_LENGTH_MIN &&
+    known.some((one) => Math.abs(one.length - name.length) <= SLIP_MAX && editDistance(name, one) <= SLIP_MAX);
   return Object.keys(env)
     .filter((name) => !known.includes(name) && !KUBERNETES.test(name))
     .filter((name) => prefixes.some((prefix) => name.startsWith(prefix)) || isNearOne(name))

@@ -43,13 +43,15 @@ function allFull(kind: string, keys: readonly string[]): string[] {
 /** What stands beside keys is bound as they are. */
 const checkNames = (kind: string, names: readonly string[]): void => void allFull(kind, names);
 
+const isWhole = (value: number, min: number, max: number): boolean => Number.isSafeInteger(value) && value >= min && value <= max;
+
 function countOf(kind: string, most: number): number {
-  if (Number.isSafeInteger(most) && most >= 1 && most <= AT_ONCE_MAX) return most;
+  if (isWhole(most, 1, AT_ONCE_MAX)) return most;
   throw new RangeError(`${kind}: 1 to ${AT_ONCE_MAX} are asked for at once`);
 }
 
 function checkTtl(kind: string, ttlMs: number | undefined, loss: Loss): void {
-  if (ttlMs === undefined ? loss === "cache" : !(ttlMs >= 1 && Number.isSafeInteger(ttlMs)))
+  if (ttlMs === undefined ? loss === "cache" : !isWhole(ttlMs, 1, Number.MAX_SAFE_INTEGER))
     throw new RangeError(`${kind}: its time to live must be whole milliseconds, and what can be had again must have one`);
 }
 
@@ -139,16 +141,7 @@ export function limit(
   { limit: most, windowMs, whenAway }: { readonly limit: number; readonly windowMs: number; readonly whenAway: "open" | "closed" },
 ): Kind<LimitOf> {
   named(name);
-  if (
-    !(
-      Number.isSafeInteger(most) &&
-      most >= 1 &&
-      most <= LIMIT_MAX &&
-      Number.isSafeInteger(windowMs) &&
-      windowMs >= 100 &&
-      windowMs <= WINDOW_MS_MAX
-    )
-  )
+  if (!(isWhole(most, 1, LIMIT_MAX) && isWhole(windowMs, 100, WINDOW_MS_MAX)))
     throw new RangeError(`${name}: a limit is a whole number from 1 to ${LIMIT_MAX}, in a window of whole milliseconds from 100 to a year`);
   // Counts of another window are of no use to this one.
   const placeOf = (key: string): string => `${full(name, key)}/${windowMs}`;
@@ -161,7 +154,7 @@ export function limit(
         guard("take", unknown, () => engine.take(placeOf(key), amount, most, windowMs));
       return {
         async take(key, amount = 1) {
-          if (!Number.isSafeInteger(amount) || amount < 1) throw new RangeError(`${name}: what is taken is a whole number from 1 on`);
+          if (!isWhole(amount, 1, Number.MAX_SAFE_INTEGER)) throw new RangeError(`${name}: what is taken is a whole number from 1 on`);
           return ask(key, amount);
         },
         look: (key) => ask(key, 0),
@@ -219,8 +212,7 @@ export type FeedOf = {
 export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly keep: number }): Kind<FeedOf> {
   named(name);
   checkTtl(name, ttlMs, loss);
-  if (!(Number.isSafeInteger(keep) && keep >= 1 && keep <= AT_ONCE_MAX))
-    throw new RangeError(`${name}: a feed keeps 1 to ${AT_ONCE_MAX} items`);
+  if (!isWhole(keep, 1, AT_ONCE_MAX)) throw new RangeError(`${name}: a feed keeps 1 to ${AT_ONCE_MAX} items`);
   return {
     name,
     loss,

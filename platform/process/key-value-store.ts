@@ -7,7 +7,7 @@ import { forgetExpired, postgresEngine } from "#platform/kv/postgres-engine.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { Databases } from "#platform/process/databases.ts";
-import type { Part } from "#platform/process/readiness.ts";
+import { databasePart, type Part } from "#platform/process/readiness.ts";
 import { cachedMethods } from "#platform/reads/answer-cache.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -45,7 +45,7 @@ export async function openKeyValueStore(options: {
   return {
     store: createKv({ kept, passing: redis ?? postgresEngine(database, "passing"), copies: redis, metrics }),
     parts: [
-      { name: KV_DATABASE, isNeeded: true, ask: () => database.query({ text: "SELECT 1" }) },
+      { ...databasePart(database), name: KV_DATABASE },
       ...(redis === undefined ? [] : [{ name: "redis", isNeeded: false, ask: () => redis.ask() }]),
     ],
     async close() {

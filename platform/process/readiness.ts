@@ -1,3 +1,5 @@
+import type { Database } from "#platform/postgres/database.ts";
+
 /** How long a part may take to answer. */
 const ANSWER_MS = 2_000;
 /** An answer is good for so long. */
@@ -11,6 +13,13 @@ export type Part = {
   /** Rejects, or takes its time, where it can't be reached. */
   ask(): Promise<unknown>;
 };
+
+/** A database that the process can't do without. */
+export const databasePart = (database: Database): Part => ({
+  name: database.name,
+  isNeeded: true,
+  ask: () => database.query({ text: "SELECT 1" }),
+});
 
 type State = "ok" | "unreachable";
 

@@ -7,7 +7,6 @@ import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import { defaultEventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
-import type { Database } from "#platform/postgres/database.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { openEventLog } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
@@ -15,7 +14,7 @@ import { startHttp } from "#platform/process/http.ts";
 import { openKeyValueStore } from "#platform/process/key-value-store.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { openPeers } from "#platform/process/peers.ts";
-import type { Part } from "#platform/process/readiness.ts";
+import { databasePart } from "#platform/process/readiness.ts";
 import { openTaskBroker } from "#platform/process/task-broker.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
@@ -144,12 +143,6 @@ function warnAboutPeers({ services, settings, log }: ProcessOptions): void {
   if (settings.secret === undefined)
     log.warn("POLIS_SECRET isn't set: one was made in the data folder, and processes elsewhere won't take this one's word, nor it theirs");
 }
-
-const databasePart = (database: Database): Part => ({
-  name: database.name,
-  isNeeded: true,
-  ask: () => database.query({ text: "SELECT 1" }),
-});
 
 /** Who is believed without a proof must be out of strangers' reach. */
 function warnAboutStrangers({ identity }: EdgeDefinition, { settings: { host }, log }: ProcessOptions): void {

@@ -1,12 +1,12 @@
 import type { DescService, Registry } from "@bufbuild/protobuf";
 import type { FastifyRequest } from "fastify";
 import type { Caller } from "#platform/access/caller.ts";
+import { requireNamed } from "#platform/access/enforce.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import type { Exchange } from "#platform/rest/exchange.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import { httpFault } from "#platform/rest/problem.ts";
 import type { Binding, Matched } from "#platform/rest/routes.ts";
-import { CallError } from "#platform/rpc/call-error.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
 import { IDEMPOTENCY_KEY } from "#platform/rpc/validation.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
@@ -44,7 +44,7 @@ export function meet(edge: Edge, matched: Matched, { headers, exchange }: Fastif
     "http.route": template.text,
   });
   const identified = (caller: Caller): void => {
-    if (caller.kind === "nobody" && !options.access.public) throw new CallError("UNAUTHENTICATED", "unauthenticated", "Say who you are.");
+    if (!options.access.public) requireNamed(caller);
     exchange.caller = caller;
   };
   const found = edge.identity.identify(headers);
