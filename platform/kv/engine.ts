@@ -58,8 +58,8 @@ export type Feeds = {
   /** Puts items into a feed, of which the `keep` highest stay; the whole is kept for `ttlMs` from now. */
   addItems(key: string, items: readonly FeedItem[], keep: number, ttlMs: Ttl): Promise<void>;
   removeItems(key: string, members: readonly string[]): Promise<void>;
-  /** At most `limit` items whose score is below `below`, the highest first; of the same score, the last by name first. */
-  items(key: string, limit: number, below: number | undefined): Promise<FeedItem[]>;
+  /** At most `limit` items, the highest first, and of the same score the last by name first: those that come after `after`. */
+  items(key: string, limit: number, after: FeedItem | undefined): Promise<FeedItem[]>;
 };
 
 /**

@@ -204,8 +204,8 @@ export type FeedOf = {
   /** A member has one score, the last one that was added. */
   add(key: string, ...items: readonly FeedItem[]): Promise<void>;
   remove(key: string, ...members: readonly string[]): Promise<void>;
-  /** At most `limit` items below a score, the highest first. */
-  items(key: string, limit: number, below?: number): Promise<FeedItem[]>;
+  /** At most `limit` items, the highest first; those that come after `after`, which is the last of a page, be it still there or not. */
+  items(key: string, limit: number, after?: FeedItem): Promise<FeedItem[]>;
 };
 
 /** Feeds of which the `keep` highest items stay, for `ttlMs` after the last addition. */
@@ -213,32 +213,30 @@ export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly kee
   named(name);
   checkTtl(name, ttlMs, loss);
   if (!isWhole(keep, 1, AT_ONCE_MAX)) throw new RangeError(`${name}: a feed keeps 1 to ${AT_ONCE_MAX} items`);
+  const checked = (items: readonly FeedItem[]): FeedItem[] => {
+    checkNames(
+      name,
+      items.map(({ member }) => member),
+    );
+    if (!items.every(({ score }) => Number.isFinite(score))) throw new RangeError(`${name}: a score is a finite number`);
+    // No negative zero, which Redis has and PostgreSQL hasn't.
+    return items.map(({ member, score }) => ({ member, score: score + 0 }));
+  };
   return {
     name,
     loss,
     open: ({ engine, guard }) => ({
       async add(key, ...items) {
-        checkNames(
-          name,
-          items.map(({ member }) => member),
-        );
-        if (!items.every(({ score }) => Number.isFinite(score))) throw new RangeError(`${name}: a score is a finite number`);
-        return guard("addItems", undefined, () =>
-          engine.addItems(
-            full(name, key),
-            items.map(({ member, score }) => ({ member, score: score + 0 })),
-            keep,
-            ttlMs,
-          ),
-        );
+        const put = checked(items);
+        return guard("addItems", undefined, () => engine.addItems(full(name, key), put, keep, ttlMs));
       },
       async remove(key, ...members) {
         checkNames(name, members);
         return guard("removeItems", undefined, () => engine.removeItems(full(name, key), members));
       },
-      async items(key, most, below) {
-        if (Number.isNaN(below)) throw new RangeError(`${name}: a score is a number`);
-        return guard("items", [], () => engine.items(full(name, key), countOf(name, most), below));
+      async items(key, most, after) {
+        const page = after && checked([after])[0];
+        return guard("items", [], () => engine.items(full(name, key), countOf(name, most), page));
       },
     }),
   };

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { beforeAll, describe, expect, test, vi } from "vitest";
-import type { OpenKvEngine } from "#platform/kv/engine.ts";
+import type { FeedItem, OpenKvEngine } from "#platform/kv/engine.ts";
 import { describeEngines } from "#platform/kv/kv-engine.testing.ts";
 
 const bytes = (text: string) => new Uint8Array(Buffer.from(text));
@@ -202,13 +202,13 @@ describeEngines((open) => {
   });
 
   describe("a feed", () => {
-    const names = async (limit = 100, below?: number) => (await kv.items(key, limit, below)).map(({ member }) => member);
+    const names = async (limit = 100, after?: FeedItem) => (await kv.items(key, limit, after)).map(({ member }) => member);
 
     test("gives its items the highest first, page by page, of which it keeps so many", async () => {
       const items = Array.from({ length: 10 }, (_, n) => ({ member: `m${n}`, score: n * 1.5 }));
       await kv.addItems(fresh(), items.toReversed(), 6, LONG);
       expect(await kv.items(key, 2, undefined)).toEqual([items[9], items[8]]);
-      expect(await names(3, 12)).toEqual(["m7", "m6", "m5"]);
+      expect(await names(3, items[8])).toEqual(["m7", "m6", "m5"]);
       expect(await names()).toEqual(["m9", "m8", "m7", "m6", "m5", "m4"]);
       await kv.removeItems(key, ["m9", "m7", "none"]);
       await kv.addItems(
@@ -237,6 +237,20 @@ describeEngines((open) => {
         LONG,
       );
       expect(await names()).toEqual(["a", "я", "b", "Z"]);
+    });
+
+    test("loses nothing between two pages, also where scores are the same and the last of a page is gone meanwhile", async () => {
+      const items = ["a", "ab", "b", "é", "я", "🙂"].map((member) => ({ member, score: 0.1 }));
+      await kv.addItems(fresh(), [...items, { member: "last", score: -5 }, { member: "first", score: 7 }], 10, LONG);
+      const pages: string[] = [];
+      for (let after: FeedItem | undefined; ; ) {
+        const page = await kv.items(key, 2, after);
+        after = page.at(-1);
+        if (after === undefined) break;
+        pages.push(...page.map(({ member }) => member));
+        await kv.removeItems(key, [after.member]);
+      }
+      expect(pages).toEqual(["first", "🙂", "я", "é", "b", "ab", "a", "last"]);
     });
 
     test("keeps so many also where many add at once", async () => {

@@ -71,7 +71,7 @@ describe("a kind of data", () => {
       { member: "p4", score: 4 },
       { member: "p2", score: 2 },
     ]);
-    expect(await kv.of(base).items("all", 10, 4)).toHaveLength(1);
+    expect(await kv.of(base).items("all", 10, { member: "p4", score: 4 })).toHaveLength(1);
   });
 
   test("has counts of its own for each window, so that a limit may be changed", async () => {
@@ -101,7 +101,7 @@ describe("a kind of data", () => {
     ["a score that is no number", () => kv.of(base).add("a", { member: "m", score: Number.NaN })],
     ["no member", () => kv.of(devices).members("a", 0)],
     ["less than no item", () => kv.of(base).items("a", -1)],
-    ["a bound that is no number", () => kv.of(base).items("a", 1, Number.NaN)],
+    ["a page after no score", () => kv.of(base).items("a", 1, { member: "m", score: Number.NaN })],
     ["thousands at once", () => kv.of(cards).getAll(Array.from({ length: 1_001 }, String))],
   ])("%s is refused, by the kind's name", async (_, act) => {
     await expect(async () => await act()).rejects.toThrow(/^test\.[a-z]+: /);
@@ -132,6 +132,17 @@ describe("a kind of data", () => {
       expect(await count()).toBe(0n);
     });
     expect(await kv.of(cards).get("same")).toEqual(thing("card"));
+  });
+
+  test("forgets what has expired in pieces, also where it is all in few feeds", async () => {
+    const items = Array.from({ length: 800 }, (_, n) => ({ member: `m${n}`, score: n }));
+    for (const key of ["feed 1", "feed 2"]) await kept.addItems(key, items, 1_000, 60_000);
+    await database.query({ text: "UPDATE kept_feeds SET expires_at = now() - interval '1 s' WHERE key LIKE 'feed %'" });
+    const forgotten: number[] = [];
+    do forgotten.push(await forgetExpired(database));
+    while (forgotten.at(-1) !== 0);
+    // A feed goes with the last of its items, or in the round after.
+    expect([forgotten.slice(0, 2), forgotten.reduce((sum, n) => sum + n)]).toEqual([[1_001, 601], 1_602]);
   });
 });
 

@@ -206,13 +206,15 @@ const feeds = ({ statement, run, runAll }: Tables): Feeds => ({
   async removeItems(key, members) {
     await run("DELETE FROM @items WHERE key = $1 AND member = ANY($2)", key, members);
   },
-  items: (key, limit, below) =>
+  items: (key, limit, after) =>
     run<FeedItem>(
       `SELECT i.member, i.score FROM @feeds AS f JOIN @items AS i USING (key)
-       WHERE f.key = $1 AND f.expires_at > now() AND i.score < coalesce($3::float8, 'infinity') ORDER BY i.score DESC, i.member DESC LIMIT $2`,
+       WHERE f.key = $1 AND f.expires_at > now() AND (i.score, i.member) < (coalesce($3::float8, 'infinity'), coalesce($4, ''))
+       ORDER BY i.score DESC, i.member DESC LIMIT $2`,
       key,
       limit,
-      below,
+      after?.score,
+      after?.member,
     ),
 });
 
@@ -246,15 +248,24 @@ async function reached<T>(ask: () => Promise<T>): Promise<T> {
 
 const FORGET_AT_ONCE = 1_000;
 
+/** What has expired, by the table of it. A feed goes after its items, so that no statement deletes more than it says. */
+const EXPIRED = {
+  values: "SELECT ctid FROM @values WHERE expires_at < now()",
+  members: "SELECT ctid FROM @members WHERE expires_at < now()",
+  items: "SELECT i.ctid FROM @feeds AS f JOIN @items AS i USING (key) WHERE f.expires_at < now()",
+  feeds: "SELECT ctid FROM @feeds AS f WHERE expires_at < now() AND NOT EXISTS (SELECT FROM @items AS i WHERE i.key = f.key)",
+  windows: "SELECT ctid FROM @windows WHERE expires_at < now()",
+};
+
 /** Deletes what has expired, some of it; resolves with how much that was. */
 export async function forgetExpired(database: Database): Promise<number> {
-  const tables = ["values", "members", "feeds", "windows"].flatMap((table) => [`kept_${table}`, `passing_${table}`]);
   const counts = await database.queryAll(
-    tables.map((table) => ({
-      name: "kv forget",
-      text: `DELETE FROM ${table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM ${table} WHERE expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED))`,
-      values: [FORGET_AT_ONCE],
-    })),
+    (["kept", "passing"] as const).flatMap((keeping) => {
+      const { statement } = tables(database, keeping);
+      return Object.entries(EXPIRED).map(([table, expired]) =>
+        statement(`DELETE FROM @${table} WHERE ctid = ANY(ARRAY(${expired} LIMIT $1 FOR UPDATE SKIP LOCKED))`, FORGET_AT_ONCE),
+      );
+    }),
   );
   return counts.reduce((sum, { rowCount }) => sum + rowCount, 0);
 }

@@ -60,15 +60,10 @@ export function redisEngine({ connection, log }: { readonly connection: RedisCon
     async removeItems(key, members) {
       if (members.length > 0) await run((on) => on.zRem(named(key), [...members]));
     },
-    async items(key, limit, below) {
-      const found = await run((on) =>
-        on.zRangeWithScores(named(key), below === undefined ? "+inf" : `(${below}`, "-inf", {
-          BY: "SCORE",
-          REV: true,
-          LIMIT: { offset: 0, count: limit },
-        }),
-      );
-      return found.map(({ value, score }) => ({ member: String(value), score }));
+    async items(key, limit, after) {
+      const from = after === undefined ? ["+inf", ""] : [String(after.score), after.member];
+      const found = await run((on) => on.items(named(key), String(limit), ...from));
+      return found.map(([member, score]) => ({ member: String(member), score: Number(score) }));
     },
 
     async ask() {

@@ -84,4 +84,26 @@ redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[1]))
 if ARGV[2] == '' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1`);
 
-export const scripts = { compareAndSet, take, addMembers, hasMember, members, addItems };
+/**
+ * ARGV: how many, the score and the member after which they come. Members of one score are in the order of their bytes; Lua's own `<`
+ * goes by the locale.
+ */
+const items = script<(readonly [Buffer, Buffer])[]>(`
+local function is_below(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = a:byte(i), b:byte(i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+local limit, score, member = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local ties = redis.call('ZCOUNT', KEYS[1], score, score)
+local found = redis.call('ZRANGE', KEYS[1], score, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, ties + limit, 'WITHSCORES')
+local page = {}
+for i = 1, #found, 2 do
+  if #page == limit then break end
+  if i > 2 * ties or is_below(found[i], member) then page[#page + 1] = {found[i], found[i + 1]} end
+end
+return page`);
+
+export const scripts = { compareAndSet, take, addMembers, hasMember, members, addItems, items };
