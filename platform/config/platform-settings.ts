@@ -7,6 +7,7 @@ import {
   kafkaUrl,
   namePrefix,
   port,
+  queueChoice,
   rabbitUrl,
   ratio,
   secretText,
@@ -292,6 +293,12 @@ export const platformSettings = (services: readonly string[]) => ({
   schemaRegistry: schemaRegistrySettings,
   rabbit: rabbitSettings,
   redis: redisSettings,
+  queues: setting({
+    name: "POLIS_QUEUES",
+    type: queueChoice,
+    default: undefined,
+    text: "queues whose tasks this process does, of the services that it hosts: reports.generate,docs.ocr; all but some: -docs.ocr; or none. Without it, all",
+  }),
   logLevel: setting({
     name: "LOG_LEVEL",
     type: choice("trace", "debug", "info", "warn", "error", "fatal", "silent"),

@@ -124,6 +124,22 @@ function decoded(part: string): string | undefined {
   }
 }
 
+/** Queues by their names: these alone, or all but these. */
+export type QueueChoice = { readonly names: readonly string[]; readonly isAllBut: boolean };
+
+/** `a,b` are these alone, `-a,-b` all but these, `none` is none. */
+export const queueChoice: SettingType<QueueChoice> = {
+  must: "names of queues with commas between, each with a - in front of it for all but these; or none",
+  parse(value) {
+    if (value === "none") return { names: [], isAllBut: false };
+    const list = value.split(",").map((part) => part.trim());
+    const isAllBut = list.every((part) => part.startsWith("-"));
+    const names = isAllBut ? list.map((part) => part.slice(1)) : list;
+    return names.every((name) => /^[a-z0-9][a-z0-9.-]*$/.test(name)) ? { names, isAllBut } : undefined;
+  },
+  show: ({ names, isAllBut }) => names.map((name) => (isAllBut ? `-${name}` : name)).join(",") || "none",
+};
+
 /** A whole number within bounds, both included. */
 export const wholeNumber = (min: number, max: number): SettingType<number> => ({
   must: `a whole number from ${min} to ${max}`,

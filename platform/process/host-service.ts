@@ -10,6 +10,7 @@ import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { housekeepingOf } from "#platform/process/housekeeping.ts";
+import { allTasksOf } from "#platform/process/worked-queues.ts";
 import { AnswerCache, cachedMethods } from "#platform/reads/answer-cache.ts";
 import type { ReadContext } from "#platform/reads/query.ts";
 import { ReadGate } from "#platform/reads/read-gate.ts";
@@ -43,6 +44,8 @@ export type Surroundings = {
   readonly kv: Kv | undefined;
   /** What carries tasks to workers; without one they look into their tables. */
   readonly broker: TaskBroker | undefined;
+  /** Whether the tasks of a queue are done here. */
+  readonly works: (queue: string) => boolean;
   /** The way to a service, in this process or elsewhere. */
   readonly transportFor: (service: DescService) => Transport;
 };
@@ -73,13 +76,15 @@ const READS_WAITING_MAX = 2_000;
 /** Hosts one service on its database: what answers calls now, and what works by itself from `begin` on. */
 export function hostService(definition: ServiceDefinition, database: Database, surroundings: Surroundings): HostedService {
   const { name } = definition;
-  const { metrics, tracer, clock, timings, wakeups, eventLog, broker, transportFor } = surroundings;
+  const { metrics, tracer, clock, timings, wakeups, eventLog, broker, works, transportFor } = surroundings;
   const log = surroundings.log.child({ service: name });
   const kv = kvOf(name, definition.keeps, surroundings.kv);
-  const housekeeping = housekeepingOf(definition);
-  const tasks = [...Object.values(housekeeping.tasks), ...Object.values(definition.tasks)];
+  const tasks = allTasksOf(definition);
   const schedules = new Map(
-    Object.entries({ ...housekeeping.schedules, ...definition.schedules }).map(([key, schedule]) => [scheduleName(name, key), schedule]),
+    Object.entries({ ...housekeepingOf(definition).schedules, ...definition.schedules }).map(([key, schedule]) => [
+      scheduleName(name, key),
+      schedule,
+    ]),
   );
   let relay: ReturnType<typeof startRelay> | undefined;
   let worker: TaskWorker | undefined;
@@ -121,6 +126,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
         database,
         tasks,
         schedules,
+        works,
         apply: writer.apply,
         kv,
         broker,

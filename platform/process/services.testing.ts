@@ -112,6 +112,7 @@ function hostAll(
     eventLog,
     kv: databases.has(KV_DATABASE) ? storeIn(database(KV_DATABASE)) : undefined,
     broker: undefined,
+    works: () => true,
     transportFor,
   };
   for (const each of definitions) hosted.set(each.contract.typeName, hostService(each, database(each.name), surroundings));

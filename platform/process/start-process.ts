@@ -16,12 +16,12 @@ import { listenAt } from "#platform/process/listen.ts";
 import { openPeers } from "#platform/process/peers.ts";
 import { databasePart } from "#platform/process/readiness.ts";
 import { openTaskBroker } from "#platform/process/task-broker.ts";
+import { workedQueues } from "#platform/process/worked-queues.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
 import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
-import { assertOwnQueues } from "#platform/tasks/task-types.ts";
 import { defaultTaskTimings, type Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -60,7 +60,7 @@ export type RunningProcess = {
 export async function startProcess(options: ProcessOptions): Promise<RunningProcess> {
   const { settings, environment, release, log, system, clock = systemClock } = options;
   const timings = { ...defaultEventTimings, ...defaultTaskTimings, ...options.timings };
-  assertOwnQueues(system.services);
+  const works = workedQueues(system.services, settings.queues);
   await using parts = new AsyncDisposableStack();
 
   const metrics = new Metrics({ runtime: true });
@@ -93,7 +93,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => peers.close());
   const { transportFor } = peers;
 
-  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, kv: kv?.store, broker, transportFor };
+  const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, kv: kv?.store, broker, works, transportFor };
   const hosted = await Promise.all(
     options.services.map(async (definition) => {
       const database = await databases.open(definition.name, migrationsOf(definition));

@@ -44,6 +44,8 @@ export function openTaskService(options: {
   /** Whether a broker is given what is enqueued. */
   readonly offersTasks: boolean;
   readonly schedules?: ReadonlyMap<string, Schedule>;
+  /** Whether it does the tasks of a queue; of all unless said. */
+  readonly works?: ((queue: string) => boolean) | undefined;
   readonly logger: Log;
   readonly metrics: Metrics;
   readonly timings: Timings;
@@ -73,6 +75,7 @@ export function openTaskService(options: {
         kv: noKv,
         tasks,
         schedules: options.schedules ?? new Map(),
+        works: options.works ?? (() => true),
         apply: writer.apply,
         broker,
         logger,

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { task as taskOption } from "#contracts/polis/options/v1/options_pb.ts";
 import { NoteSchema, ScanSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { task } from "#platform/tasks/define-task.ts";
-import { assertOwnQueues, taskId, tasksOf } from "#platform/tasks/task-types.ts";
+import { ownersOfQueues, taskId, tasksOf } from "#platform/tasks/task-types.ts";
 
 test("what a contract leaves out has its default, and a queue may bear its service's name", () => {
   expect(tasksOf([UrgentNoteSchema], "shop").get(UrgentNoteSchema.typeName)).toMatchObject({
@@ -29,17 +29,22 @@ test("what is no task is refused, and one that is kept for longer than one that 
 });
 
 test("a queue belongs to one service", () => {
-  const tasks = { note: task(NoteSchema, {}) };
-  expect(() =>
-    assertOwnQueues([
+  const tasks = [task(NoteSchema, {})];
+  expect(
+    ownersOfQueues([
       { name: "a", tasks },
-      { name: "b", tasks: {} },
+      { name: "b", tasks: [task(ScanSchema, {})] },
     ]),
-  ).not.toThrow();
+  ).toEqual(
+    new Map([
+      ["test.notes", "a"],
+      ["test.scans", "b"],
+    ]),
+  );
   expect(() =>
-    assertOwnQueues([
+    ownersOfQueues([
       { name: "a", tasks },
-      { name: "b", tasks: { urgent: task(UrgentNoteSchema, {}) } },
+      { name: "b", tasks: [task(UrgentNoteSchema, {})] },
     ]),
   ).toThrow(/the queue test.notes is a's/);
 });

@@ -76,20 +76,21 @@ export function tasksOf(schemas: readonly DescMessage[], service: string): Reado
   return tasks;
 }
 
-/** Throws where a queue is named by two services: ids of one would be brought to workers of the other. */
-export function assertOwnQueues(
-  services: readonly { readonly name: string; readonly tasks: { readonly [name: string]: { readonly schema: DescMessage } } }[],
-): void {
+/** The service of each queue. Throws where a queue is named by two: ids of one would be brought to workers of the other. */
+export function ownersOfQueues(
+  services: readonly { readonly name: string; readonly tasks: readonly { readonly schema: DescMessage }[] }[],
+): ReadonlyMap<string, string> {
   const owners = new Map<string, string>();
   for (const { name, tasks } of services)
     for (const [type, { queue }] of tasksOf(
-      Object.values(tasks).map(({ schema }) => schema),
+      tasks.map(({ schema }) => schema),
       name,
     )) {
       const owner = owners.get(queue) ?? name;
       if (owner !== name) throw new Error(`${type}: the queue ${queue} is ${owner}'s, and a queue belongs to one service`);
       owners.set(queue, owner);
     }
+  return owners;
 }
 
 export type EnqueueOptions = {

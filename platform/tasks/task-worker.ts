@@ -24,6 +24,8 @@ export type TaskWorkerOptions = Omit<TaskSurroundings, "reads"> & {
   readonly tasks: readonly Task[];
   /** By their names (`scheduleName`). */
   readonly schedules: ReadonlyMap<string, Schedule>;
+  /** Whether the tasks of a queue are done in this process; those of the others are enqueued, and looked after, all the same. */
+  readonly works: (queue: string) => boolean;
   readonly apply: ApplyItems;
   /** Without one, workers take tasks from the table alone. */
   readonly broker: TaskBroker | undefined;
@@ -67,7 +69,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
   };
   const lease = keepWorker({ database, timings, logger, entered: wakeAll, tries });
 
-  for (const { queue, known: of } of byQueue) {
+  for (const { queue, known: of } of byQueue.filter(({ queue: { name } }) => options.works(name))) {
     const kinds = new Map(of.map((kind) => [kind.task.schema.typeName, kind]));
     const labels = { service, queue: queue.name };
     const waits = measures.waits.recorder(labels);

@@ -177,6 +177,25 @@ const testsOn = (engine: TaskEngine) => (): void => {
     await until(async () => expect(await inOrder()).toEqual(["a", "b", "1", "2"]));
   });
 
+  test("it is done by the processes that do the tasks of its queue, and by no other", async () => {
+    const process = async (works: (queue: string) => boolean): Promise<TestProcess> => {
+      const made = testProcess({ database, engine, tasks: all, works });
+      await made.begin();
+      return made;
+    };
+    const [notes, others] = [await process((queue) => queue === "test.notes"), await process((queue) => queue !== "test.notes")];
+    const ids = await Promise.all(
+      [notes, others, notes, others].flatMap((own, n) => [
+        own.enqueue(NoteSchema, { text: `note ${n}` }, { runAt: timestampFromMs(Date.now() + 50 * n) }),
+        own.enqueue(ReportSchema, { text: `report ${n}` }),
+      ]),
+    );
+    for (const id of ids) await untilState(id, "DONE");
+    const did = async (own: TestProcess) =>
+      [...(await own.metrics.text()).matchAll(/^polis_task_tries_total\{.*queue="([^"]+)".* (\d+)$/gm)].map(([, ...found]) => found);
+    expect([await did(notes), await did(others)]).toEqual([[["test.notes", "4"]], [["test.reports", "4"]]]);
+  });
+
   test("it isn't done before its time, and soon after", async () => {
     const own = await begun();
     const at = Date.now() + 400;

@@ -124,6 +124,8 @@ export function testProcess(options: {
   readonly engine?: TaskEngine;
   /** By their names. */
   readonly schedules?: { readonly [name: string]: Schedule };
+  /** Whether it does the tasks of a queue; of all unless said. */
+  readonly works?: (queue: string) => boolean;
   readonly clock?: Clock;
   readonly timings?: Partial<Timings>;
 }): TestProcess {
@@ -135,6 +137,7 @@ export function testProcess(options: {
     tasks,
     offersTasks: engine?.open !== undefined,
     schedules: new Map(Object.entries(options.schedules ?? {})),
+    works: options.works,
     logger: testLog,
     metrics,
     timings: { ...testTaskTimings, ...options.timings },
