@@ -63,6 +63,18 @@ describe("polis", () => {
     expect(stderr).toBe("0\n");
   });
 
+  it.skipIf(!existsSync("/dev/full"))("says so where nothing more can be written", () => {
+    const { stderr } = spawnSync(
+      "sh",
+      ["-c", `"$0" "$1" config >/dev/full; echo $? >&2`, process.execPath, join(import.meta.dirname, "main.ts")],
+      {
+        encoding: "utf8",
+        env: { PATH: process.env.PATH ?? "" },
+      },
+    );
+    expect(stderr).toBe("polis: what it says can't be written: ENOSPC: no space left on device, write\n1\n");
+  });
+
   it.each([
     [[], "say what to do"],
     [["strat"], "did you mean 'start'?"],

@@ -63,10 +63,11 @@ const reasonOf = (error: Error): string =>
 /** Codes such as EADDRINUSE, and PostgreSQL's 3D000. */
 const isRefusal = (error: Error): boolean => "code" in error && /^(E[A-Z]+|[0-9A-Z]{5})$/.test(String(error.code));
 
-// Who reads has enough, as `head` has.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(0);
+  // Who reads has enough, as `head` has.
+  if (error.code === "EPIPE") process.exit(0);
+  console.error(`polis: what it says can't be written: ${error.message}`);
+  process.exit(1);
 });
 
 try {

@@ -28,14 +28,15 @@ export function answerErrors(server: FastifyInstance, { edge, bindings, log }: T
   };
   server.setErrorHandler((error, request, reply) => {
     const isGone = error === request.raw.errored;
-    const unroutableHere = (): HttpFault | undefined => (request.is404 ? unroutable(request, bindings) : undefined);
-    const told = isGone ? cancelled() : fromFastify(error, edge.bodyLimitBytes, unroutableHere);
+    const told = isGone ? cancelled() : fromFastify(error, edge.bodyLimitBytes);
     logFault(told, request, log, logAway);
     sendProblem(told, request, reply, challenge);
     if (reply.statusCode >= 500) request.exchange.fault = told;
     return reply;
   });
   server.setNotFoundHandler((request, reply) => sendProblem(unroutable(request, bindings), request, reply, challenge));
+  // By the head alone: nothing of a body is read that has no way.
+  server.addHook("onRequest", (request, _reply, done) => done(request.is404 ? unroutable(request, bindings) : undefined));
 }
 
 /** Any error as its answer. */
@@ -60,14 +61,14 @@ function logFault(error: unknown, request: FastifyRequest, log: Log, logAway: (f
   else logAway({ ...about, err: cause, said: message });
 }
 
-/** What Fastify refuses while it reads a request, in our words. What has no route is told so, whatever else is wrong with it. */
-function fromFastify(error: unknown, bodyLimitBytes: number, unroutable: () => HttpFault | undefined): unknown {
+/** What Fastify refuses while it reads a request, in our words. */
+function fromFastify(error: unknown, bodyLimitBytes: number): unknown {
   const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
   if (code === "FST_ERR_CTP_BODY_TOO_LARGE") return httpFault("body_too_large", `The body is over ${bodyLimitBytes} bytes.`);
   if (error instanceof URIError) return httpFault("malformed_url");
   // A fault of ours has no status, or one of 500: what has another is the client's mistake, with a body as with its headers.
   if (typeof code !== "string" || !code.startsWith("FST_") || typeof statusCode !== "number" || statusCode >= 500) return error;
-  return unroutable() ?? clientsMistake(code);
+  return clientsMistake(code);
 }
 
 function clientsMistake(code: string): HttpFault {

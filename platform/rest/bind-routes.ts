@@ -67,20 +67,19 @@ function serveGroup(scope: FastifyInstance, edge: Edge, { httpMethod, path, bind
     url: path,
     exposeHeadRoute: bindings.every(({ method }) => method.methodKind === "unary"),
     config: { template: route },
-    onRequest: (request, _reply, done) => {
+    onRequest: (request, reply, done) => {
       try {
         const matched = match(bindings, request);
-        const meeting = matched && meet(edge, matched, request);
+        if (matched === undefined) return void reply.callNotFound();
+        const meeting = meet(edge, matched, request);
         if (meeting instanceof Promise) meeting.then(() => done(), done);
         else done();
       } catch (error) {
         done(error as Error);
       }
     },
-    handler: (request, reply) => {
-      const { matched } = request.exchange;
-      return matched === undefined ? reply.callNotFound() : serve(edge, matched, request, reply);
-    },
+    // It has been met by then.
+    handler: (request, reply) => serve(edge, request.exchange.matched as Matched, request, reply),
   });
 }
 

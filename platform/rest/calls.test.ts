@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect } from "node:net";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { things, userId } from "#platform/rest/things.testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { parseTraceparent } from "#platform/telemetry/trace-context.ts";
@@ -87,14 +87,39 @@ describe("what a call says", () => {
     expect((await call("GET", "/things", { headers: { "request-timeout": "soon" } })).problem().code).toBe("invalid_request_timeout");
   });
 
-  test("nothing of a body is waited for that nobody may send", async () => {
-    const { url } = await things();
-    const { hostname, port } = new URL(url);
-    const socket = connect(Number(port), hostname).setEncoding("utf8");
-    socket.write("POST /things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{");
-    const [answer] = await once(socket, "data");
-    socket.destroy();
-    expect(answer).toMatch(/^HTTP\/1\.1 401 /);
+  describe("whose body hasn't come", () => {
+    const json = "Host: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
+    const begin = async (head: string) => {
+      const { url } = await things();
+      const { hostname, port } = new URL(url);
+      const socket = connect(Number(port), hostname).setEncoding("utf8");
+      onTestFinished(() => void socket.destroy());
+      socket.write(`${head}\r\n`);
+      const read = async () => String((await once(socket, "data"))[0]);
+      return { socket, read };
+    };
+
+    test.each([
+      ["POST /things", 401, ""],
+      ["POST /things", 401, "Expect: 100-continue\r\n"],
+      ["POST /nowhere", 404, ""],
+      ["POST /things:nonsense", 404, ""],
+      ["PUT /things", 405, "Expect: 100-continue\r\n"],
+    ])("%s is answered with %d by its head where nobody may send it, or it has no way", async (line, status, more) => {
+      const { read } = await begin(`${line} HTTP/1.1\r\n${json}${more}`);
+      const answer = await read();
+      expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+      if (more !== "") expect(answer).toMatch(/^connection: close\r$/im);
+    });
+
+    test("and who may send it is told to, where that is waited for", async () => {
+      const { socket, read } = await begin(`POST /things HTTP/1.1\r\n${json}X-User-Id: ${userId}\r\nExpect: 100-continue\r\n`);
+      expect(await read()).toBe("HTTP/1.1 100 Continue\r\n\r\n");
+      socket.write("{}");
+      const answer = await read();
+      expect(answer).toMatch(/^HTTP\/1\.1 201 /);
+      expect(answer).not.toMatch(/^connection: close\r$/im);
+    });
   });
 
   test("a client that goes gives its call up", async () => {

@@ -6,6 +6,7 @@ import { answerErrors, sendProblem } from "#platform/rest/answer-errors.ts";
 import { bindRoutes } from "#platform/rest/bind-routes.ts";
 import { boundConnections } from "#platform/rest/bound-connections.ts";
 import type { Edge } from "#platform/rest/edge.ts";
+import { askForBodies } from "#platform/rest/expect-continue.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import { registryOf } from "#platform/rest/json.ts";
 import { observeRequests } from "#platform/rest/observe-requests.ts";
@@ -87,6 +88,7 @@ export function createRestServer(options: RestServerOptions): RestServer {
   });
   observeRequests(server, log, metrics);
   boundConnections(server);
+  askForBodies(server);
   answerErrors(server, { edge, bindings, log });
   server.register(async (scope) => serveOwnPaths(scope, options, bindings));
   bindRoutes(server, edge, bindings);

@@ -194,6 +194,24 @@ describe("a peer that doesn't answer", () => {
     expect(await tested.metric("polis_peer_away")).toBe("0");
   });
 
+  test("isn't taken for back by a call that fails before it is sent", async () => {
+    const lost = new CallError("UNAVAILABLE", "unavailable", "lost", { cause: new Error("lost") });
+    let failure: Error = lost;
+    const unary = async () => Promise.reject(failure);
+    const metrics = new Metrics();
+    const guarded = guardedPeer({ unary } as unknown as Transport, { name: "tested", metrics, log: testLog });
+    const client = createClient(ConformanceService, guarded, { caller: user });
+    const reasons = async (count: number) =>
+      (await Promise.allSettled(Array.from({ length: count }, () => client.change({ text: "" })))).map(
+        (call) => call.status === "rejected" && call.reason,
+      );
+    await reasons(10);
+    expect(await metrics.text()).toContain('polis_peer_away{peer="tested"} 1');
+    failure = new TypeError("can't be encoded");
+    await vi.waitFor(async () => expect(await reasons(1)).toEqual([failure]), WAIT);
+    expect(await metrics.text()).toContain('polis_peer_away{peer="tested"} 1');
+  });
+
   test("and one whose callers gave up early isn't taken for away", async () => {
     const tested = await peer({ ask: ({ text }) => (text === "slow" ? new Promise(() => {}) : Promise.resolve(say(text))) });
     await Promise.all(Array.from({ length: 30 }, () => failure(tested.client.ask({ text: "slow" }, { timeoutMs: 200 }))));

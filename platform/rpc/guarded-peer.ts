@@ -54,8 +54,8 @@ export function guardedPeer(
 
   const failed = (error: unknown, entry: Entry): void => {
     if (isUnanswered(error, entry)) circuit.unanswered(entry);
-    else if (error instanceof CallError && (error.status === "CANCELLED" || error.status === "DEADLINE_EXCEEDED")) circuit.abandoned(entry);
-    else circuit.answered();
+    else if (isAnswer(error)) circuit.answered();
+    else circuit.abandoned(entry);
   };
 
   async function answer<T>(entry: Entry, send: () => Promise<T>): Promise<T> {
@@ -129,6 +129,10 @@ function named(error: unknown, name: string): unknown {
 
 const isUnanswered = (error: unknown, { atMs }: Entry): boolean =>
   isLost(error) || (error instanceof CallError && error.status === "DEADLINE_EXCEEDED" && performance.now() - atMs >= FAIR_TIME_MS);
+
+/** What else fails, failed here. */
+const isAnswer = (error: unknown): boolean =>
+  error instanceof CallError && error.status !== "CANCELLED" && error.status !== "DEADLINE_EXCEEDED";
 
 const isRepeatable = (method: DescMethod, { idempotencyKey }: Call): boolean =>
   methodOptions(method).idempotency !== "KEYED" || idempotencyKey !== undefined;
