@@ -9,6 +9,17 @@ import { createLog } from "./create-log.ts";
 
 const WAIT = { timeout: 10_000, interval: 20 };
 
+/** A process of its own that has a `log` on its standard output, and runs this. */
+const logging = (script: string) => {
+  const opened = `import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
+    const log = await createLog({ level: "info", format: "json" });`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", opened + script], {
+    stdio: ["ignore", "pipe", "inherit", "ipc"],
+  });
+  const stdout = child.stdout as Readable;
+  return { child, stdout, said: async () => (await once(child, "message"))[0], ended: async () => (await once(child, "exit"))[0] };
+};
+
 const record = async (format: "json" | "pretty", level: "info" | "silent" = "info") => {
   const written: string[] = [];
   const log = await createLog({ level, format, destination: { write: (line) => void written.push(line) } });
@@ -73,84 +84,67 @@ it("writes lines for a reader where it is told to", async () => {
 });
 
 it("lets its process go on where nobody reads it any more, and end when that wants to", async () => {
-  const script = `
-    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
-    const log = await createLog({ level: "info", format: "json" });
+  const { child, stdout, said, ended } = logging(`
     process.once("message", () => {
       for (let n = 0; n < 100; n++) log.info({ n }, "nobody reads this");
       process.send("went on", () => process.exit(7));
     });
-    log.info("ready");`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit", "ipc"] });
-  await once(child.stdout as Readable, "data");
-  child.stdout?.destroy();
-  const [said, ended] = [once(child, "message"), once(child, "exit")];
+    log.info("ready");`);
+  await once(stdout, "data");
+  stdout.destroy();
   child.send("write");
-  expect(await said).toEqual(["went on", undefined]);
-  expect(await ended).toEqual([7, null]);
+  expect(await Promise.all([said(), ended()])).toEqual(["went on", 7]);
 });
 
 it("holds nothing up where its reader takes nothing, and tells that reader later what it missed", async () => {
-  const script = `
-    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
-    const log = await createLog({ level: "info", format: "json" });
+  const { child, stdout, said, ended } = logging(`
     for (let n = 0; n < 20; n++) log.info({ n }, "x".repeat(1_000_000));
     process.once("message", () => process.exit(7));
-    process.send("went on");`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit", "ipc"] });
-  expect(await once(child, "message")).toEqual(["went on", undefined]);
+    process.send("went on");`);
+  expect(await said()).toBe("went on");
   const told: { n?: number; msg: string; lines?: number }[] = [];
-  const reader = createInterface({ input: child.stdout as Readable });
+  const reader = createInterface({ input: stdout });
   reader.on("line", (line) => void told.push(JSON.parse(line)));
   await vi.waitFor(() => expect(told.at(-1)?.lines).toBeGreaterThan(0), WAIT);
   const { lines = 0 } = told.pop() ?? {};
   expect(told.map(({ n }) => n)).toEqual(Array.from({ length: 20 - lines }, (_, n) => n));
   child.send("end");
-  expect(await once(child, "exit")).toEqual([7, null]);
+  expect(await ended()).toBe(7);
 });
 
 it("goes through a backlog of many lines without holding the process up", async () => {
-  const script = `
-    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
-    const log = await createLog({ level: "info", format: "json" });
+  const { child, stdout, said, ended } = logging(`
     for (let n = 0; n < 60_000; n++) log.info({ n }, "short");
     let turns = 0;
     const turn = () => { turns += 1; setTimeout(turn, 1); };
     turn();
     process.on("message", (word) => word === "end" ? process.exit(7) : process.send(turns));
-    process.send("full");`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit", "ipc"] });
-  expect(await once(child, "message")).toEqual(["full", undefined]);
+    process.send("full");`);
+  expect(await said()).toBe("full");
   let lines = 0;
-  createInterface({ input: child.stdout as Readable }).on("line", () => {
+  createInterface({ input: stdout }).on("line", () => {
     lines += 1;
   });
   await vi.waitFor(() => expect(lines).toBe(60_000), WAIT);
   child.send("how far");
   // Its timers have gone off all the while: in each of the many turns in which the backlog was written.
-  expect((await once(child, "message"))[0]).toBeGreaterThan(10);
+  expect(await said()).toBeGreaterThan(10);
   child.send("end");
-  expect(await once(child, "exit")).toEqual([7, null]);
+  expect(await ended()).toBe(7);
 });
 
 it("ends with its process though its reader takes nothing", async () => {
-  const script = `
-    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
-    const log = await createLog({ level: "info", format: "json" });
+  const { ended } = logging(`
     for (let n = 0; n < 5; n++) log.info("x".repeat(1_000_000));
-    process.exit(7);`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit"] });
-  expect(await once(child, "exit")).toEqual([7, null]);
+    process.exit(7);`);
+  expect(await ended()).toBe(7);
 });
 
 it("writes a line whole that a pipe doesn't take at once", async () => {
-  const script = `
-    import { createLog } from ${JSON.stringify(import.meta.resolve("./create-log.ts"))};
-    const log = await createLog({ level: "info", format: "json" });
+  const { stdout } = logging(`
     log.info("x".repeat(1_000_000));
-    log.info("last");`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit"] });
+    log.info("last");`);
   const lines: string[] = [];
-  for await (const line of createInterface({ input: child.stdout as Readable })) lines.push(line);
+  for await (const line of createInterface({ input: stdout })) lines.push(line);
   expect(lines.map((line) => JSON.parse(line).msg.length)).toEqual([1_000_000, 4]);
 });
