@@ -12,7 +12,14 @@ const copies: Values = postgresEngine(database, "passing");
 const HOUR = 3_600_000;
 const bytes = (text: string) => new Uint8Array(Buffer.from(text));
 
-/** A process that can be held where it asks what is kept, before that is done or after, and cut off from the copies, which it has used before. */
+/** For what stands in the copies, so much time passes. */
+const pass = (ms: number) =>
+  database.query({ text: "UPDATE passing_values SET expires_at = expires_at - $1::float8 * interval '1 ms'", values: [ms] });
+
+/**
+ * A process that can be held where it asks what is kept or changes the copies, before that is done or after, and cut off from the
+ * copies, which it has used before.
+ */
 async function process() {
   let asked = 0;
   let isLost = false;
@@ -20,11 +27,10 @@ async function process() {
   /** The copies take nothing new. */
   let isFull = false;
   let connection = 1;
-  let gate: { readonly when: "before" | "after"; readonly reached: () => void; readonly opened: Promise<void> } | undefined;
-  const through = async <T>(run: () => Promise<T>): Promise<T> => {
-    asked += 1;
-    const held = gate;
-    gate = undefined;
+  let gate: Gate | undefined;
+  const held = async <T>(where: Gate["where"], run: () => Promise<T>): Promise<T> => {
+    const held = gate?.where === where ? gate : undefined;
+    if (held !== undefined) gate = undefined;
     if (held?.when === "after") {
       const answer = await run();
       held.reached();
@@ -35,14 +41,18 @@ async function process() {
     await held?.opened;
     return run();
   };
+  const ask = <T>(run: () => Promise<T>): Promise<T> => {
+    asked += 1;
+    return held("kept", run);
+  };
   const reachable = async <T>(run: () => Promise<T>): Promise<T> => {
     if (isCutOff) throw new KvUnavailable(undefined);
     return run();
   };
   const ownKept: KeptValues = {
     ...kept,
-    getTimed: (keys) => through(() => kept.getTimed(keys)),
-    set: (...write) => through(isLost ? () => Promise.reject(new Error("no answer")) : () => kept.set(...write)),
+    getTimed: (keys) => ask(() => kept.getTimed(keys)),
+    set: (...write) => ask(isLost ? () => Promise.reject(new Error("no answer")) : () => kept.set(...write)),
   };
   const ownCopies: Copies = {
     get connection() {
@@ -55,7 +65,7 @@ async function process() {
     },
     delete: (keys) => reachable(() => copies.delete(keys)),
     add: (...write) => reachable(() => copies.add(...write)),
-    compareAndSet: (...write) => reachable(() => copies.compareAndSet(...write)),
+    compareAndSet: (...write) => reachable(() => held("copies", () => copies.compareAndSet(...write))),
   };
   const values = copiedValues(ownKept, ownCopies);
   await values.get([]);
@@ -82,14 +92,21 @@ async function process() {
       connection += 1;
     },
     /** Holds what it asks next; resolves once it is held, with what lets it go on. */
-    hold(when: "before" | "after"): Promise<() => void> {
+    hold(when: Gate["when"], where: Gate["where"] = "kept"): Promise<() => void> {
       const { promise: opened, resolve: open } = Promise.withResolvers<void>();
       return new Promise((resolve) => {
-        gate = { when, reached: () => resolve(open), opened };
+        gate = { when, where, reached: () => resolve(open), opened };
       });
     },
   };
 }
+
+type Gate = {
+  readonly when: "before" | "after";
+  readonly where: "kept" | "copies";
+  readonly reached: () => void;
+  readonly opened: Promise<void>;
+};
 
 type Process = Awaited<ReturnType<typeof process>>;
 
@@ -144,6 +161,25 @@ test("of two who write at once, the one who ends last takes away what was copied
   expect(await other.read(key)).toBe("last");
 });
 
+test("of two who write at once, the one who ends last takes away what is copied while it ends", async () => {
+  const [key, [slow, other, reader]] = [await written("old"), await processes()];
+  const held = slow.hold("before");
+  const writing = slow.write(key, "last");
+  const commit = await held;
+  await other.write(key, "between");
+  const asking = reader.hold("after");
+  const reading = reader.read(key);
+  const copy = await asking;
+  const ending = slow.hold("before", "copies");
+  commit();
+  const end = await ending;
+  copy();
+  expect(await reading).toBe("between");
+  end();
+  await writing;
+  expect(await reader.read(key)).toBe("last");
+});
+
 test("of two who write at once, the one who ends first leaves the other's mark", async () => {
   const [key, [first, second, reader]] = [await written("old"), await processes()];
   const [firstHeld, secondHeld] = [first.hold("before"), second.hold("before")];
@@ -168,6 +204,42 @@ test("nothing is copied while it isn't known whether a write was carried out", a
   // Only now.
   await kept.set(key, bytes("new"), HOUR);
   expect(await reader.read(key)).toBe("new");
+});
+
+test("nothing is copied for as long as the write of one who died may still be carried out, and then it is", async () => {
+  const [key, [reader, writer]] = [await written("old"), await processes()];
+  const held = writer.hold("before");
+  const writing = writer.write(key, "new");
+  const goOn = await held;
+  // So long a write may wait for a connection, and then for its answer.
+  await pass(10_000 + 45_000);
+  expect(await reader.read(key)).toBe("old");
+  writer.cutOff();
+  goOn();
+  await writing;
+  expect(await reader.read(key)).toBe("new");
+  await pass(5_000);
+  expect([await reader.read(key), await reader.read(key), reader.asked()]).toEqual(["new", "new", 3]);
+});
+
+test("who asks what is kept has some seconds to copy it", async () => {
+  const [key, [slow, reader]] = [await written("a"), await processes()];
+  const held = slow.hold("after");
+  const reading = slow.read(key);
+  const goOn = await held;
+  await pass(3_000);
+  goOn();
+  expect([await reading, await reader.read(key), reader.asked()]).toEqual(["a", "a", 0]);
+});
+
+test("what one asked for who then died is soon copied by others", async () => {
+  const [key, [dead, reader]] = [await written("a"), await processes()];
+  const held = dead.hold("after");
+  void dead.read(key);
+  await held;
+  expect([await reader.read(key), await reader.read(key), reader.asked()]).toEqual(["a", "a", 2]);
+  await pass(5_000);
+  expect([await reader.read(key), await reader.read(key), reader.asked()]).toEqual(["a", "a", 3]);
 });
 
 test("without the copies, what is kept is read and written as ever", async () => {

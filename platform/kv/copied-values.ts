@@ -5,8 +5,8 @@ import { KvUnavailable, type Values } from "#platform/kv/engine.ts";
 const COPY_MS = 30_000;
 /** Who asks PostgreSQL has so long to bring what it found. */
 const LEASE_MS = 5_000;
-/** Longer than a write takes; while it lasts, nothing is copied. */
-const WRITE_MS = 10_000;
+/** Longer than a write takes, which waits for a connection (10 s) and for its answer (45 s); while it lasts, nothing is copied. */
+const WRITE_MS = 60_000;
 
 /** Values in PostgreSQL, with how long each of them still lives. */
 export type KeptValues = Values & {
