@@ -1,8 +1,24 @@
 import { randomUUID } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
-import { beforeEach, describe, expect, test, vi } from "vitest";
-import { CardSchema, CardsService, GetOwnCardRequestSchema } from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
+import { clone, create, type DescMethodUnary, getOption, ScalarType, setExtension } from "@bufbuild/protobuf";
+import { durationFromMs, MethodDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import {
+  CardSchema,
+  CardsService,
+  GetCardRequestSchema,
+  GetOwnCardRequestSchema,
+  ListCardsResponseSchema,
+} from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
+import {
+  AccessSchema,
+  CacheSchema,
+  type Method,
+  Method_Idempotency,
+  method as methodOption,
+} from "#contracts/polis/options/v1/options_pb.ts";
 import { type Caller, nobody, userCaller } from "#platform/access/caller.ts";
+import { type MadeField, madeType } from "#platform/contract/made-type.testing.ts";
+import type { KvEngine } from "#platform/kv/engine.ts";
 import { createKv } from "#platform/kv/kv.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
 import { isRedisThere, openTestRedis, redisBehindLine } from "#platform/kv/redis.testing.ts";
@@ -32,6 +48,15 @@ beforeEach(() => {
   made.length = 0;
 });
 const put = (text: string, process = one) => cards(process).putCard({ cardId, text });
+
+const kvDatabase = services.database("kv");
+let caches = 0;
+/** A cache of one method by itself, in which there is nothing yet. */
+function cacheOf(method: DescMethodUnary, passing: KvEngine = postgresEngine(kvDatabase, "passing")) {
+  const metrics = new Metrics();
+  const kv = createKv({ kept: postgresEngine(kvDatabase, "kept"), passing, copies: undefined, metrics });
+  return { cache: new AnswerCache({ service: `cachetest${++caches}`, methods: [method], kv, metrics, log: testLog }), metrics };
+}
 
 /** Holds the next answer where it is made, after it was read; resolves once it is held, with what lets it go on. */
 function holdNext(): Promise<() => void> {
@@ -106,6 +131,31 @@ describe("an answer that the contract lets be cached", () => {
     expect([all.cards.length, (await cards().listCards({ startsWith: `${cardId}x` })).cards.length]).toEqual([1, 0]);
     expect((await cards().listCards({ startsWith: cardId })).cards).toHaveLength(1);
     expect(made).toEqual(["ListCards", "ListCards"]);
+  });
+
+  test("is over after its time", async () => {
+    const pass = (ms: number) =>
+      kvDatabase.query({ text: "UPDATE passing_values SET expires_at = expires_at - $1::float8 * interval '1 ms'", values: [ms] });
+    await put("a");
+    await cards().getOwnCard({ cardId });
+    await pass(50_000);
+    await cards().getOwnCard({ cardId });
+    expect(made).toHaveLength(1);
+    await pass(10_000);
+    await cards().getOwnCard({ cardId });
+    expect(made).toHaveLength(2);
+  });
+
+  test("is made anew for everybody where it is larger than 64 KiB", async () => {
+    for (const [kib, times] of [
+      [63, 1],
+      [64, 2],
+    ] as const) {
+      made.length = 0;
+      await put("a".repeat(kib * 1024));
+      for (let n = 0; n < 2; n++) expect((await cards().getCard({ cardId })).text).toHaveLength(kib * 1024);
+      expect(made).toHaveLength(times);
+    }
   });
 
   test("isn't kept where there is none", async () => {
@@ -193,13 +243,92 @@ describe("a change", () => {
   });
 });
 
+describe("requests are told apart", () => {
+  const texts: MadeField[] = ["a", "b"].map((name) => ({ name, of: ScalarType.STRING }));
+  const either: MadeField[] = [{ name: "a", of: ScalarType.STRING, as: "optional" }];
+  const number: MadeField[] = [{ name: "a", of: ScalarType.DOUBLE }];
+  test.each([
+    ["whose fields run together", texts, { a: "12", b: "3" }, { a: "1", b: "23" }],
+    ["where one says nothing, and the other a word for that", either, {}, { a: "undefined" }],
+    ["by the sign of a zero", number, { a: 0 }, { a: -0 }],
+  ])("%s", async (_, fields, ...requests) => {
+    const method = { ...CardsService.method.listCards, input: madeType(fields) };
+    const { cache } = cacheOf(method);
+    const make = vi.fn(async () => create(ListCardsResponseSchema));
+    for (const request of [...requests, ...requests]) await cache.answer(method, create(method.input, request), nobody, make);
+    expect(make).toHaveBeenCalledTimes(2);
+  });
+});
+
+/** One process by itself, in which no time passes unless said so. */
+describe("near a process, what is public", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
+  afterEach(() => void vi.useRealTimers());
+
+  const { getCard: method } = CardsService.method;
+  /** Of the 32 MiB that there are, three of these take 30: as their own key and their group's. */
+  const large = (name: string) => name.padEnd(5 * 1024 * 1024, "-");
+  const open = () => {
+    const { cache, metrics } = cacheOf(method);
+    const ask = async (name: string, make = async () => {}) => {
+      await cache.answer(method, create(GetCardRequestSchema, { cardId: large(name) }), nobody, async () => {
+        await make();
+        return create(CardSchema, { text: name });
+      });
+    };
+    const forget = (name: string) => cache.forget([{ method, group: large(name) }]);
+    const nearCount = async () => Number(/from="near"\} (\d+)/.exec(await metrics.text())?.[1]);
+    /** Which of these are there. */
+    const near = async (...names: string[]) => {
+      const found: string[] = [];
+      for (const name of names) {
+        const before = await nearCount();
+        await ask(name);
+        if ((await nearCount()) > before) found.push(name);
+      }
+      return found;
+    };
+    return { ask, forget, near };
+  };
+
+  test("gives way to what is asked for later, once it is too much", async () => {
+    const { ask, near } = open();
+    for (const name of ["a", "b", "c"]) await ask(name);
+    expect(await near("a", "b", "c")).toEqual(["a", "b", "c"]);
+    await ask("d");
+    expect(await near("d", "c", "b", "a")).toEqual(["d", "c", "b"]);
+  });
+
+  test("takes its room once, however often it comes anew", async () => {
+    const { ask, near } = open();
+    await ask("a");
+    vi.advanceTimersByTime(1_000);
+    for (const name of ["a", "b", "c"]) await ask(name);
+    expect(await near("a", "b", "c")).toEqual(["a", "b", "c"]);
+  });
+
+  test("leaves its room when it is forgotten", async () => {
+    const { ask, forget, near } = open();
+    await ask("a");
+    await forget("a");
+    for (const name of ["a", "b", "c"]) await ask(name);
+    expect(await near("a", "b", "c")).toEqual(["a", "b", "c"]);
+  });
+
+  test("takes no room where it was forgotten while it was made", async () => {
+    const { ask, forget, near } = open();
+    await ask("a", () => forget("a"));
+    for (const name of ["a", "b", "c"]) await ask(name);
+    expect(await near("a", "b", "c")).toEqual(["a", "b", "c"]);
+  });
+});
+
 describe.skipIf(!isRedisThere)("over a Redis that may be away", () => {
   const { getOwnCard: method } = CardsService.method;
   const open = async () => {
     const { connection, line } = await redisBehindLine();
     const redis = await openTestRedis(connection);
-    const kv = createKv({ kept: postgresEngine(services.database("kv"), "kept"), passing: redis, copies: redis, metrics: new Metrics() });
-    const cache = new AnswerCache({ service: "cardtest", methods: [method], kv, metrics: new Metrics(), log: testLog });
+    const { cache } = cacheOf(method, redis);
     const make = vi.fn(async () => create(CardSchema, { id: cardId }));
     const ask = (caller: Caller = ada) => cache.answer(method, create(GetOwnCardRequestSchema, { cardId }), caller, make);
     return { cache, make, ask, line, redis };
@@ -235,9 +364,23 @@ describe.skipIf(!isRedisThere)("over a Redis that may be away", () => {
   });
 });
 
-test("a contract whose word on its cache can't be kept isn't served", () => {
-  const { putCard } = CardsService.method;
-  expect(() => new AnswerCache({ service: "cardtest", methods: [putCard], kv: {} as never, metrics: new Metrics(), log: testLog })).toThrow(
-    "CardsService/PutCard: `cache`: its `ttl` must be from a millisecond to a day",
-  );
+test.each<[string, Partial<Method>, string]>([
+  ["without a `ttl`", { cache: create(CacheSchema) }, "its `ttl` must be from a millisecond to a day"],
+  [
+    "for longer than a day",
+    { cache: create(CacheSchema, { ttl: durationFromMs(24 * 3_600_000 + 1) }) },
+    "its `ttl` must be from a millisecond to a day",
+  ],
+  ["of a write", { idempotency: Method_Idempotency.KEYED }, "is for reads"],
+  ["of what is sensitive", { sensitive: true }, "what is sensitive is made anew for everybody who asks"],
+  [
+    "of an owner's, for everybody",
+    { access: create(AccessSchema, { roles: ["user"], owner: "card_id" }) },
+    "what belongs to an `owner` isn't the same for everybody",
+  ],
+])("a contract whose word on its cache can't be kept isn't served: %s", (_, said, fault) => {
+  const { getCard } = CardsService.method;
+  const proto = clone(MethodDescriptorProtoSchema, getCard.proto);
+  setExtension(proto.options!, methodOption, { ...getOption(getCard, methodOption), ...said });
+  expect(() => cacheOf({ ...getCard, proto })).toThrow(`CardsService/GetCard: \`cache\`: ${fault}`);
 });
