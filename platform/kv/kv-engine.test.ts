@@ -191,6 +191,14 @@ describeEngines((open) => {
       expect(await members()).toEqual(["m0", "m2", "m3", "m4"]);
     });
 
+    test("takes a member that is named twice in one call once", async () => {
+      await kv.addMembers(fresh(), ["a", "b", "a"], LONG);
+      await kv.addMembers(key, ["b", "b"], LONG);
+      expect(await members()).toEqual(["a", "b"]);
+      await kv.removeMembers(key, ["a", "a"]);
+      expect(await members()).toEqual(["b"]);
+    });
+
     test("lets each member go after its own time", async () => {
       await kv.addMembers(fresh(), ["for ever"], undefined);
       await kv.addMembers(key, ["long", "renewed"], LONG);
@@ -253,6 +261,16 @@ describeEngines((open) => {
       expect(pages).toEqual(["first", "🙂", "я", "é", "b", "ab", "a", "last"]);
     });
 
+    test("keeps, of items of one score at its end, the last by name", async () => {
+      const tied = ["d", "a", "я", "Z", "c", "b"].map((member) => ({ member, score: 1 }));
+      await kv.addItems(fresh(), [{ member: "0", score: 2 }, ...tied], 4, LONG);
+      expect(await names()).toEqual(["0", "я", "d", "c"]);
+      await kv.addItems(key, [{ member: "a", score: 1 }], 4, LONG);
+      expect(await names()).toEqual(["0", "я", "d", "c"]);
+      await kv.addItems(key, [{ member: "e", score: 1 }], 4, LONG);
+      expect(await names()).toEqual(["0", "я", "e", "d"]);
+    });
+
     test("keeps so many also where many add at once", async () => {
       fresh();
       await atOnce(30, (engine, n) => engine.addItems(key, [{ member: `m${n}`, score: n }], 10, LONG));
@@ -264,6 +282,14 @@ describeEngines((open) => {
       await vi.waitFor(async () => expect(await names()).toEqual([]));
       await kv.addItems(key, [{ member: "new", score: 0 }], 10, LONG);
       expect(await names()).toEqual(["new"]);
+    });
+
+    test("loses its time by what is added without one", async () => {
+      await kv.addItems(fresh(), [{ member: "timed", score: 1 }], 10, 40);
+      await kv.addItems(key, [{ member: "kept", score: 0 }], 10, undefined);
+      await kv.set(`${key} 2`, bytes("short"), 80);
+      await vi.waitFor(async () => expect(await read(`${key} 2`)).toEqual([undefined]));
+      expect(await names()).toContain("kept");
     });
   });
 });
