@@ -145,8 +145,12 @@ export function openRedis({ connection, log }: { readonly connection: RedisConne
   };
 }
 
-/** What no waiting mends: the operation itself is wrong. All else is Redis' state, or what it lets us do. */
-const isFault = ({ message }: ErrorReply): boolean => /^(WRONGTYPE|ERR (?!Error running script))/.test(message);
+/**
+ * What no waiting mends: the operation itself is wrong. All else is Redis' state, or what it lets us do, which for what is in a script
+ * Redis 6, 7.0 and later ones each tell in other words after ERR.
+ */
+const isFault = ({ message }: ErrorReply): boolean =>
+  /^(WRONGTYPE|ERR (?!Error running script|The user executing the script|ACL failure in script))/.test(message);
 
 const defined = ({ ca, cert, key }: EngineTls) => ({
   ...(ca === undefined ? {} : { ca }),

@@ -1,0 +1,123 @@
+import { randomUUID } from "node:crypto";
+import { createClient, ErrorReply } from "@redis/client";
+import { pino } from "pino";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { KvUnavailable } from "#platform/kv/engine.ts";
+import { isRedisThere, testRedis } from "#platform/kv/redis.testing.ts";
+import { openRedis, type RedisConnection, type RedisSession } from "#platform/kv/redis-connection.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+
+const untilReached = async (session: RedisSession): Promise<void> => {
+  while (!session.isReached) await new Promise((resolve) => setTimeout(resolve, 2));
+};
+
+async function open(connection: RedisConnection, log: Log = testLog): Promise<RedisSession> {
+  const session = openRedis({ connection, log });
+  onTestFinished(() => session.close());
+  await untilReached(session);
+  return session;
+}
+
+describe.skipIf(!isRedisThere)("a connection to Redis", () => {
+  let other: ReturnType<typeof createClient>;
+  beforeAll(async () => {
+    other = createClient({ url: testRedis().url });
+    await other.connect();
+  });
+  afterAll(() => other.close());
+
+  describe("of which an answer is waited for", () => {
+    /** A question that Redis answers when the test says so; it answers in the order in which it was asked. */
+    const ask = (session: RedisSession) => {
+      const key = `test:${randomUUID()}`;
+      return { asked: session.run((on) => on.blPop(key, 0)), answer: () => other.rPush(key, "answer") };
+    };
+    /** Moves the clock by which a connection tells that Redis is silent; the others go on. */
+    const holdClock = () => {
+      vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });
+      onTestFinished(() => void vi.useRealTimers());
+    };
+
+    test("stays while one answer follows the other, and is given up when they end, by all who still wait", async () => {
+      holdClock();
+      const session = await open(testRedis());
+      const [first, second, third, fourth] = [ask(session), ask(session), ask(session), ask(session)];
+      for (const { asked, answer } of [first, second, third]) {
+        vi.advanceTimersByTime(900);
+        await answer();
+        await asked;
+      }
+      vi.advanceTimersByTime(900);
+      expect([session.isReached, session.connection]).toEqual([true, 1]);
+      vi.advanceTimersByTime(350);
+      expect(session.isReached).toBe(false);
+      await expect(fourth.asked).rejects.toBeInstanceOf(KvUnavailable);
+    });
+
+    test("is followed by one that owes nothing of what that was asked, and all of what it is asked itself", async () => {
+      holdClock();
+      const session = await open(testRedis());
+      const lost = [ask(session), ask(session)].map(({ asked }) => expect(asked).rejects.toBeInstanceOf(KvUnavailable));
+      vi.advanceTimersByTime(1_250);
+      await Promise.all(lost);
+      await untilReached(session);
+      await session.run((on) => on.ping());
+      vi.advanceTimersByTime(5_000);
+      expect([session.isReached, session.connection]).toEqual([true, 2]);
+
+      const [first, second] = [ask(session), ask(session)];
+      await first.answer();
+      await first.asked;
+      vi.advanceTimersByTime(1_250);
+      expect(session.isReached).toBe(false);
+      await expect(second.asked).rejects.toBeInstanceOf(KvUnavailable);
+    });
+  });
+
+  test("throws what no waiting mends, in Redis' words", async () => {
+    const connection = testRedis();
+    const { run } = await open(connection);
+    const key = `${connection.prefix}text`;
+    await run((on) => on.set(key, "text", { PX: 60_000 }));
+    const failing: [RegExp, Promise<unknown>][] = [
+      [/^WRONGTYPE /, run((on) => on.hGet(key, "field"))],
+      [/^WRONGTYPE /, run((on) => on.take(key, "1", "1", "1000"))],
+      [/^ERR unknown command/, run((on) => on.sendCommand(["NONE"]))],
+    ];
+    for (const [words, asked] of failing) {
+      const error: unknown = await asked.catch((caught: unknown) => caught);
+      expect(error).toBeInstanceOf(ErrorReply);
+      expect(error).toHaveProperty("message", expect.stringMatching(words));
+    }
+  });
+
+  test("takes a Redis that refuses for one that is away, warns of it once in a while, and stays", async () => {
+    const user = `test-${randomUUID()}`;
+    await other.sendCommand(["ACL", "SETUSER", user, "on", ">word", "~*", "+@all", "-set", "-hincrby"]);
+    onTestFinished(async () => void (await other.sendCommand(["ACL", "DELUSER", user])));
+    const { url, ...connection } = testRedis();
+    const own = new URL(url);
+    own.username = user;
+    own.password = "word";
+    const logged: { readonly msg: string }[] = [];
+    const log = pino({ level: "warn" }, { write: (line: string) => void logged.push(JSON.parse(line)) }) as unknown as Log;
+    const session = await open({ ...connection, url: own.href }, log);
+    const key = `${connection.prefix}key`;
+    const scriptSays = (words: string) => session.run((on) => on.eval("return redis.error_reply(ARGV[1])", { arguments: [words] }));
+    const refused: [RegExp, Promise<unknown>][] = [
+      [/^NOPERM /, session.run((on) => on.set(key, "text"))],
+      [/^ERR (The user executing the script|ACL failure in script)/, session.run((on) => on.take(key, "1", "1", "1000"))],
+      // As Redis 6 tells of whatever stops a script, and one since 7.2 of rights.
+      [/maxmemory/, scriptSays("ERR Error running script (call to f_1): @user_script:3: -OOM … when used memory > 'maxmemory'.")],
+      [/'hincrby'/, scriptSays("ERR ACL failure in script: User test has no permissions to run the 'hincrby' command")],
+    ];
+    for (const [words, asked] of refused) {
+      const error: unknown = await asked.catch((caught: unknown) => caught);
+      expect(error).toBeInstanceOf(KvUnavailable);
+      expect(error).toHaveProperty("cause.message", expect.stringMatching(words));
+    }
+    expect(logged.map(({ msg }) => msg)).toEqual(["Redis refuses; what it holds is done without"]);
+    expect([session.isReached, session.connection]).toEqual([true, 1]);
+  });
+});
