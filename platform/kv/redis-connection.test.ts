@@ -80,13 +80,13 @@ describe.skipIf(!isRedisThere)("a connection to Redis", () => {
     const { run } = await open(connection);
     const key = `${connection.prefix}text`;
     await run((on) => on.set(key, "text", { PX: 60_000 }));
-    const failing: [RegExp, Promise<unknown>][] = [
-      [/^WRONGTYPE /, run((on) => on.hGet(key, "field"))],
-      [/^WRONGTYPE /, run((on) => on.take(key, "1", "1", "1000"))],
-      [/^ERR unknown command/, run((on) => on.sendCommand(["NONE"]))],
+    const failing: [RegExp, () => Promise<unknown>][] = [
+      [/^WRONGTYPE /, () => run((on) => on.hGet(key, "field"))],
+      [/^WRONGTYPE /, () => run((on) => on.take(key, "1", "1", "1000"))],
+      [/^ERR unknown command/, () => run((on) => on.sendCommand(["NONE"]))],
     ];
-    for (const [words, asked] of failing) {
-      const error: unknown = await asked.catch((caught: unknown) => caught);
+    for (const [words, ask] of failing) {
+      const error: unknown = await ask().catch((caught: unknown) => caught);
       expect(error).toBeInstanceOf(ErrorReply);
       expect(error).toHaveProperty("message", expect.stringMatching(words));
     }
@@ -105,15 +105,15 @@ describe.skipIf(!isRedisThere)("a connection to Redis", () => {
     const session = await open({ ...connection, url: own.href }, log);
     const key = `${connection.prefix}key`;
     const scriptSays = (words: string) => session.run((on) => on.eval("return redis.error_reply(ARGV[1])", { arguments: [words] }));
-    const refused: [RegExp, Promise<unknown>][] = [
-      [/^NOPERM /, session.run((on) => on.set(key, "text"))],
-      [/^ERR (The user executing the script|ACL failure in script)/, session.run((on) => on.take(key, "1", "1", "1000"))],
+    const refused: [RegExp, () => Promise<unknown>][] = [
+      [/^NOPERM /, () => session.run((on) => on.set(key, "text"))],
+      [/^ERR (The user executing the script|ACL failure in script)/, () => session.run((on) => on.take(key, "1", "1", "1000"))],
       // As Redis 6 tells of whatever stops a script, and one since 7.2 of rights.
-      [/maxmemory/, scriptSays("ERR Error running script (call to f_1): @user_script:3: -OOM … when used memory > 'maxmemory'.")],
-      [/'hincrby'/, scriptSays("ERR ACL failure in script: User test has no permissions to run the 'hincrby' command")],
+      [/maxmemory/, () => scriptSays("ERR Error running script (call to f_1): @user_script:3: -OOM … when used memory > 'maxmemory'.")],
+      [/'hincrby'/, () => scriptSays("ERR ACL failure in script: User test has no permissions to run the 'hincrby' command")],
     ];
-    for (const [words, asked] of refused) {
-      const error: unknown = await asked.catch((caught: unknown) => caught);
+    for (const [words, ask] of refused) {
+      const error: unknown = await ask().catch((caught: unknown) => caught);
       expect(error).toBeInstanceOf(KvUnavailable);
       expect(error).toHaveProperty("cause.message", expect.stringMatching(words));
     }

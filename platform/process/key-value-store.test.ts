@@ -84,3 +84,28 @@ test("what has expired is deleted while the process runs", async () => {
     expect(await left()).toBe(0);
   });
 });
+
+test("however much has expired, all of it is deleted each time", async () => {
+  vi.useFakeTimers({ toFake: ["setInterval"] });
+  onTestFinished(() => void vi.useRealTimers());
+  await open([service({ keeps: [cards] })]);
+  const database = await databases.open("kv", []);
+  onTestFinished(() => database.close());
+  await database.query({
+    text: `INSERT INTO passing_values (key, value, expires_at)
+           SELECT 'test.card:many ' || n, '', now() - interval '1 s' FROM generate_series(1, 3500) AS n`,
+  });
+  const left = async () => (await database.query({ text: "SELECT FROM passing_values WHERE key LIKE 'test.card:many %'" })).rowCount;
+  expect(await left()).toBe(3_500);
+  vi.advanceTimersByTime(10_000);
+  // Which moves the clock as well, and by less than to the next time.
+  await vi.waitFor(async () => expect(await left()).toBe(0), 5_000);
+});
+
+test("a process that closes its store leaves no connection to Redis", { skip: !isRedisThere }, async () => {
+  const { connection: redis, sockets } = await redisBehindLine();
+  const store = await open([service({ keeps: [cards] })], { REDIS_URL: redis.url });
+  await vi.waitFor(() => expect(sockets()).toBe(1), 10_000);
+  await store?.close();
+  await vi.waitFor(() => expect(sockets()).toBe(0), 10_000);
+});

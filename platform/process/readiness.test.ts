@@ -46,3 +46,18 @@ test("however many ask, a part that doesn't answer is asked once, and again only
     vi.useRealTimers();
   }
 });
+
+test("nothing of a question is left to hold up the process' end once it was answered", async () => {
+  vi.useFakeTimers();
+  try {
+    const ready = readinessOf([
+      { name: "orders", isNeeded: true, ask: async () => {} },
+      { name: "accounts", isNeeded: true, ask: () => Promise.reject(new Error("away")) },
+    ]);
+    await ready();
+    await vi.advanceTimersByTimeAsync(500);
+    expect(vi.getTimerCount()).toBe(0);
+  } finally {
+    vi.useRealTimers();
+  }
+});

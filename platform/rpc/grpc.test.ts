@@ -307,14 +307,15 @@ describe("a stranger that keeps its request back", () => {
   const begun = (port: number, method: string, sent = Buffer.from([0, 0, 0, 1, 0]), headers: Record<string, string> = {}) => {
     const session = connect(`http://127.0.0.1:${port}`);
     closing.push(() => session.destroy());
-    return () => {
-      const stream = session.request({
+    return (cancelling = new AbortController()) => {
+      const head = {
         ":method": "POST",
         ":path": method.startsWith("/") ? method : `/${SERVICE}/${method}`,
         "content-type": "application/grpc",
         te: "trailers",
         ...headers,
-      });
+      };
+      const stream = session.request(head, { signal: cancelling.signal });
       stream.on("error", () => {});
       stream.write(sent);
       const ended = new Promise<number>((resolve) => {
@@ -336,10 +337,31 @@ describe("a stranger that keeps its request back", () => {
   it("has some seconds for what is public, as one of a few", async () => {
     const { port } = await start(undefined, { requestMs: 300 });
     const open = begun(port, "AskPublic");
-    const answers = await Promise.all(Array.from({ length: 20 }, open));
+    const answers = await Promise.all(Array.from({ length: 20 }, () => open()));
     const counted = (code: status) => answers.filter((answer) => answer === code).length;
     expect({ late: counted(status.DEADLINE_EXCEEDED), refused: counted(status.UNAVAILABLE) }).toEqual({ late: 16, refused: 4 });
     expect(utf8(fieldsOf(await plainClient(port).unary(`/${SERVICE}/AskPublic`, textField(1, "hi"))).get(1)?.[0])).toBe("hi");
+  });
+
+  it("is none of the few any more once it has cancelled", async () => {
+    const { port } = await start();
+    const cancelling = new AbortController();
+    const open = begun(port, "AskPublic");
+    const ask = () => plainClient(port).unary(`/${SERVICE}/AskPublic`, textField(1, "hi"));
+    for (let n = 0; n < 16; n++) void open(cancelling);
+    await vi.waitFor(async () => expect(await failure(ask())).toMatchObject({ code: status.UNAVAILABLE }), 5_000);
+    cancelling.abort();
+    await vi.waitFor(async () => expect(utf8(fieldsOf(await ask()).get(1)?.[0])).toBe("hi"), 5_000);
+  });
+
+  it.each([
+    ["in the time that it gave itself", { "grpc-timeout": "50m" }, Buffer.from([0, 0, 0, 1, 0]), status.DEADLINE_EXCEEDED],
+    ["and began a message that is too large", {}, Buffer.from([0, 0x7f, 0, 0, 0]), status.RESOURCE_EXHAUSTED],
+  ] as const)("is none of the few any more once it was told that it failed, %s", async (_, headers, sent, code) => {
+    const { port } = await start();
+    const open = begun(port, "AskPublic", sent, headers);
+    for (const turn of ["first", "second"])
+      expect(new Set(await Promise.all(Array.from({ length: 16 }, () => open()))), turn).toEqual(new Set([code]));
   });
 
   it("has no more of them for the rest, where it sends a message and doesn't end", async () => {
