@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { createClient } from "@redis/client";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { type OpenKvEngine, WINDOW_PARTS } from "#platform/kv/engine.ts";
 import { isRedisThere, openTestRedis, testRedis } from "#platform/kv/redis.testing.ts";
+import { redisEngine } from "#platform/kv/redis-engine.ts";
+import { testLog } from "#platform/postgres/database.testing.ts";
 
 const HOUR = 3_600_000;
 /** A window in whose parts a test ends as surely as it began. */
@@ -59,5 +61,32 @@ describe.skipIf(!isRedisThere)("in Redis", () => {
     await vi.waitFor(async () => expect(await engine.hasMember(key, "renewed")).toBe(false));
     await engine.addMembers(key, ["renewed"], HOUR);
     expect(await redis.zRange(prefix + key, 0, -1)).toEqual(["long", "renewed"]);
+  });
+
+  test("nothing needs other rights than docs/operating.md names", async () => {
+    const [user, connection] = [`test-${randomUUID()}`, testRedis()];
+    const rights = ["-@all", "+@read", "+@write", "+@scripting", "+time", "+ping"];
+    await redis.sendCommand(["ACL", "SETUSER", user, "on", ">word", `~${connection.prefix}*`, ...rights]);
+    onTestFinished(async () => void (await redis.sendCommand(["ACL", "DELUSER", user])));
+    const url = Object.assign(new URL(connection.url), { username: user, password: "word" });
+    const limited = redisEngine({ connection: { ...connection, url: url.href }, log: testLog });
+    onTestFinished(() => limited.close());
+    await vi.waitFor(() => limited.ask(), 10_000);
+
+    const value = new Uint8Array([1]);
+    await limited.set("value", value, HOUR);
+    expect(await limited.add("value", value, HOUR)).toBe(false);
+    expect(await limited.compareAndSet("value", value, value, HOUR)).toBe(true);
+    expect(await limited.get(["value", "none"])).toEqual([Buffer.from(value), undefined]);
+    await limited.delete(["value"]);
+    expect(await limited.get(["value"])).toEqual([undefined]);
+    expect(await limited.take("limit", 1, 1, HOUR)).toMatchObject({ isTaken: true });
+    await limited.clear(["limit"]);
+    await limited.addMembers("set", ["a", "b"], HOUR);
+    await limited.removeMembers("set", ["b"]);
+    expect([await limited.hasMember("set", "a"), await limited.members("set", 5)]).toEqual([true, ["a"]]);
+    await limited.addItems("feed", [{ member: "a", score: 1 }], 5, HOUR);
+    await limited.removeItems("feed", ["b"]);
+    expect(await limited.items("feed", 5, undefined)).toEqual([{ member: "a", score: 1 }]);
   });
 });
