@@ -97,7 +97,7 @@ export const tasksRabbitmq: Bench = {
         rounds: found.ours,
         beside: { name: "its client alone", rounds: found.client },
         goal: { of: "ratio", atLeast: 0.6 },
-        note: `${TASKS}, enqueued ${TASKS_A_TRANSACTION} a transaction, each with a row that it writes; quorum queues, confirms, prefetch ${PREFETCH}`,
+        note: `${TASKS}, enqueued ${TASKS_A_TRANSACTION} a transaction, each with a row that it writes, up to 16 ids a message; quorum queues, confirms, prefetch ${PREFETCH}`,
       }),
     );
     const times = await latencies(async () => (await service.enqueue(1))[0] as string, service.work);

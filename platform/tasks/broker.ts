@@ -12,7 +12,12 @@ export type Delivery = {
 export type Answer = "taken" | "again";
 
 /** A queue as the broker has it: one of its own for each priority. */
-export type BrokerQueue = { readonly name: string; readonly priorities: readonly number[] };
+export type BrokerQueue = {
+  readonly name: string;
+  readonly priorities: readonly number[];
+  /** So many ids travel in one message at the most: what brings one costs more than what is short does. */
+  readonly idsAMessage: number;
+};
 
 /**
  * Carries ids of tasks to workers. What it loses, or brings twice, harms nobody: the row is the truth, and workers look into the
@@ -25,8 +30,8 @@ export type TaskBroker = {
   readonly isThere: boolean;
   /** Makes these queues where they aren't there. Throws, naming it, where one differs from what it should be; not where the broker is away. */
   ensureQueues(queues: readonly BrokerQueue[]): Promise<void>;
-  /** Has the ids of a queue's tasks brought here; at most `atOnce` of each priority wait for `take` to resolve. */
-  deliver(queue: BrokerQueue, atOnce: number, take: (id: string) => Promise<Answer>): Delivery;
+  /** Has the ids of a queue's tasks brought here, message by message; at most `atOnce` of these of each priority wait for `take` to resolve. */
+  deliver(queue: BrokerQueue, atOnce: number, take: (ids: readonly string[]) => Promise<Answer>): Delivery;
   /** Ends after what is under way. */
   close(): Promise<void>;
 };

@@ -19,6 +19,7 @@ const queueOf = (name: string, { typeName }: { typeName: string }, concurrency?:
   types: [typeName],
   priorities: [0],
   concurrency,
+  idsAMessage: 1,
 });
 const notes = queueOf("test.notes", NoteSchema);
 const scans = queueOf("test.scans", ScanSchema, 2);

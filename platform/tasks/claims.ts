@@ -30,6 +30,8 @@ export type Queue = {
   /** From the highest to the lowest. */
   readonly priorities: readonly number[];
   readonly concurrency: number | undefined;
+  /** How many of their ids a broker carries in one message. */
+  readonly idsAMessage: number;
 };
 
 const CLAIMED = `tasks.id, claim, type, queue, tasks.priority, concurrency_key IS NOT NULL AS "hasLane", attempts, postponed, payload, traceparent, actor,

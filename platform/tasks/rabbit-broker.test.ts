@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
-import { NoteSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
+import { NoteSchema, ReportSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { missingEngines } from "#platform/engines.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import { task } from "#platform/tasks/define-task.ts";
@@ -21,6 +21,7 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
   const tasks = [
     task(NoteSchema, { write: (_, { text }) => void done.push(text) }),
     task(UrgentNoteSchema, { write: (_, { text }) => void done.push(text) }),
+    task(ReportSchema, { prepare: async () => undefined, write: (_, { text }) => void done.push(text) }),
   ];
   const open = (connection = testRabbit(prefix), metrics = new Metrics()) =>
     openRabbitBroker({ connection, logger: testLog, metrics, partingMs: 500 });
@@ -36,8 +37,8 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
   const untilDone = (id: string) => until(async () => expect((await findTask(database, id))?.state).toBe("DONE"));
 
   const rabbit = isAway ? (undefined as never) : rabbitClient(testRabbit(prefix));
-  const queues = ["dead-letters", "test.notes", "test.notes.p10"].map((name) => `${prefix}${name}`);
-  const [deadLetters, notes, urgent] = queues as [string, string, string];
+  const queues = ["dead-letters", "test.notes", "test.notes.p10", "test.reports"].map((name) => `${prefix}${name}`);
+  const [deadLetters, notes, urgent, reports] = queues as [string, string, string, string];
   const waitingIn = async (queue: string) => (await rabbit.queueDeclare({ queue, passive: true })).messageCount;
   beforeEach(async () => {
     done.length = 0;
@@ -83,6 +84,49 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     await until(() => expect(done.toSorted()).toEqual(["fast", "slow"]));
   });
 
+  test("carries several that are short in one message, and each that may be long by itself", async () => {
+    await (await begun()).stop();
+    // Marked as offered where no broker is open, and handed over here.
+    const own = testProcess({ database, engine, tasks });
+    const ids = new Map<typeof NoteSchema | typeof ReportSchema, string[]>();
+    for (const schema of [NoteSchema, ReportSchema])
+      await own.write(
+        (tx) =>
+          void ids.set(
+            schema,
+            Array.from({ length: 40 }, (_, n) => tx.enqueue(schema, { text: `${n}` })),
+          ),
+      );
+    const broker = await open();
+    onTestFinished(() => broker.close());
+    await broker.ensureQueues([
+      { name: "test.notes", priorities: [0], idsAMessage: 16 },
+      { name: "test.reports", priorities: [0], idsAMessage: 1 },
+    ]);
+    for (const [schema, queue] of [
+      [NoteSchema, "test.notes"],
+      [ReportSchema, "test.reports"],
+    ] as const)
+      broker.offer((ids.get(schema) ?? []).map((id) => ({ id, queue, priority: 0 })));
+    await until(async () => expect([await waitingIn(notes), await waitingIn(reports)]).toEqual([3, 40]));
+    await begun(never);
+    await until(() => expect(done).toHaveLength(80));
+    await until(async () => expect([await waitingIn(notes), await waitingIn(reports)]).toEqual([0, 0]));
+  });
+
+  test("may bring more in one message than there is room for", async () => {
+    await (await begun()).stop();
+    const ids: string[] = [];
+    const own = testProcess({ database, engine, tasks });
+    await own.write((tx) => void ids.push(...Array.from({ length: 100 }, (_, n) => tx.enqueue(ReportSchema, { text: `${n}` }))));
+    const publisher = rabbit.createPublisher({ confirm: true });
+    for (const some of [ids.slice(0, 70), ids.slice(60)]) await publisher.send({ routingKey: reports, durable: true }, some.join(" "));
+    await publisher.close();
+    await begun(never);
+    await until(() => expect(done).toHaveLength(100));
+    await until(async () => expect(await waitingIn(reports)).toBe(0));
+  });
+
   test("may lose all that it had, or bring it twice: all is done, and once", async () => {
     const enqueuing = testProcess({ database, engine, tasks });
     await (await begun()).stop();
@@ -113,11 +157,19 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
   test("what isn't a task's id ends in the dead letters, and what is nobody's task is forgotten", async () => {
     const own = await begun();
     const publisher = rabbit.createPublisher({ confirm: true });
-    for (const body of ["garbage", Buffer.from([0, 255]), { json: true }, "x".repeat(100_000), randomUUID()])
+    for (const body of [
+      "garbage",
+      Buffer.from([0, 255]),
+      { json: true },
+      "x".repeat(100_000),
+      `${randomUUID()} x`,
+      `${randomUUID()} `.repeat(1_001).trim(),
+      randomUUID(),
+    ])
       await publisher.send({ routingKey: notes, durable: true }, body);
     await publisher.close();
     await untilDone(await own.enqueue(NoteSchema, { text: "after" }));
-    await until(async () => expect([await waitingIn(notes), await waitingIn(deadLetters)]).toEqual([0, 4]));
+    await until(async () => expect([await waitingIn(notes), await waitingIn(deadLetters)]).toEqual([0, 6]));
     expect(done).toEqual(["after"]);
     await rabbit.queuePurge({ queue: deadLetters });
   });
@@ -137,7 +189,7 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     await rabbit.queueDeclare({ queue, durable: true, arguments: { "x-queue-type": "quorum" } });
     const broker = await open(testRabbit(other));
     onTestFinished(() => broker.close());
-    const queuesWanted = [{ name: "test.notes", priorities: [0] }];
+    const queuesWanted = [{ name: "test.notes", priorities: [0], idsAMessage: 1 }];
     await expect(broker.ensureQueues(queuesWanted)).rejects.toThrow(new RegExp(`another queue ${queue} .*x-dead-letter-exchange`));
     for (const name of ["test.notes", "dead-letters"]) await rabbit.queueDelete({ queue: `${other}${name}` });
   });

@@ -30,6 +30,9 @@ const HEARTBEAT_S = 10;
 /** How often a message is brought whose worker dies of it; then it is a dead letter, and the table has the rest to say. */
 const DELIVERIES_MAX = 20;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const BETWEEN_IDS = " ";
+/** More than any release of ours puts into a message. */
+const IDS_A_MESSAGE_MAX = 1_000;
 
 /**
  * Carries tasks by RabbitMQ: a quorum queue for each queue and priority (quorum queues know no priorities before RabbitMQ 4), with
@@ -37,30 +40,17 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
  */
 export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<TaskBroker> {
   const { connection, logger, metrics, partingMs } = options;
-  const rabbit = new Connection(clientOptions(connection));
+  const rabbit = await connect(connection, logger);
   const offered = metrics.counter("polis_task_offers_total", "Tasks given to the broker, by what it said", ["queue", "outcome"]);
   const there = metrics.gauge("polis_task_broker_up", "1 while the broker of tasks takes what is offered", []);
   const nameOf = (queue: string, priority: number): string => `${connection.prefix}${queue}${priority === 0 ? "" : `.p${priority}`}`;
   const deadLetters = `${connection.prefix}dead-letters`;
   const declarations = new Map<string, QueueDeclaration>();
+  const idsAMessage = new Map<string, number>();
   let publisher: Publisher | undefined;
   let unconfirmed = 0;
 
-  const { promise: answered, resolve: hasAnswered } = Promise.withResolvers<unknown>();
-  rabbit.on("connection", () => {
-    hasAnswered(undefined);
-    logger.info("RabbitMQ carries tasks");
-  });
-  rabbit.on("error", (error) => {
-    hasAnswered(error);
-    logger.warn({ err: error }, "RabbitMQ is away; tasks are taken from PostgreSQL");
-  });
   const stopMeasuring = metrics.measureWhenRead(() => there.set(rabbit.ready ? 1 : 0));
-  const refusal = await answered;
-  if (isRefusal(refusal)) {
-    rabbit.unsafeDestroy();
-    throw new Error(`RabbitMQ refuses: ${(refusal as Error).message}`, { cause: refusal });
-  }
 
   const declare = async (declaration: QueueDeclaration): Promise<void> => {
     const channel = await rabbit.acquire({ emitErrorsFromChannel: true });
@@ -72,17 +62,18 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
     }
   };
 
-  const publish = async ({ id, queue, priority }: Offer): Promise<void> => {
-    unconfirmed += 1;
+  const publish = async ({ queue, priority, ids }: Message): Promise<void> => {
+    unconfirmed += ids.length;
     try {
       publisher ??= openPublisher();
-      await publisher.send({ routingKey: nameOf(queue, priority), durable: true, mandatory: true, contentType: "text/plain" }, id);
-      offered.inc({ queue, outcome: "confirmed" });
+      const envelope = { routingKey: nameOf(queue, priority), durable: true, mandatory: true, contentType: "text/plain" };
+      await publisher.send(envelope, ids.join(BETWEEN_IDS));
+      offered.inc({ queue, outcome: "confirmed" }, ids.length);
     } catch (error) {
-      offered.inc({ queue, outcome: "failed" });
-      logger.debug({ err: error, task: id }, "RabbitMQ hasn't confirmed a task");
+      offered.inc({ queue, outcome: "failed" }, ids.length);
+      logger.debug({ err: error, tasks: ids }, "RabbitMQ hasn't confirmed tasks");
     } finally {
-      unconfirmed -= 1;
+      unconfirmed -= ids.length;
     }
   };
 
@@ -102,9 +93,9 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
       return rabbit.ready;
     },
     offer(offers) {
-      for (const each of offers) {
-        if (rabbit.ready && unconfirmed < UNCONFIRMED_MAX) void publish(each);
-        else offered.inc({ queue: each.queue, outcome: "away" });
+      for (const message of messagesOf(offers, idsAMessage)) {
+        if (rabbit.ready && unconfirmed < UNCONFIRMED_MAX) void publish(message);
+        else offered.inc({ queue: message.queue, outcome: "away" }, message.ids.length);
       }
     },
     async ensureQueues(queues) {
@@ -113,6 +104,7 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
         ...queues.flatMap(({ name, priorities }) => priorities.map((priority) => declarationOf(nameOf(name, priority), deadLetters))),
       ];
       for (const each of wanted) declarations.set(each.queue, each);
+      for (const each of queues) idsAMessage.set(each.name, each.idsAMessage);
       if (!rabbit.ready) return;
       for (const each of wanted)
         await declare(each).catch((error: unknown) => {
@@ -145,21 +137,50 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
     },
   };
 
-  function consume(name: string, atOnce: number, take: (id: string) => Promise<Answer>) {
+  function consume(name: string, atOnce: number, take: (ids: readonly string[]) => Promise<Answer>) {
     const consumer = rabbit.createConsumer(
       // Declared as it should be: the library would else declare it again as another.
       { queue: name, queueOptions: declarationOf(name, deadLetters), qos: { prefetchCount: atOnce }, concurrency: atOnce, requeue: true },
       async (message) => {
-        const id = idOf(message);
-        if (id === undefined) {
+        const ids = idsOf(message);
+        if (ids === undefined) {
           logger.error({ queue: name }, "a message that is no task's id goes to the dead letters");
           return ConsumerStatus.DROP;
         }
-        return (await take(id)) === "taken" ? ConsumerStatus.ACK : ConsumerStatus.REQUEUE;
+        return (await take(ids)) === "taken" ? ConsumerStatus.ACK : ConsumerStatus.REQUEUE;
       },
     );
     consumer.on("error", (error) => logger.debug({ err: error, queue: name }, "RabbitMQ brings no tasks for a moment"));
     return consumer;
+  }
+}
+
+/** Goes on where RabbitMQ is away, and by itself once it is back. Throws where it won't have us. */
+async function connect(connection: RabbitConnection, logger: Log): Promise<Connection> {
+  const rabbit = new Connection(clientOptions(connection));
+  const { promise: answered, resolve: hasAnswered } = Promise.withResolvers<unknown>();
+  rabbit.on("connection", () => {
+    hasAnswered(undefined);
+    logger.info("RabbitMQ carries tasks");
+  });
+  rabbit.on("error", (error) => {
+    hasAnswered(error);
+    logger.warn({ err: error }, "RabbitMQ is away; tasks are taken from PostgreSQL");
+  });
+  const refusal = await answered;
+  if (!isRefusal(refusal)) return rabbit;
+  rabbit.unsafeDestroy();
+  throw new Error(`RabbitMQ refuses: ${(refusal as Error).message}`, { cause: refusal });
+}
+
+type Message = { readonly queue: string; readonly priority: number; readonly ids: readonly string[] };
+
+/** What is offered, with as many ids in a message as its queue allows. */
+function* messagesOf(offers: readonly Offer[], idsAMessage: ReadonlyMap<string, number>): Generator<Message, void> {
+  for (const of of Map.groupBy(offers, ({ queue, priority }) => `${priority} ${queue}`).values()) {
+    const [{ queue, priority }] = of as [Offer];
+    const size = idsAMessage.get(queue) ?? 1;
+    for (let from = 0; from < of.length; from += size) yield { queue, priority, ids: of.slice(from, from + size).map(({ id }) => id) };
   }
 }
 
@@ -181,9 +202,10 @@ const declarationOf = (queue: string, deadLetters: string): QueueDeclaration => 
 });
 
 /** Ours are ids as text; anybody can send something else. */
-function idOf({ body }: AsyncMessage): string | undefined {
+function idsOf({ body }: AsyncMessage): readonly string[] | undefined {
   const text = typeof body === "string" ? body : Buffer.isBuffer(body) ? body.toString("latin1") : "";
-  return UUID.test(text) ? text : undefined;
+  const ids = text.split(BETWEEN_IDS, IDS_A_MESSAGE_MAX + 1);
+  return ids.length <= IDS_A_MESSAGE_MAX && ids.every((id) => UUID.test(id)) ? ids : undefined;
 }
 
 /** 406: there is one of this name that isn't the same. */

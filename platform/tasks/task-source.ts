@@ -35,7 +35,25 @@ export function tableSource(database: Database, queue: Queue): TaskSource {
 
 const OFFERS_A_TIME = 1_000;
 
-type Brought = { readonly id: string; readonly answer: (answer: Answer) => void };
+/** At most `room` ids of what was brought first, and the messages that are empty then. */
+function takeIds(brought: Brought[], room: number): { readonly ids: ReadonlySet<string>; readonly emptied: readonly Brought[] } {
+  const ids: string[] = [];
+  let emptied = 0;
+  for (const message of brought) {
+    const left = room - ids.length;
+    ids.push(...message.ids.slice(0, left));
+    message.ids = message.ids.slice(left);
+    if (message.ids.length > 0) break;
+    emptied += 1;
+  }
+  return { ids: new Set(ids), emptied: brought.splice(0, emptied) };
+}
+
+/** A message, and those of its ids that haven't been taken yet. */
+type Brought = { ids: readonly string[]; readonly answer: (answer: Answer) => void };
+
+/** So many times what may be under way waits here to be taken, where messages are full. */
+const FULL_MESSAGES = 4;
 
 /**
  * A broker, and the table for what it should have brought and didn't. Tasks that come due later (a pause, a delay, one that was
@@ -57,10 +75,11 @@ export function brokerSource(options: {
   const frontiers = new Map<number, number>();
   let lookedAtMs = 0;
   let isStopped = false;
-  const delivery = broker.deliver(queue, atOnce, async (id) => {
+  const messages = queue.idsAMessage === 1 ? atOnce : Math.ceil((atOnce * FULL_MESSAGES) / queue.idsAMessage);
+  const delivery = broker.deliver(queue, messages, async (ids) => {
     if (isStopped) return "again";
     const { promise, resolve } = Promise.withResolvers<Answer>();
-    brought.push({ id, answer: resolve });
+    brought.push({ ids, answer: resolve });
     wake();
     return promise;
   });
@@ -79,18 +98,18 @@ export function brokerSource(options: {
   };
 
   const takeBrought = async (worker: string, room: number): Promise<readonly ClaimedTask[]> => {
-    const taken = brought.splice(0, room);
+    const { ids, emptied } = takeIds(brought, room);
     try {
       // Which of a limited queue run is decided by the table: what was brought only says that there is something.
       const claimed =
         queue.concurrency === undefined
-          ? await claimByIds(database, worker, queue, [...new Set(taken.map(({ id }) => id))])
+          ? await claimByIds(database, worker, queue, [...ids])
           : await claimDue(database, worker, queue, room, everything);
       for (const { priority, dueMs } of claimed) frontiers.set(priority, Math.max(dueMs, frontiers.get(priority) ?? 0));
       return claimed;
     } finally {
       // Whatever came of it: the row waits, or is somebody's.
-      for (const { answer } of taken) answer("taken");
+      for (const { answer } of emptied) answer("taken");
     }
   };
 

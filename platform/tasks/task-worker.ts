@@ -46,6 +46,8 @@ export type TaskWorker = {
 /** Tasks of a queue in one process: those that prepare something, and those that a batch carries out by the hundred. */
 const PREPARING_AT_ONCE = 32;
 const BATCHED_AT_ONCE = 512;
+/** What takes long travels alone, so that it goes to whoever has room for it. */
+const BATCHED_IDS_A_MESSAGE = 16;
 /** Fewer than the connections of a service. */
 const READS_AT_ONCE = 2;
 
@@ -98,7 +100,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
       if (hasLane) work.wake();
     };
 
-    const prepares = of.some(({ task }) => task.parts.prepare !== undefined);
+    const prepares = isPreparing(of);
     const atOnce = prepares ? PREPARING_AT_ONCE : BATCHED_AT_ONCE;
     const work = workQueue({
       queue,
@@ -185,8 +187,11 @@ function queueOf(known: readonly KnownTask[]): Queue {
     types: known.map(({ task }) => task.schema.typeName),
     priorities: [...new Set(known.map(({ options }) => options.priority))].sort((a, b) => b - a),
     concurrency: first.concurrency,
+    idsAMessage: isPreparing(known) ? 1 : BATCHED_IDS_A_MESSAGE,
   };
 }
+
+const isPreparing = (known: readonly KnownTask[]): boolean => known.some(({ task }) => task.parts.prepare !== undefined);
 
 const measuresOf = (metrics: Metrics) => ({
   waits: metrics.latency("polis_task_wait_seconds", "From the moment when a task is due to its start", ["service", "queue"]),
