@@ -31,7 +31,7 @@ export type TaskBroker = {
   /** Makes these queues where they aren't there. Throws, naming it, where one differs from what it should be; not where the broker is away. */
   ensureQueues(queues: readonly BrokerQueue[]): Promise<void>;
   /** Has the ids of a queue's tasks brought here, message by message; at most `atOnce` of these of each priority wait for `take` to resolve. */
-  deliver(queue: BrokerQueue, atOnce: number, take: (ids: readonly string[]) => Promise<Answer>): Delivery;
+  deliver(queue: BrokerQueue, atOnce: number, take: (ids: readonly string[], priority: number) => Promise<Answer>): Delivery;
   /** Ends after what is under way. */
   close(): Promise<void>;
 };

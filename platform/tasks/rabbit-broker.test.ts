@@ -5,6 +5,7 @@ import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from
 import { NoteSchema, ReportSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { missingEngines } from "#platform/engines.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
+import type { Offer, TaskBroker } from "#platform/tasks/broker.ts";
 import { task } from "#platform/tasks/define-task.ts";
 import { rabbitClient, testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { openRabbitBroker } from "#platform/tasks/rabbit-broker.ts";
@@ -88,30 +89,27 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     await (await begun()).stop();
     // Marked as offered where no broker is open, and handed over here.
     const own = testProcess({ database, engine, tasks });
-    const ids = new Map<typeof NoteSchema | typeof ReportSchema, string[]>();
-    for (const schema of [NoteSchema, ReportSchema])
-      await own.write(
-        (tx) =>
-          void ids.set(
-            schema,
-            Array.from({ length: 40 }, (_, n) => tx.enqueue(schema, { text: `${n}` })),
-          ),
-      );
+    const offers: Offer[] = [];
+    await own.write((tx) => {
+      for (const [schema, queue, priority] of [
+        [NoteSchema, "test.notes", 0],
+        [UrgentNoteSchema, "test.notes", 10],
+        [ReportSchema, "test.reports", 0],
+      ] as const)
+        for (let n = 0; n < 40; n += 1) offers.push({ id: tx.enqueue(schema, { text: `${n}` }), queue, priority });
+    });
     const broker = await open();
     onTestFinished(() => broker.close());
     await broker.ensureQueues([
-      { name: "test.notes", priorities: [0], idsAMessage: 16 },
+      { name: "test.notes", priorities: [10, 0], idsAMessage: 16 },
       { name: "test.reports", priorities: [0], idsAMessage: 1 },
     ]);
-    for (const [schema, queue] of [
-      [NoteSchema, "test.notes"],
-      [ReportSchema, "test.reports"],
-    ] as const)
-      broker.offer((ids.get(schema) ?? []).map((id) => ({ id, queue, priority: 0 })));
-    await until(async () => expect([await waitingIn(notes), await waitingIn(reports)]).toEqual([3, 40]));
+    broker.offer(offers);
+    const waiting = () => Promise.all([waitingIn(notes), waitingIn(urgent), waitingIn(reports)]);
+    await until(async () => expect(await waiting()).toEqual([3, 3, 40]));
     await begun(never);
-    await until(() => expect(done).toHaveLength(80));
-    await until(async () => expect([await waitingIn(notes), await waitingIn(reports)]).toEqual([0, 0]));
+    await until(() => expect(done).toHaveLength(120));
+    await until(async () => expect(await waiting()).toEqual([0, 0, 0]));
   });
 
   test("may bring more in one message than there is room for", async () => {
@@ -152,6 +150,31 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     });
     while (!isDone) await own.write((tx) => void Array.from({ length: 50 }, () => tx.enqueue(NoteSchema, { text: "another" })));
     await looking;
+  });
+
+  test("what it has and brings to nobody is done all the same", async () => {
+    const mute = async (): Promise<TaskBroker> => {
+      const broker = await open();
+      // One waits for an answer for good, and the others behind it.
+      return {
+        ...broker,
+        get isThere() {
+          return broker.isThere;
+        },
+        deliver: (queue) => broker.deliver(queue, 1, () => new Promise(() => {})),
+      };
+    };
+    const own = testProcess({ database, engine: { ...engine, open: mute }, tasks, timings: { offerLagMs: 600_000 } });
+    await own.begin();
+    const ids = [
+      await own.enqueue(NoteSchema, { text: "1" }),
+      await own.enqueue(NoteSchema, { text: "2" }),
+      await own.enqueue(NoteSchema, { text: "3" }),
+    ];
+    for (const id of ids) await untilDone(id);
+    expect(await waitingIn(notes)).toBeGreaterThan(0);
+    await own.stop();
+    await rabbit.queuePurge({ queue: notes });
   });
 
   test("what isn't a task's id ends in the dead letters, and what is nobody's task is forgotten", async () => {

@@ -45,7 +45,6 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
   const there = metrics.gauge("polis_task_broker_up", "1 while the broker of tasks takes what is offered", []);
   const nameOf = (queue: string, priority: number): string => `${connection.prefix}${queue}${priority === 0 ? "" : `.p${priority}`}`;
   const deadLetters = `${connection.prefix}dead-letters`;
-  const declarations = new Map<string, QueueDeclaration>();
   const idsAMessage = new Map<string, number>();
   let publisher: Publisher | undefined;
   let unconfirmed = 0;
@@ -79,12 +78,9 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
 
   const openPublisher = (): Publisher => {
     const made = rabbit.createPublisher({ confirm: true });
-    // Somebody has deleted the queue: the consumer makes it again, and the table has what was lost.
-    made.on("basic.return", ({ routingKey }) => {
-      const declaration = declarations.get(routingKey);
-      if (declaration !== undefined)
-        declare(declaration).catch((error: unknown) => logger.warn({ err: error }, "a queue can't be made again"));
-    });
+    // Not made again here: whoever works it does, a moment later. A quorum queue that is made again as soon as it is deleted may take
+    // messages and bring none (RabbitMQ 3.10).
+    made.on("basic.return", ({ routingKey }) => logger.debug({ queue: routingKey }, "somebody has deleted a queue"));
     return made;
   };
 
@@ -103,7 +99,6 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
         { queue: deadLetters, durable: true, arguments: { "x-queue-type": "quorum" } },
         ...queues.flatMap(({ name, priorities }) => priorities.map((priority) => declarationOf(nameOf(name, priority), deadLetters))),
       ];
-      for (const each of wanted) declarations.set(each.queue, each);
       for (const each of queues) idsAMessage.set(each.name, each.idsAMessage);
       if (!rabbit.ready) return;
       for (const each of wanted)
@@ -115,7 +110,7 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
     },
     deliver(queue, atOnce, take) {
       const names = queue.priorities.map((priority) => nameOf(queue.name, priority));
-      const consumers = names.map((name) => consume(name, atOnce, take));
+      const consumers = queue.priorities.map((priority) => consume(nameOf(queue.name, priority), atOnce, (ids) => take(ids, priority)));
       return {
         async backlog() {
           if (!rabbit.ready) return undefined;

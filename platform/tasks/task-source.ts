@@ -2,6 +2,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import type { Answer, TaskBroker } from "#platform/tasks/broker.ts";
 import { type ClaimedTask, claimByIds, claimDue, type Queue, type Reach, takeForOffer } from "#platform/tasks/claims.ts";
 import type { TaskTimings } from "#platform/tasks/timings.ts";
+import type { Log } from "#platform/telemetry/log.ts";
 
 /** Where a worker gets the tasks of one queue from. */
 export type TaskSource = {
@@ -64,20 +65,24 @@ export function brokerSource(options: {
   readonly queue: Queue;
   readonly broker: TaskBroker;
   readonly timings: TaskTimings;
+  readonly logger: Log;
   /** How many may be under way here. */
   readonly atOnce: number;
   /** There is something to take. */
   readonly wake: () => void;
 }): TaskSource {
-  const { database, queue, broker, timings, atOnce, wake } = options;
+  const { database, queue, broker, timings, logger, atOnce, wake } = options;
   const brought: Brought[] = [];
   /** By priority, when the last task came due that was brought. */
   const frontiers = new Map<number, number>();
+  /** By priority, since when (of performance.now) the broker has had tasks and brought none here, and whether that was told. */
+  const idle = new Map<number, { readonly sinceMs: number; isTold: boolean }>();
   let lookedAtMs = 0;
   let isStopped = false;
   const messages = queue.idsAMessage === 1 ? atOnce : Math.ceil((atOnce * FULL_MESSAGES) / queue.idsAMessage);
-  const delivery = broker.deliver(queue, messages, async (ids) => {
+  const delivery = broker.deliver(queue, messages, async (ids, priority) => {
     if (isStopped) return "again";
+    idle.delete(priority);
     const { promise, resolve } = Promise.withResolvers<Answer>();
     brought.push({ ids, answer: resolve });
     wake();
@@ -85,14 +90,32 @@ export function brokerSource(options: {
   });
   const everything = everythingOf(queue);
 
-  /** What the broker has lost: where its queue is empty, all that has been due for a while; anywhere what it should have brought long ago. */
+  /** Whether the broker has nothing, or has brought nothing of it for a while; that there is room here, who looks knows. */
+  const bringsNothing = (priority: number, waiting: number): boolean => {
+    if (waiting === 0) {
+      idle.delete(priority);
+      return true;
+    }
+    const known = idle.get(priority) ?? { sinceMs: performance.now(), isTold: false };
+    idle.set(priority, known);
+    if (performance.now() - known.sinceMs <= timings.offerGraceMs) return false;
+    if (!known.isTold)
+      logger.warn({ queue: queue.name, priority, waiting }, "the broker has tasks and brings none; they are taken from PostgreSQL");
+    known.isTold = true;
+    return true;
+  };
+
+  /**
+   * What the broker has lost: all that has been due for a while where its queue is empty, or it brings nothing of it; anywhere what it
+   * should have brought long ago.
+   */
   const reach = async (): Promise<Reach> => {
     const backlog = await delivery.backlog();
     if (backlog === undefined) return everything;
     const overdue = Date.now() - timings.offerGraceMs;
     const offeredBefore = queue.priorities.map((priority, i) => {
       const overtaken = (frontiers.get(priority) ?? 0) - timings.offerLagMs;
-      return backlog[i] === 0 ? Math.max(overdue, overtaken) : overtaken;
+      return bringsNothing(priority, backlog[i] as number) ? Math.max(overdue, overtaken) : overtaken;
     });
     return { unoffered: false, offeredBefore };
   };

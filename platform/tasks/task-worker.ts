@@ -111,7 +111,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
       logger,
       worker: () => lease.worker,
       source: (wake) =>
-        broker === undefined ? tableSource(database, queue) : brokerSource({ database, queue, broker, timings, atOnce, wake }),
+        broker === undefined ? tableSource(database, queue) : brokerSource({ database, queue, broker, timings, logger, atOnce, wake }),
       run,
     });
     wakeups.on(subjectOf(service, queue.name), () => work.wake());
