@@ -3,6 +3,7 @@ import type { ConsumerGroup, Entry } from "#platform/events/consumer-group.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import type { Parking } from "#platform/inbox/parking.ts";
 import { storableText } from "#platform/postgres/storable-text.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
 
 /** Where a key stops: at this event, which is parked so, or without `parking` is left for a further round. */
 export type Stop = { readonly entry: Entry; readonly error: unknown; readonly parking: Parking | undefined };
@@ -20,6 +21,11 @@ export function parkedAfter({ timings }: ConsumerGroup, tries: number, error: un
 
 const CAUSE_LENGTH_MAX = 2_000;
 
-/** What an event failed by, as text that can be stored: else the parking would fail, again and again, and block the partition. */
-export const causeOf = (error: unknown): string =>
-  storableText(error instanceof Error ? `${error.name}: ${error.message}` : inspect(error), CAUSE_LENGTH_MAX);
+/**
+ * What an event or a task failed by, as text that can be stored: else the parking would fail, again and again, and block the partition.
+ * Of a call it says which one failed.
+ */
+export function causeOf(error: unknown): string {
+  const called = error instanceof CallError && error.called !== undefined ? `${error.called}: ` : "";
+  return storableText(error instanceof Error ? `${error.name}: ${called}${error.message}` : inspect(error), CAUSE_LENGTH_MAX);
+}

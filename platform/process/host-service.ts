@@ -9,8 +9,7 @@ import { type Kv, kvOf, opened } from "#platform/kv/kv.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
-import { housekeepingOf } from "#platform/process/housekeeping.ts";
-import { allTasksOf } from "#platform/process/worked-queues.ts";
+import { allSchedulesOf, allTasksOf } from "#platform/process/worked-queues.ts";
 import { AnswerCache, cachedMethods } from "#platform/reads/answer-cache.ts";
 import type { ReadContext } from "#platform/reads/query.ts";
 import { ReadGate } from "#platform/reads/read-gate.ts";
@@ -21,7 +20,6 @@ import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endp
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
-import { scheduleName } from "#platform/tasks/define-schedule.ts";
 import { startTaskWorker, type TaskWorker } from "#platform/tasks/task-worker.ts";
 import type { Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -76,16 +74,12 @@ const READS_WAITING_MAX = 2_000;
 /** Hosts one service on its database: what answers calls now, and what works by itself from `begin` on. */
 export function hostService(definition: ServiceDefinition, database: Database, surroundings: Surroundings): HostedService {
   const { name } = definition;
-  const { metrics, tracer, clock, timings, wakeups, eventLog, broker, works, transportFor } = surroundings;
+  const { metrics, tracer, clock, timings, wakeups, eventLog, broker, works } = surroundings;
   const log = surroundings.log.child({ service: name });
   const kv = kvOf(name, definition.keeps, surroundings.kv);
+  const transportFor = declaredPeers(definition, surroundings.transportFor);
   const tasks = allTasksOf(definition);
-  const schedules = new Map(
-    Object.entries({ ...housekeepingOf(definition).schedules, ...definition.schedules }).map(([key, schedule]) => [
-      scheduleName(name, key),
-      schedule,
-    ]),
-  );
+  const schedules = allSchedulesOf(definition);
   let relay: ReturnType<typeof startRelay> | undefined;
   let worker: TaskWorker | undefined;
   const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
@@ -175,14 +169,17 @@ type HandlerTools = {
   readonly transportFor: Surroundings["transportFor"];
 };
 
-function handlersOf({ definition, database, kv, cache, writer, transportFor }: HandlerTools): Handlers<DescService> {
-  const { name, peers, contract } = definition;
+/** The way to what the manifest names: whoever reads it knows whom the service calls, be it from an operation, a consumer or a task. */
+function declaredPeers({ name, peers, contract }: ServiceDefinition, transportFor: Surroundings["transportFor"]): typeof transportFor {
   const known = new Set([contract, ...peers].map((peer) => peer.typeName));
-  const declared = (peer: DescService): Transport => {
+  return (peer) => {
     if (!known.has(peer.typeName)) throw new Error(`${name} calls ${peer.typeName}, which its manifest doesn't name among its peers`);
     return transportFor(peer);
   };
-  const peersFor = (context: Context): Peers => peersOf(context, { service: name, transportFor: declared });
+}
+
+function handlersOf({ definition, database, kv, cache, writer, transportFor }: HandlerTools): Handlers<DescService> {
+  const peersFor = (context: Context): Peers => peersOf(context, { service: definition.name, transportFor });
   const reads = new ReadGate(READS_AT_ONCE, READS_WAITING_MAX);
   const handlers = Object.entries(definition.operations).map(([method, operation]) => [
     method,

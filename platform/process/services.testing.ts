@@ -34,7 +34,10 @@ export type TestServices = {
   hear(): Promise<readonly EventRecord[]>;
   /** Starts the relays and consumers; they end after the tests of the file. */
   begin(): Promise<void>;
-  /** Resolves when all that was published has been relayed, and handled by every group or given up as a dead letter, and due tasks have ended. */
+  /**
+   * Resolves when all that was published has been relayed, and handled by every group or given up as a dead letter, and due tasks have
+   * ended. Throws before `begin`: nothing would ever be.
+   */
   quiet(): Promise<void>;
   /** The same services once more on the same databases, as a second process hosts them. */
   copy(): TestServices;
@@ -101,6 +104,7 @@ function hostAll(
     if (found === undefined) throw new Error(`${service.typeName} isn't hosted in this test`);
     return found.endpoint;
   };
+  let hasBegun = false;
   const eventLog = testEventLog(database("events"));
   const surroundings = {
     log: testLog,
@@ -153,12 +157,14 @@ function hostAll(
       return heard;
     },
     async begin() {
+      hasBegun = true;
       for (const service of hosted.values()) {
         ends.push(() => service.end());
         await service.begin();
       }
     },
     async quiet() {
+      if (!hasBegun) throw new Error("quiet() waits for relays, consumers and tasks, which begin() starts: await services.begin() first");
       for (let tries = 0; !(await isQuiet()); tries += 1) {
         if (tries >= QUIET_TRIES_MAX) throw new Error("events or tasks are still on their way");
         await new Promise((resolve) => setTimeout(resolve, QUIET_POLL_MS));

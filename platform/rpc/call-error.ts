@@ -38,6 +38,8 @@ export class CallError extends Error {
   readonly violations: readonly Violation[];
   /** Whole milliseconds. */
   readonly retryAfterMs: number | undefined;
+  /** The method whose call failed so, as its client notes it: for logs and causes here, and nobody else is told. */
+  called: string | undefined;
 
   constructor(
     status: Status,

@@ -1,5 +1,6 @@
 import type { DescMessage, DescMethod, DescService, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { type Caller, serviceCaller } from "#platform/access/caller.ts";
+import { methodName } from "#platform/contract/method-options.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { type Cancellable, cancellableBy } from "#platform/rpc/cancellation.ts";
 import type { CallOptions, Context } from "#platform/rpc/context.ts";
@@ -70,11 +71,15 @@ function clientMethod(method: DescMethod): (this: Binding, input: never, options
   switch (method.methodKind) {
     case "unary":
       return async function (this: Binding, request: object, options?: CallOptions) {
-        return this.transport.unary(method, outgoing(method, request), makeCall(method, this.base, options));
+        try {
+          return await this.transport.unary(method, outgoing(method, request), makeCall(method, this.base, options));
+        } catch (error) {
+          throw noted(method, error);
+        }
       };
     case "server_streaming":
       return function (this: Binding, request: object, options?: CallOptions) {
-        return this.transport.serverStreaming(method, outgoing(method, request), makeCall(method, this.base, options));
+        return noting(method, this.transport.serverStreaming(method, outgoing(method, request), makeCall(method, this.base, options)));
       };
     case "client_streaming":
       return async function (this: Binding, requests: AsyncIterable<object>, options?: CallOptions) {
@@ -83,7 +88,7 @@ function clientMethod(method: DescMethod): (this: Binding, input: never, options
         try {
           return await this.transport.clientStreaming(method, source.messages(), call);
         } catch (error) {
-          throw source.failure ?? error;
+          throw source.failure ?? noted(method, error);
         }
       };
     case "bidi_streaming":
@@ -93,9 +98,23 @@ function clientMethod(method: DescMethod): (this: Binding, input: never, options
         try {
           yield* this.transport.bidiStreaming(method, source.messages(), call);
         } catch (error) {
-          throw source.failure ?? error;
+          throw source.failure ?? noted(method, error);
         }
       };
+  }
+}
+
+/** "The service can't be reached" doesn't say which. */
+function noted(method: DescMethod, error: unknown): unknown {
+  if (error instanceof CallError) error.called = methodName(method);
+  return error;
+}
+
+async function* noting<T>(method: DescMethod, answers: AsyncIterable<T>): AsyncGenerator<T, void> {
+  try {
+    yield* answers;
+  } catch (error) {
+    throw noted(method, error);
   }
 }
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { AnswerSchema, type AskRequestSchema } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError, type Status, statuses } from "#platform/rpc/call-error.ts";
-import { describeCalls, failure, say } from "#platform/rpc/conformance.testing.ts";
+import { collect, describeCalls, failure, say } from "#platform/rpc/conformance.testing.ts";
 import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
 
 describeCalls(({ serve, client, logged }) => {
@@ -115,6 +115,24 @@ describeCalls(({ serve, client, logged }) => {
       });
       const error = await failure(client().ask({}));
       expect(error).toMatchObject({ status, code: "peer_code", message: "A text of the peer.", violations, retryAfterMs: 1500 });
+    });
+
+    it("knows which call it was, for its own log, and isn't told which one failed behind it", async () => {
+      const fail = () => {
+        throw Object.assign(new CallError("UNAVAILABLE", "unavailable", "No."), { called: "polis.secret.v1.SecretService/Ask" });
+      };
+      async function* none() {}
+      serve({ ask: fail, listen: fail, tell: fail, converse: fail });
+      for (const [name, failed] of [
+        ["Ask", failure(client().ask({}))],
+        ["Listen", failure(collect(client().listen({})))],
+        ["Tell", failure(client().tell(none()))],
+        ["Converse", failure(collect(client().converse(none())))],
+      ] as const) {
+        const error = await failed;
+        expect(error).toMatchObject({ message: "No.", called: `polis.conformance.v1.ConformanceService/${name}` });
+        expect(JSON.stringify(error)).not.toContain("secret");
+      }
     });
 
     it.each<[string, () => Promise<never>]>([

@@ -5,6 +5,7 @@ import type { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
 import { expect, it, vi } from "vitest";
 import { OrderSchema } from "#contracts/polis/orders/v1/orders_pb.ts";
+import { CallError } from "#platform/rpc/call-error.ts";
 import { createLog } from "./create-log.ts";
 
 const WAIT = { timeout: 10_000, interval: 20 };
@@ -61,6 +62,13 @@ it("shows an error with its causes, without the rows that PostgreSQL quotes", as
     cause: { code: "23505", constraint: "accounts_owner" },
   });
   expect(JSON.stringify(last())).not.toContain("hush");
+});
+
+it("says which call failed", async () => {
+  const { log, last } = await record("json");
+  const error = Object.assign(new CallError("UNAVAILABLE", "unavailable", "The service can't be reached."), { called: "polis.a.v1.A/Do" });
+  log.error({ err: error }, "failed");
+  expect(last().err).toMatchObject({ type: "CallError", status: "UNAVAILABLE", called: "polis.a.v1.A/Do" });
 });
 
 it("takes an error alone, as pino does", async () => {

@@ -47,7 +47,7 @@ export function masked(value: unknown, depth = 0): unknown {
 const isHidden = (name: string): boolean => HIDDEN.has(name.toLowerCase().replaceAll(/[-_]/g, ""));
 
 // PostgreSQL puts whole rows into `detail` and `where`: only what names the place is kept.
-const KEPT = ["code", "status", "severity", "constraint", "schema", "table", "column", "routine", "syscall", "signal"] as const;
+const KEPT = ["code", "status", "called", "severity", "constraint", "schema", "table", "column", "routine", "syscall", "signal"] as const;
 
 function maskedError(error: Error, depth: number): Record<string, unknown> {
   const kept = KEPT.flatMap((name) => {
