@@ -104,7 +104,9 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
       for (const each of wanted)
         await declare(each).catch((error: unknown) => {
           if (isDifference(error))
-            throw new Error(`RabbitMQ has another queue ${each.queue} than tasks need: ${(error as Error).message}`, { cause: error });
+            throw new Error(`RabbitMQ has another queue ${each.queue} than tasks need: delete it, as nothing is lost by that`, {
+              cause: error,
+            });
           logger.warn({ err: error, queue: each.queue }, "a queue isn't made yet");
         });
     },

@@ -39,7 +39,7 @@ const SOON_MS = 60_000;
  * changes.
  */
 export async function startSchedules(options: ScheduleOptions): Promise<{ stop(): Promise<void> }> {
-  const { service, database, schedules, types, offersTasks, enqueued, clock, timings, logger, metrics } = options;
+  const { service, database, schedules, offersTasks, enqueued, clock, timings, logger, metrics } = options;
   const fired = metrics.counter("polis_schedule_tasks_total", "Tasks that a schedule has enqueued", ["service", "schedule"]);
   await ensureSchedules(database, schedules, new Date(clock()));
   const stopping = new AbortController();
@@ -67,7 +67,7 @@ export async function startSchedules(options: ScheduleOptions): Promise<{ stop()
       for (const row of rows) {
         try {
           const { chosen, next } = timesOf(row, schedules.get(row.name) as Schedule, now);
-          const tasks = chosen.map((at) => taskAt(row.name, at));
+          const tasks = chosen.map((at) => taskAt(options, row.name, at));
           made.push(...tasks);
           counts.set(row.name, tasks.length);
           nextAt.push(next.getTime());
@@ -101,18 +101,6 @@ export async function startSchedules(options: ScheduleOptions): Promise<{ stop()
     return next ? timestampDate(next).getTime() : Number.POSITIVE_INFINITY;
   };
 
-  /** Under a key of schedule and time: twice is impossible, whatever happens to the row. */
-  const taskAt = (name: string, at: Date): NewTask => {
-    const { schema, dataAt } = schedules.get(name) as Schedule;
-    return newTask(schema, dataAt(at) as never, types.get(schema.typeName) as TaskOptions, {
-      key: `schedule ${name} ${at.toISOString()}`,
-      nowMs: clock(),
-      actor: callerName(serviceCaller(service)),
-      traceparent: "",
-      causationId: "",
-    });
-  };
-
   const run = async (): Promise<void> => {
     for (let failures = 0; !stopping.signal.aborted; ) {
       try {
@@ -135,6 +123,34 @@ export async function startSchedules(options: ScheduleOptions): Promise<{ stop()
       return running;
     },
   };
+}
+
+type TaskMaking = Pick<ScheduleOptions, "service" | "schedules" | "types" | "clock">;
+
+/** Throws, naming the schedule, where the service doesn't have its task, or the one of its next time can't be made: else each firing would fail. */
+export function assertMakeable(options: TaskMaking): void {
+  const { schedules, types, clock } = options;
+  for (const [name, schedule] of schedules) {
+    const { typeName } = schedule.schema;
+    if (!types.has(typeName)) throw new Error(`the schedule ${name} enqueues ${typeName}, which the manifest doesn't name among its tasks`);
+    try {
+      taskAt(options, name, timeAfter(schedule, new Date(clock())));
+    } catch (error) {
+      throw new Error(`the schedule ${name} can't make its task`, { cause: error });
+    }
+  }
+}
+
+/** Under a key of schedule and time: twice is impossible, whatever happens to the row. */
+function taskAt({ service, schedules, types, clock }: TaskMaking, name: string, at: Date): NewTask {
+  const { schema, dataAt } = schedules.get(name) as Schedule;
+  return newTask(schema, dataAt(at) as never, types.get(schema.typeName) as TaskOptions, {
+    key: `schedule ${name} ${at.toISOString()}`,
+    nowMs: clock(),
+    actor: callerName(serviceCaller(service)),
+    traceparent: "",
+    causationId: "",
+  });
 }
 
 /** Which of the times that have come get a task, and when the next one comes. */

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test, vi } from "vitest";
-import { NoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
+import { NoteSchema, ScanSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { type Schedule, schedule } from "#platform/tasks/define-schedule.ts";
 import { task } from "#platform/tasks/define-task.ts";
 import { listTasks } from "#platform/tasks/stored-tasks.ts";
@@ -101,11 +101,24 @@ test("after a pause it fires once for all that was missed, for each, or not at a
   await until(() => expect(done).toContain("2026-11-27T12:01:00.000Z"));
 });
 
-test("one whose task can't be made holds up no other", async () => {
+test("one whose task can't be made stops the start, and is named: the service hasn't it, or its contract refuses what is said", async () => {
+  const start = (bad: Schedule) => processes(1, { "t.bad": bad }).then((made) => made.set(START));
+  await expect(start(schedule(ScanSchema, { cron: "* * * * *" }))).rejects.toThrow(
+    "the schedule t.bad enqueues polis.tasktest.v1.Scan, which the manifest doesn't name among its tasks",
+  );
+  await expect(start(schedule(NoteSchema, { cron: "* * * * *", data: () => ({ text: "x".repeat(2_000) }) }))).rejects.toMatchObject({
+    message: "the schedule t.bad can't make its task",
+    cause: { message: expect.stringContaining("polis.tasktest.v1.Note breaks its contract") },
+  });
+});
+
+test("one whose task can't be made later on holds up no other", async () => {
+  let length = 0;
   const { set } = await processes(1, {
-    "t.bad": schedule(NoteSchema, { cron: "* * * * *", data: () => ({ text: "x".repeat(2_000) }) }),
+    "t.bad": schedule(NoteSchema, { cron: "* * * * *", data: () => ({ text: "x".repeat(length) }) }),
     "t.good": at({ cron: "* * * * *" }),
   });
+  length = 2_000;
   for (let minute = 1; minute <= 3; minute += 1) {
     set(START + minute * MINUTE);
     await until(() => expect(done).toHaveLength(minute));
@@ -144,8 +157,23 @@ test("what was missed while nobody ran counts as missed, too", async () => {
   expect(await nextAt("t.x")).toBe("2026-11-27 10:01:00");
 });
 
-test("a cron or a time zone that is none is refused where it is written", () => {
-  expect(() => at({ cron: "every day" })).toThrow(/every day/);
-  expect(() => at({ cron: "0 0 30 2 *" })).toThrow(/names no time/);
-  expect(() => at({ cron: "* * * * *", timeZone: "Europe/Atlantis" })).toThrow(/Atlantis/);
+test.each(["every day", "61 * * * *", "* * * *", "* * * * * * *", "2040-01-01T00:00:00", "", "@often"])(
+  "the cron '%s' is refused where it is written, with the task and what a cron is",
+  (cron) => {
+    expect(() => at({ cron })).toThrow(
+      `the schedule of polis.tasktest.v1.Note: \`cron\` '${cron}' must be minute, hour, day of the month, month, day of the week`,
+    );
+  },
+);
+
+test.each(["@daily", "0 9 * * MON-FRI", "*/10 * * * * *"])("the cron '%s' is one", (cron) => {
+  expect(at({ cron })).toMatchObject({ cron, timeZone: "UTC" });
+});
+
+test("a cron of days that don't come is refused, and so is a time zone that there isn't", () => {
+  expect(() => at({ cron: "0 0 30 2 *" })).toThrow(/`cron` '0 0 30 2 \*' must name a time/);
+  for (const timeZone of ["Europe/Atlantis", ""])
+    expect(() => at({ cron: "* * * * *", timeZone })).toThrow(
+      `the schedule of polis.tasktest.v1.Note: \`timeZone\` '${timeZone}' must be a name of the IANA database`,
+    );
 });

@@ -9,8 +9,14 @@ import { handOver } from "#platform/rpc/handover.ts";
 const DEFAULT_ATTEMPTS = 5;
 const DEFAULT_PAUSES_MS = [1_000, 10_000, 60_000, 600_000];
 const DEFAULT_TIME_LIMIT_MS = 30_000;
+const DAY_MS = 24 * 3_600_000;
 /** The longest, and what is kept unless said: one that is canceled is kept as long, whatever its type says. */
-const KEEP_MS_MAX = 7 * 24 * 3_600_000;
+const KEEP_MS_MAX = 7 * DAY_MS;
+/** A timer of Node ends at once where it is to last longer than 2^31 ms. */
+const TIME_LIMIT_MS_MAX = 24 * DAY_MS;
+const ATTEMPTS_MAX = 1_000;
+/** Each has a queue of its own in RabbitMQ, and is a number in an index of PostgreSQL. */
+const PRIORITY_MAX = 1_000;
 /** What is larger belongs into a file or a row, of which the task names the id. */
 const LARGEST_PAYLOAD_BYTES = 256 * 1024;
 /** They stand in indexes, whose entries PostgreSQL keeps below 2,704 bytes. */
@@ -18,6 +24,8 @@ const LONGEST_KEY_BYTES = 512;
 /** A name is part of a broker's, which takes 255 bytes. */
 const QUEUE_NAME = /^[a-z0-9]+([.-][a-z0-9]+)*$/;
 const LONGEST_QUEUE_NAME = 150;
+/** Named so in RabbitMQ: what isn't a task, and the queues of priorities. */
+const BROKERS_OWN = /^dead-letters$|\.p-?[0-9]+$/;
 const SERVICE = "{service}";
 
 /** What a contract says of a task, with its defaults. */
@@ -40,17 +48,26 @@ function taskOptions(schema: DescMessage, service: string): TaskOptions {
   const name = schema.typeName;
   if (!hasOption(schema, taskOption)) throw new Error(`${name}: option (polis.options.v1.task) is missing`);
   const said = getOption(schema, taskOption);
+  const must = (holds: boolean, rule: string): void => {
+    if (!holds) throw new Error(`${name}: ${rule}`);
+  };
   const queue = said.queue.replace(SERVICE, service);
-  if (!QUEUE_NAME.test(queue) || queue.length > LONGEST_QUEUE_NAME)
-    throw new Error(
-      `${name}: \`queue\` must be words of a-z and 0-9 with dots or hyphens between, ${LONGEST_QUEUE_NAME} characters at the most`,
-    );
+  must(
+    QUEUE_NAME.test(queue) && queue.length <= LONGEST_QUEUE_NAME,
+    `\`queue\` must be words of a-z and 0-9 with dots or hyphens between, ${LONGEST_QUEUE_NAME} characters at the most`,
+  );
+  must(!BROKERS_OWN.test(queue), "`queue` must neither be dead-letters nor end as queues of priorities do, in .p and a number");
   const pausesMs = said.pauses.map(durationMs);
   const timeLimitMs = said.timeLimit === undefined ? DEFAULT_TIME_LIMIT_MS : durationMs(said.timeLimit);
   const keepMs = said.keep === undefined ? KEEP_MS_MAX : durationMs(said.keep);
-  if (pausesMs.some((ms) => ms < 0) || timeLimitMs <= 0 || keepMs < 0)
-    throw new Error(`${name}: a pause, the time limit or \`keep\` is negative, or the time limit is none`);
-  if (keepMs > KEEP_MS_MAX) throw new Error(`${name}: \`keep\` is longer than 7 days`);
+  must(said.attempts <= ATTEMPTS_MAX, `\`attempts\` must be ${ATTEMPTS_MAX} at the most`);
+  must(
+    pausesMs.every((ms) => ms >= 0),
+    "none of `pauses` may be negative",
+  );
+  must(timeLimitMs > 0 && timeLimitMs <= TIME_LIMIT_MS_MAX, "`time_limit` must be longer than 0, and 24 days at the most");
+  must(Math.abs(said.priority) <= PRIORITY_MAX, `\`priority\` must be from -${PRIORITY_MAX} to ${PRIORITY_MAX}`);
+  must(keepMs >= 0 && keepMs <= KEEP_MS_MAX, "`keep` must be from 0 to 7 days");
   return {
     queue,
     attempts: said.attempts === 0 ? DEFAULT_ATTEMPTS : said.attempts,
@@ -63,10 +80,11 @@ function taskOptions(schema: DescMessage, service: string): TaskOptions {
   };
 }
 
-/** The tasks of one service by type, each with what its contract says. Throws where two of a queue disagree on its concurrency. */
+/** The tasks of one service by type, each with what its contract says. Throws where one is named twice, or two of a queue disagree on its concurrency. */
 export function tasksOf(schemas: readonly DescMessage[], service: string): ReadonlyMap<string, TaskOptions> {
   const tasks = new Map<string, TaskOptions>();
   for (const schema of schemas) {
+    if (tasks.has(schema.typeName)) throw new Error(`${service} names the task ${schema.typeName} twice`);
     const options = taskOptions(schema, service);
     for (const [type, { queue, concurrency }] of tasks)
       if (queue === options.queue && concurrency !== options.concurrency)

@@ -10,7 +10,7 @@ import type { Task } from "#platform/tasks/define-task.ts";
 import { type Ended, makeEndTries } from "#platform/tasks/end-tries.ts";
 import { type QueueWork, workQueue } from "#platform/tasks/queue-work.ts";
 import { beginTry, GivenUp, type KnownTask, prepareTask, type TaskSurroundings, type Try, type Worker } from "#platform/tasks/run-task.ts";
-import { startSchedules } from "#platform/tasks/schedule-clock.ts";
+import { assertMakeable, startSchedules } from "#platform/tasks/schedule-clock.ts";
 import { keepHouse } from "#platform/tasks/task-house.ts";
 import { brokerSource, tableSource } from "#platform/tasks/task-source.ts";
 import { type NewTask, type TaskOptions, tasksOf } from "#platform/tasks/task-types.ts";
@@ -54,10 +54,7 @@ const READS_AT_ONCE = 2;
 /** Does a service's tasks in this process, beside others that do the same. */
 export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskWorker> {
   const { service, database, timings, logger, wakeups, broker, clock } = options;
-  const types = tasksOf(
-    options.tasks.map(({ schema }) => schema),
-    service,
-  );
+  const types = typesOf(options);
   const known = options.tasks.map((task): KnownTask => ({ task, options: types.get(task.schema.typeName) as TaskOptions }));
   const byQueue = [...Map.groupBy(known, (each) => each.options.queue).values()].map((of) => ({ queue: queueOf(of), known: of }));
   await broker?.ensureQueues(byQueue.map(({ queue }) => queue));
@@ -161,6 +158,16 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
       await lease.leave();
     },
   };
+}
+
+/** What the contracts say of the tasks. Throws before anything is begun where they are at fault, or a schedule doesn't go with them. */
+function typesOf(options: TaskWorkerOptions): ReadonlyMap<string, TaskOptions> {
+  const types = tasksOf(
+    options.tasks.map(({ schema }) => schema),
+    options.service,
+  );
+  assertMakeable({ ...options, types });
+  return types;
 }
 
 const subjectOf = (service: string, queue: string): string => `tasks ${service} ${queue}`;

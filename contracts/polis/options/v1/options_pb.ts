@@ -364,7 +364,8 @@ export const EventSchema: GenMessage<Event> = /*@__PURE__*/
  */
 export type Task = Message<"polis.options.v1.Task"> & {
   /**
-   * Where it waits. Belongs to one service; `{service}` stands for the name of the one that does the task.
+   * Where it waits. Belongs to one service; `{service}` stands for the name of the one that does the task. Words of a-z and 0-9 with
+   * dots or hyphens between; neither `dead-letters` nor an end of `.p` and a number, as RabbitMQ's own queues here have.
    *
    * @generated from field: string queue = 1;
    */
@@ -372,7 +373,7 @@ export type Task = Message<"polis.options.v1.Task"> & {
 
   /**
    * How often it is tried before it counts as failed; 5 unless said. A try that ends because a neighbour or the database is away
-   * isn't counted.
+   * isn't counted. 1,000 at the most.
    *
    * @generated from field: uint32 attempts = 2;
    */
@@ -386,14 +387,14 @@ export type Task = Message<"polis.options.v1.Task"> & {
   pauses: Duration[];
 
   /**
-   * How long one try may take; 30 s unless said.
+   * How long one try may take; 30 s unless said, 24 days at the most.
    *
    * @generated from field: google.protobuf.Duration time_limit = 4;
    */
   timeLimit?: Duration | undefined;
 
   /**
-   * Higher first, within the queue.
+   * Higher first, within the queue; from -1000 to 1000. Each has a queue of its own in RabbitMQ.
    *
    * @generated from field: int32 priority = 5;
    */
