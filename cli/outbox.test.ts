@@ -5,11 +5,11 @@ import { parkRecords, readAskedFor } from "#platform/outbox/parked.ts";
 import { testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
-import { polisOnOrders } from "./polis.testing.ts";
+import { polisOn } from "./polis.testing.ts";
 
 it("polis outbox lists what a service's outbox holds back and why, and asks for a key of it", async () => {
   const connection = await testDatabaseConnection(serviceMigrations);
-  const polis = polisOnOrders(connection, "outbox");
+  const polis = polisOn({ orders: connection }, "outbox");
   expect(polis("list", "orders")).toEqual({ status: 0, stderr: "nothing is parked\n", lines: [] });
 
   const [a, b] = [uuidv7(), uuidv7()].sort() as [string, string];

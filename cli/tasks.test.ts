@@ -1,3 +1,4 @@
+import type { ClientConfig } from "pg";
 import { expect, it } from "vitest";
 import { FollowUpOrderSchema } from "#contracts/polis/orders/v1/tasks_pb.ts";
 import { uuidv7 } from "#platform/ids.ts";
@@ -7,12 +8,14 @@ import { migrationsOf } from "#platform/process/host-service.ts";
 import { enqueueTasks } from "#platform/tasks/task-statements.ts";
 import { newTask, tasksOf } from "#platform/tasks/task-types.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
+import { accountsService } from "../services/accounts/service.ts";
 import { ordersService } from "../services/orders/service.ts";
-import { polisOnOrders } from "./polis.testing.ts";
+import { paymentsService } from "../services/payments/service.ts";
+import { polisOn } from "./polis.testing.ts";
 
-it("polis tasks lists, shows, retries and cancels the tasks of a service, and refuses what makes no sense", async () => {
+it("polis tasks lists, shows, retries and cancels the tasks of a service, and refuses what makes no sense or isn't there", async () => {
   const connection = await testDatabaseConnection(migrationsOf(ordersService).map(({ folder }) => folder));
-  const polis = polisOnOrders(connection, "tasks");
+  const polis = polisOn({ orders: connection }, "tasks");
   expect(polis("list", "orders")).toEqual({ status: 0, stderr: "there are none\n", lines: [] });
 
   const database = await openDatabase({ connection, name: "test", log: testLog, metrics: new Metrics() });
@@ -44,11 +47,11 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
     ].toSorted(),
   );
   expect(polis("list", "orders", "--state", "failed", "--json", "--limit", "1").lines.map((line) => JSON.parse(line))).toEqual([
-    expect.objectContaining({ service: "orders", id: one.id, state: "FAILED" }),
+    expect.objectContaining({ service: "orders", id: one.id, state: "failed" }),
   ]);
   expect(JSON.parse(polis("show", "orders", "--type", type, "--key", second).lines.join("\n"))).toMatchObject({
     id: two.id,
-    state: "WAITING",
+    state: "waiting",
     task: { orderId: second },
   });
   expect(polis("show", "orders", uuidv7())).toMatchObject({ status: 1, stderr: expect.stringContaining("has no task") });
@@ -60,9 +63,38 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
   expect(polis("list", "orders", "--state", "canceled").lines).toHaveLength(2);
   expect(polis("schedules", "orders").lines).toEqual([]);
 
+  await database.query({
+    text: `INSERT INTO tasks (id, type, queue, priority, state, offered, run_at, payload, traceparent, actor, causation_id)
+           VALUES ($1, 'polis.orders.v0.Old', 'orders.old', 0, 'WAITING', false, now() + interval '1 h', '', '', '', '')`,
+    values: [uuidv7()],
+  });
+  expect(polis("list", "orders", "--state", "delayed").lines).toEqual([expect.stringMatching(/^\S+Z {2}delayed {3}orders {2}orders.old /)]);
+  expect(polis("list", "orders", "--state", "waiting")).toMatchObject({ status: 0, lines: [] });
+  for (const [args, says] of [
+    [["retry", "orders", "--queue", "nosuch"], "orders has no queue nosuch; it has housekeeping.orders, orders.follow-up, orders.old"],
+    [["cancel", "orders", "--type", "Nope"], /orders has no task Nope; it has .*polis.orders.v0.Old, polis.orders.v1.FindStaleOrders/],
+    [["list", "orders", "--queue", "nosuch"], "orders has no queue nosuch"],
+  ] as const)
+    expect(polis(...args)).toMatchObject({ status: 1, lines: [], stderr: expect.stringMatching(says) });
+  expect(polis("cancel", "orders", "--queue", "orders.old").lines).toEqual(["1 cancelled"]);
+  expect(polis("cancel", "orders", "--type", "polis.orders.v0.Old").lines).toEqual(["0 cancelled"]);
+
+  await database.query({
+    text: `INSERT INTO task_schedules (name, cron, time_zone, next_at)
+           VALUES ('orders.find-stale-orders', '* * * * *', 'UTC', now()), ('orders.old', '5 * * * *', 'UTC', now())`,
+  });
+  expect(polis("schedules", "orders").lines).toEqual([
+    expect.stringMatching(/^orders.find-stale-orders {2}\* \* \* \* \* {2}UTC {2}next \S+Z$/),
+    "orders.old  5 * * * *  UTC  in no manifest",
+  ]);
+  expect(polis("schedules", "orders", "--json").lines.map((line) => JSON.parse(line))).toMatchObject([
+    { name: "orders.find-stale-orders", isInManifest: true },
+    { name: "orders.old", isInManifest: false },
+  ]);
+
   for (const [args, says] of [
     [["cancel", "orders"], "needs a TASK_ID, --queue or --type"],
-    [["list", "--state", "lost"], "--state must be one of"],
+    [["list", "--state", "lost"], "--state must be one of waiting, delayed, blocked, running, done, failed, canceled"],
     [["show", "orders", "x"], "'x' is no task's id"],
     [["show", "orders", "--key", "k"], "--key needs --type"],
     [["retry"], "needs a SERVICE"],
@@ -70,4 +102,16 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
   ] as const)
     expect(polis(...args)).toMatchObject({ status: 2, stderr: expect.stringContaining(says) });
   await database.close();
+}, 60_000);
+
+it("polis tasks list of all services shows what any of them has, and refuses a queue that none has", async () => {
+  const databases: { [service: string]: ClientConfig } = {};
+  for (const service of [accountsService, ordersService, paymentsService])
+    databases[service.name] = await testDatabaseConnection(migrationsOf(service).map(({ folder }) => folder));
+  const polis = polisOn(databases, "tasks");
+  expect(polis("list", "--queue", "orders.follow-up")).toEqual({ status: 0, stderr: "there are none\n", lines: [] });
+  expect(polis("list", "--queue", "nosuch")).toMatchObject({
+    status: 1,
+    stderr: expect.stringMatching(/accounts has no queue nosuch; it has housekeeping.accounts; .*orders has no queue nosuch/),
+  });
 }, 60_000);

@@ -4,7 +4,8 @@ import { maskedJson } from "#platform/contract/mask-personal.ts";
 import type { Database, Sql } from "#platform/postgres/database.ts";
 import { cancelTasks, lockLanes, settleLanes } from "#platform/tasks/task-statements.ts";
 
-export const TASK_STATES = ["WAITING", "BLOCKED", "RUNNING", "DONE", "FAILED", "CANCELED"] as const;
+/** Its row's, but that what waits for its time is DELAYED, as in `polis_tasks{state}`. */
+export const TASK_STATES = ["WAITING", "DELAYED", "BLOCKED", "RUNNING", "DONE", "FAILED", "CANCELED"] as const;
 export type TaskState = (typeof TASK_STATES)[number];
 
 /** A task as it stands, without what may be personal. */
@@ -56,7 +57,8 @@ type Row = {
   readonly payload: Buffer;
 };
 
-const COLUMNS = `id, type, queue, priority, key, concurrency_key AS "concurrencyKey", state, attempts, progress, result, cause,
+const COLUMNS = `id, type, queue, priority, key, concurrency_key AS "concurrencyKey",
+  CASE WHEN state = 'WAITING' AND run_at > now() THEN 'DELAYED' ELSE state END AS state, attempts, progress, result, cause,
   run_at AS "runAt", enqueued_at AS "enqueuedAt", started_at AS "startedAt", ended_at AS "endedAt",
   actor, traceparent, causation_id AS "causationId", worker, payload`;
 
@@ -68,7 +70,7 @@ export async function findTask(sql: Sql, id: string): Promise<StoredTask | undef
 
 /** Lists tasks of a service, the newest first, at most `limit` of them. */
 export async function listTasks(sql: Sql, filter: TaskFilter, limit: number): Promise<StoredTask[]> {
-  return (await read(sql, `${FILTER} ORDER BY enqueued_at DESC, id DESC LIMIT $4`, [...filterValues(filter), limit])).map(storedOf);
+  return (await read(sql, `${FILTER} ORDER BY enqueued_at DESC, id DESC LIMIT $5`, [...filterValues(filter), limit])).map(storedOf);
 }
 
 /** Shows one task. `schemas` are the tasks that can be decoded. */
@@ -117,13 +119,21 @@ export const retryTasks = (database: Database, which: { readonly id: string } | 
 export const endTasksEarly = (database: Database, which: { readonly id: string } | TaskFilter): Promise<number> =>
   change(database, which, ["WAITING", "BLOCKED", "RUNNING"], cancelTasks);
 
+/** The queues and types that tasks of this database have, be they ever so old. */
+export async function filedUnder(sql: Sql): Promise<{ readonly queues: readonly string[]; readonly types: readonly string[] }> {
+  const { rows } = await sql.query<{ queue: string; type: string }>({
+    text: "SELECT DISTINCT queue, type FROM tasks ORDER BY queue, type",
+  });
+  return { queues: [...new Set(rows.map(({ queue }) => queue))], types: [...new Set(rows.map(({ type }) => type))] };
+}
+
 /** One statement a batch, so that a queue of a million is no transaction of a million. */
 const CHANGED_AT_ONCE = 1_000;
 
 async function change(
   database: Database,
   which: { readonly id: string } | TaskFilter,
-  states: readonly TaskState[],
+  states: readonly Exclude<TaskState, "DELAYED">[],
   statements: (ids: readonly string[]) => ReturnType<typeof cancelTasks>,
 ): Promise<number> {
   const [condition, values] = "id" in which ? ["id = $1::uuid", [which.id]] : [FILTER, filterValues(which)];
@@ -147,8 +157,14 @@ async function change(
 }
 
 const NO_ID = "00000000-0000-0000-0000-000000000000";
-const FILTER = "($1::text IS NULL OR queue = $1) AND ($2::text IS NULL OR type = $2) AND ($3::text IS NULL OR state = $3)";
-const filterValues = ({ queue, type, state }: TaskFilter): (string | null)[] => [queue ?? null, type ?? null, state ?? null];
+const FILTER = `($1::text IS NULL OR queue = $1) AND ($2::text IS NULL OR type = $2) AND ($3::text IS NULL OR state = $3)
+  AND ($4::boolean IS NULL OR (run_at > now()) = $4)`;
+const filterValues = ({ queue, type, state }: TaskFilter): (string | boolean | null)[] => [
+  queue ?? null,
+  type ?? null,
+  state === "DELAYED" ? "WAITING" : (state ?? null),
+  state === "DELAYED" || state === "WAITING" ? state === "DELAYED" : null,
+];
 
 const read = async (sql: Sql, condition: string, values: readonly unknown[]): Promise<Row[]> =>
   (await sql.query({ text: `SELECT ${COLUMNS} FROM tasks WHERE ${condition}`, values })).rows as unknown as Row[];

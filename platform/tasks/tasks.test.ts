@@ -196,12 +196,26 @@ const testsOn = (engine: TaskEngine) => (): void => {
     expect([await did(notes), await did(others)]).toEqual([[["test.notes", "4"]], [["test.reports", "4"]]]);
   });
 
+  test("what is due is told from what waits for its time", async () => {
+    const own = process();
+    const due = await own.enqueue(NoteSchema, { text: "due" });
+    const later = await own.enqueue(NoteSchema, { text: "later" }, { runAt: inAWhile(60_000) });
+    const failed = await own.enqueue(NoteSchema, { text: "failed" }, { runAt: inAWhile(60_000) });
+    await database.query({ text: "UPDATE tasks SET state = 'FAILED', ended_at = now() WHERE id = $1", values: [failed] });
+    for (const [wanted, id] of [
+      ["WAITING", due],
+      ["DELAYED", later],
+      ["FAILED", failed],
+    ] as const)
+      expect(await listTasks(database, { state: wanted }, 10)).toMatchObject([{ id, state: wanted }]);
+  });
+
   test("it isn't done before its time, and soon after", async () => {
     const own = await begun();
     const at = Date.now() + 400;
     const id = await own.enqueue(NoteSchema, { text: "later" }, { runAt: timestampFromMs(at) });
     await untilState(await own.enqueue(NoteSchema, { text: "now" }), "DONE");
-    expect(await state(id)).toBe("WAITING");
+    expect(await state(id)).toBe("DELAYED");
     await untilState(id, "DONE");
     const done = await findTask(database, id);
     expect(Number(done?.startedAt)).toBeGreaterThanOrEqual(at);
@@ -371,11 +385,11 @@ const testsOn = (engine: TaskEngine) => (): void => {
     const next = await own.enqueue(StatementSchema, { account: "x", text: "next" });
     await untilState(next, "DONE");
     await untilState(fails, "FAILED");
-    expect(await state(later)).toBe("WAITING");
+    expect(await state(later)).toBe("DELAYED");
     const last = await own.enqueue(StatementSchema, { account: "x", text: "last" }, { runAt: inAWhile(120_000) });
     expect(await state(last)).toBe("BLOCKED");
     await endTasksEarly(database, { id: later });
-    expect([await state(later), await state(last)]).toEqual(["CANCELED", "WAITING"]);
+    expect([await state(later), await state(last)]).toEqual(["CANCELED", "DELAYED"]);
   });
 
   test("no more of a queue run at once than its contract allows, over all processes", async () => {
@@ -627,7 +641,7 @@ const testsOn = (engine: TaskEngine) => (): void => {
              VALUES (gen_random_uuid(), 'another', 'test.old', 0, 'x', 'BLOCKED', false, now() + interval '1 h', '', '', '', '')`,
     });
     for (const id of [note, ...statements]) await untilState(id, "DONE");
-    expect((await listTasks(database, { queue: "test.old" }, 10)).map(({ state: of }) => of)).toEqual(["WAITING"]);
+    expect((await listTasks(database, { queue: "test.old" }, 10)).map(({ state: of }) => of)).toEqual(["DELAYED"]);
     await own.stop();
   });
 };
