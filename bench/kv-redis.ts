@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { createClient, RESP_TYPES } from "@redis/client";
+import { redisUrl } from "#platform/config/setting-types.ts";
 import { createKv } from "#platform/kv/kv.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
 import { redisEngine } from "#platform/kv/redis-engine.ts";
@@ -29,12 +30,14 @@ export const kvRedis: Bench = {
   async run({ parts, report }) {
     const server = await startServer(parts);
     const database = await openKvDatabase(server, { name: "kv", maxConnections: 1 }, parts);
-    const { REDIS_URL: url = "" } = process.env;
+    const { REDIS_URL = "" } = process.env;
+    const url = redisUrl.parse(REDIS_URL);
+    if (url === undefined) throw new Error(`REDIS_URL must be ${redisUrl.must}`);
     const prefix = `bench:${randomUUID()}:`;
     const engine = redisEngine({ connection: { url, tls: undefined, prefix }, log: benchLog() });
     parts.defer(() => engine.close());
     while (!engine.isReached) await new Promise((resolve) => setTimeout(resolve, 2));
-    const client = await openPlainClient(url, prefix, parts);
+    const client = await openPlainClient(REDIS_URL, prefix, parts);
     const store = createKv({ kept: postgresEngine(database, "kept"), passing: engine, copies: undefined, metrics: new Metrics() });
     const ours = ourOperations(store, "cache");
     await fill(ours);

@@ -10,6 +10,7 @@ import {
   queueChoice,
   rabbitUrl,
   ratio,
+  redisUrl,
   secretText,
   text,
   url,
@@ -114,7 +115,7 @@ const rabbitSettings = {
 const redisSettings = {
   url: setting({
     name: "REDIS_URL",
-    type: url("redis", "rediss"),
+    type: redisUrl,
     default: undefined,
     text: "Redis, which holds what is short-lived, and copies of what isn't; without it, tables in PostgreSQL do",
   }),

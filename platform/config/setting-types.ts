@@ -116,6 +116,47 @@ export const rabbitUrl: SettingType<RabbitUrl> = {
     `amqp${tls ? "s" : ""}://${encodeURIComponent(user.name)}:${MASK}@${hosts.join(",")}/${vhost === "/" ? "" : encodeURIComponent(vhost)}`,
 };
 
+/** A Redis as its URL says it. */
+export type RedisUrl = {
+  /** A name or an address, without brackets. */
+  readonly host: string;
+  readonly port: number;
+  readonly tls: boolean;
+  readonly user: { readonly name: string; readonly password: string } | undefined;
+  /** The number of the database. */
+  readonly database: number;
+};
+
+/**
+ * `redis://[[user]:password@]host[:port][/database]`, or `rediss://…` for TLS; percent-encoded where need be. A user without a
+ * password is refused: some clients take the name for a password, and ours would come as `default`.
+ */
+export const redisUrl: SettingType<RedisUrl> = {
+  must: "redis://host, of one host; rediss:// for TLS, user:password@ or :password@ in front of it, :port after it, /number of the database at the end",
+  parse(value) {
+    const found = /^(rediss?):\/\/(?:([^\s:@/]*):([^\s@/]+)@)?([^\s@/]+)(?:\/(\d{0,5}))?$/.exec(value);
+    if (found === null) return undefined;
+    const place = found[4] ?? "";
+    const address = /:\d+$/.test(place) ? place : `${place}:6379`;
+    if (!isAddress(address)) return undefined;
+    const colon = address.lastIndexOf(":");
+    const [name, password] = [found[2] || "default", found[3]].map((part) => part && decoded(part));
+    if (name === undefined || (found[3] !== undefined && password === undefined)) return undefined;
+    return {
+      host: address.slice(0, colon).replace(/^\[(.*)\]$/, "$1"),
+      port: Number(address.slice(colon + 1)),
+      tls: found[1] === "rediss",
+      user: password === undefined ? undefined : { name, password },
+      database: Number(found[5] ?? 0),
+    };
+  },
+  show: (url) =>
+    `redis${url.tls ? "s" : ""}://${url.user === undefined ? "" : `${encodeURIComponent(url.user.name)}:${MASK}@`}${redisAddress(url)}/${url.database}`,
+};
+
+/** host:port */
+export const redisAddress = ({ host, port }: RedisUrl): string => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+
 function decoded(part: string): string | undefined {
   try {
     return decodeURIComponent(part);

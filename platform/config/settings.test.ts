@@ -117,6 +117,51 @@ describe("settings", () => {
     (RABBITMQ_URL) => expect(faultsOf({ RABBITMQ_URL })).toHaveLength(1),
   );
 
+  it("take Redis' address as it is written everywhere, and show it without its password", () => {
+    const redis = (REDIS_URL: string) => readSettings({ REDIS_URL }, table).redis.url;
+    expect(redis("redis://a")).toEqual({ host: "a", port: 6379, tls: false, user: undefined, database: 0 });
+    expect(redis("redis://:p%40ss@127.0.0.1:6380/")).toEqual({
+      host: "127.0.0.1",
+      port: 6380,
+      tls: false,
+      user: { name: "default", password: "p@ss" },
+      database: 0,
+    });
+    expect(redis("rediss://polis:p:s@[::1]/3")).toEqual({
+      host: "::1",
+      port: 6379,
+      tls: true,
+      user: { name: "polis", password: "p:s" },
+      database: 3,
+    });
+    const shown = (REDIS_URL: string) => describeSettings({ REDIS_URL }, table).find(({ name }) => name === "REDIS_URL")?.value;
+    expect(shown("rediss://polis:secret@[::1]:1/3")).toBe("rediss://polis:***@[::1]:1/3");
+    expect(shown("redis://:secret@a")).toBe("redis://default:***@a:6379/0");
+    expect(shown("redis://a")).toBe("redis://a:6379/0");
+  });
+
+  it.each([
+    "a:6379",
+    "http://a",
+    "redis://",
+    "redis://a,b",
+    "redis://127.0.0.1:1,127.0.0.1:2",
+    "redis://a/abc",
+    "redis://a/1/2",
+    "redis://a?db=1",
+    "redis://a:99999",
+    "redis://::1",
+    "redis://user@a",
+    "redis://user:@a",
+    "redis://:%zz@a",
+    "redis://%zz:secret@a",
+  ])("refuse %s as Redis' address", (REDIS_URL) => {
+    const [fault = "", ...more] = faultsOf({ REDIS_URL });
+    expect(more).toEqual([]);
+    expect(fault).toMatch(/^REDIS_URL must be redis:\/\/host, of one host; /);
+    expect(fault).not.toContain("secret");
+  });
+
   it.each(["a", "a:", ":1", "a:0", "a:1,", "a b:1", "::1:5", "a:99999", "http://a:1"])("refuse %j as an address", (text) =>
     expect(faultsOf({ ORDERS_URL: text })).toHaveLength(1),
   );

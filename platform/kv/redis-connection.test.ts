@@ -22,7 +22,7 @@ async function open(connection: RedisConnection, log: Log = testLog): Promise<Re
 describe.skipIf(!isRedisThere)("a connection to Redis", () => {
   let other: ReturnType<typeof createClient>;
   beforeAll(async () => {
-    other = createClient({ url: testRedis().url });
+    other = createClient({ url: process.env.REDIS_URL ?? "" });
     await other.connect();
   });
   afterAll(() => other.close());
@@ -96,13 +96,11 @@ describe.skipIf(!isRedisThere)("a connection to Redis", () => {
     const user = `test-${randomUUID()}`;
     await other.sendCommand(["ACL", "SETUSER", user, "on", ">word", "~*", "+@all", "-set", "-hincrby"]);
     onTestFinished(async () => void (await other.sendCommand(["ACL", "DELUSER", user])));
-    const { url, ...connection } = testRedis();
-    const own = new URL(url);
-    own.username = user;
-    own.password = "word";
-    const logged: { readonly msg: string }[] = [];
+    const connection = testRedis();
+    const url = { ...connection.url, user: { name: user, password: "word" } };
+    const logged: { readonly msg: string; readonly redis: string }[] = [];
     const log = pino({ level: "warn" }, { write: (line: string) => void logged.push(JSON.parse(line)) }) as unknown as Log;
-    const session = await open({ ...connection, url: own.href }, log);
+    const session = await open({ ...connection, url }, log);
     const key = `${connection.prefix}key`;
     const scriptSays = (words: string) => session.run((on) => on.eval("return redis.error_reply(ARGV[1])", { arguments: [words] }));
     const refused: [RegExp, () => Promise<unknown>][] = [
@@ -117,7 +115,9 @@ describe.skipIf(!isRedisThere)("a connection to Redis", () => {
       expect(error).toBeInstanceOf(KvUnavailable);
       expect(error).toHaveProperty("cause.message", expect.stringMatching(words));
     }
-    expect(logged.map(({ msg }) => msg)).toEqual(["Redis refuses; what it holds is done without"]);
+    expect(logged.map(({ msg, redis }) => [msg, redis])).toEqual([
+      ["Redis refuses; what it holds is done without", `${url.host}:${url.port}`],
+    ]);
     expect([session.isReached, session.connection]).toEqual([true, 1]);
   });
 });

@@ -1,5 +1,6 @@
 import { createClient, ErrorReply, RESP_TYPES } from "@redis/client";
 import type { EngineTls } from "#platform/config/setting-file.ts";
+import { type RedisUrl, redisAddress } from "#platform/config/setting-types.ts";
 import { KvUnavailable } from "#platform/kv/engine.ts";
 import { scripts } from "#platform/kv/redis-scripts.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -13,8 +14,7 @@ const RECONNECT_MS_MAX = 1_000;
 const REFUSED_PAUSE_MS = 10_000;
 
 export type RedisConnection = {
-  /** `redis://[user:password@]host[:port][/database]`, or `rediss://…` */
-  readonly url: string;
+  readonly url: RedisUrl;
   readonly tls: EngineTls | undefined;
   /** Stands in front of every key. */
   readonly prefix: string;
@@ -22,13 +22,16 @@ export type RedisConnection = {
 
 const makeClient = ({ url, tls }: RedisConnection) =>
   createClient({
-    url,
+    ...(url.user === undefined ? {} : { username: url.user.name, password: url.user.password }),
+    database: url.database,
     scripts,
     disableOfflineQueue: true,
     // Without a limit for each command: `watch` knows when Redis is away. The client's own makes a signal and a timer that stays for
     // five seconds with every command, which took three times the CPU and half a gigabyte at 80,000 a second.
     commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
     socket: {
+      host: url.host,
+      port: url.port,
       connectTimeout: CONNECT_MS,
       reconnectStrategy: (retries) => Math.min(RECONNECT_MS_MIN * 2 ** retries, RECONNECT_MS_MAX),
       ...(tls === undefined ? {} : { tls: true as const, ...defined(tls) }),
@@ -51,7 +54,8 @@ export type RedisSession = {
  * One connection to Redis, made again whenever it is lost. While there is none, everything fails at once, and with one that is lost,
  * all that waited for an answer.
  */
-export function openRedis({ connection, log }: { readonly connection: RedisConnection; readonly log: Log }): RedisSession {
+export function openRedis({ connection, ...tools }: { readonly connection: RedisConnection; readonly log: Log }): RedisSession {
+  const log = tools.log.child({ redis: redisAddress(connection.url) });
   let connections = 0;
   let underWay = 0;
   /** Since when Redis owes us a word: it answers in the order in which it was asked. */

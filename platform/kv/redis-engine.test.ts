@@ -19,7 +19,7 @@ describe.skipIf(!isRedisThere)("in Redis", () => {
     const connection = testRedis();
     ({ prefix } = connection);
     engine = await openTestRedis(connection);
-    redis = createClient({ url: connection.url });
+    redis = createClient({ url: process.env.REDIS_URL ?? "" });
     await redis.connect();
   });
   afterAll(() => redis.close());
@@ -63,13 +63,21 @@ describe.skipIf(!isRedisThere)("in Redis", () => {
     expect(await redis.zRange(prefix + key, 0, -1)).toEqual(["long", "renewed"]);
   });
 
+  test("what is kept is in the database of its number, and in no other", async () => {
+    const connection = testRedis();
+    const second = await openTestRedis({ ...connection, url: { ...connection.url, database: 1 } });
+    await second.set("value", new Uint8Array([1]), HOUR);
+    expect([await second.get(["value"]), await redis.exists(`${connection.prefix}value`)]).toEqual([[Buffer.from([1])], 0]);
+    await second.delete(["value"]);
+  });
+
   test("nothing needs other rights than docs/operating.md names", async () => {
     const [user, connection] = [`test-${randomUUID()}`, testRedis()];
     const rights = ["-@all", "+@read", "+@write", "+@scripting", "+time", "+ping"];
     await redis.sendCommand(["ACL", "SETUSER", user, "on", ">word", `~${connection.prefix}*`, ...rights]);
     onTestFinished(async () => void (await redis.sendCommand(["ACL", "DELUSER", user])));
-    const url = Object.assign(new URL(connection.url), { username: user, password: "word" });
-    const limited = redisEngine({ connection: { ...connection, url: url.href }, log: testLog });
+    const url = { ...connection.url, user: { name: user, password: "word" } };
+    const limited = redisEngine({ connection: { ...connection, url }, log: testLog });
     onTestFinished(() => limited.close());
     await vi.waitFor(() => limited.ask(), 10_000);
 

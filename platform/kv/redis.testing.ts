@@ -2,19 +2,20 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { afterAll } from "vitest";
+import { redisUrl } from "#platform/config/setting-types.ts";
 import type { OpenKvEngine } from "#platform/kv/engine.ts";
 import type { RedisConnection } from "#platform/kv/redis-connection.ts";
 import { redisEngine } from "#platform/kv/redis-engine.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 
-const { REDIS_URL } = process.env;
+const url = redisUrl.parse(process.env.REDIS_URL ?? "");
 
-export const isRedisThere = REDIS_URL !== undefined;
+export const isRedisThere = url !== undefined;
 
 /** The Redis that REDIS_URL names, with keys of its own there. Throws where none is named. */
 export function testRedis(): RedisConnection {
-  if (REDIS_URL === undefined) throw new Error("REDIS_URL names no Redis");
-  return { url: REDIS_URL, tls: undefined, prefix: `test:${randomUUID()}:` };
+  if (url === undefined) throw new Error("REDIS_URL names no Redis");
+  return { url, tls: undefined, prefix: `test:${randomUUID()}:` };
 }
 
 /** The engine over it, once that is reached; closed after the tests of the file, or of the `describe` that it is called in. */
@@ -35,13 +36,13 @@ export async function redisBehindLine(): Promise<{
   /** How many connections there are. */
   sockets(): number;
 }> {
-  const { url, ...connection } = testRedis();
-  const far = new URL(url);
+  const connection = testRedis();
+  const far = connection.url;
   let line: Line = "open";
   const sockets = new Set<Socket>();
   const proxy = createServer((near) => {
     if (line === "cut") return near.destroy();
-    const there = connect(Number(far.port), far.hostname);
+    const there = connect(far.port, far.host);
     const end = () => {
       near.destroy();
       there.destroy();
@@ -61,10 +62,8 @@ export async function redisBehindLine(): Promise<{
     close();
     proxy.close();
   });
-  const own = new URL(url);
-  own.port = String((proxy.address() as AddressInfo).port);
   return {
-    connection: { ...connection, url: own.href },
+    connection: { ...connection, url: { ...far, port: (proxy.address() as AddressInfo).port } },
     sockets: () => sockets.size,
     line(next) {
       line = next;

@@ -5,6 +5,7 @@ import { readSettings } from "#platform/config/settings.ts";
 import { values } from "#platform/kv/kinds.ts";
 import { kvMigrations as folder } from "#platform/kv/kv-engine.testing.ts";
 import { isRedisThere, redisBehindLine } from "#platform/kv/redis.testing.ts";
+import type { RedisConnection } from "#platform/kv/redis-connection.ts";
 import { testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import type { Databases } from "#platform/process/databases.ts";
@@ -33,6 +34,9 @@ async function open(services: readonly ServiceDefinition[], environment: Record<
   return store;
 }
 
+/** As its setting has it. */
+const written = ({ url: { host, port, user } }: RedisConnection): string => `redis://:${user?.password ?? ""}@${host}:${port}`;
+
 test("a process has a store where a service of its keeps something in it, or has answers cached, and else no database of it", async () => {
   expect([await open([service({})]), opened]).toEqual([undefined, []]);
   expect(await open([service({}), service({ keeps: [cards] })])).toBeDefined();
@@ -50,7 +54,7 @@ test("a Redis that is away is told of, and leaves the process ready", { skip: !i
   const metrics = new Metrics();
   const store = await open(
     [service({ keeps: [cards] })],
-    { REDIS_URL: redis.url, REDIS_PREFIX: redis.prefix.replaceAll(":", ".") },
+    { REDIS_URL: written(redis), REDIS_PREFIX: redis.prefix.replaceAll(":", ".") },
     metrics,
   );
   const ready = readinessOf(store?.parts ?? []);
@@ -104,7 +108,7 @@ test("however much has expired, all of it is deleted each time", async () => {
 
 test("a process that closes its store leaves no connection to Redis", { skip: !isRedisThere }, async () => {
   const { connection: redis, sockets } = await redisBehindLine();
-  const store = await open([service({ keeps: [cards] })], { REDIS_URL: redis.url });
+  const store = await open([service({ keeps: [cards] })], { REDIS_URL: written(redis) });
   await vi.waitFor(() => expect(sockets()).toBe(1), 10_000);
   await store?.close();
   await vi.waitFor(() => expect(sockets()).toBe(0), 10_000);

@@ -61,7 +61,7 @@ async function openRedis({ redis: settings }: PlatformSettings, log: Log, metric
   if (url === undefined) return undefined;
   // A client is loaded only where its engine is used.
   const { redisEngine } = await import("#platform/kv/redis-engine.ts");
-  const tls = await engineTls("REDIS", { tls: url.startsWith("rediss:"), scheme: "rediss" }, files);
+  const tls = await engineTls("REDIS", { tls: url.tls, scheme: "rediss" }, files);
   const engine = redisEngine({ connection: { url, tls, prefix }, log });
   const away = metrics.gauge("polis_redis_away", "1 while Redis isn't reached, and is done without", []);
   metrics.measureWhenRead(() => away.set(engine.isReached ? 0 : 1));

@@ -1,4 +1,5 @@
 import { NoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
+import { redisUrl } from "#platform/config/setting-types.ts";
 import { limit, values } from "#platform/kv/kinds.ts";
 import { createKv } from "#platform/kv/kv.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
@@ -38,14 +39,14 @@ export type KvProcess = { readonly operations: KvOperations; close(): Promise<vo
 /** The store in this process: DATABASE_URL says where its database is, REDIS_URL and REDIS_PREFIX where Redis is; without, there is none. */
 export async function openKvProcess({
   DATABASE_URL = "",
-  REDIS_URL,
+  REDIS_URL = "",
   REDIS_PREFIX = "",
 }: Readonly<Record<string, string | undefined>>): Promise<KvProcess> {
   const log = await createLog({ level: "warn", format: "json" });
   const metrics = new Metrics();
   const database = await openDatabase({ connection: connectionOf(DATABASE_URL), name: "kv", log, metrics });
-  const redis =
-    REDIS_URL === undefined ? undefined : redisEngine({ connection: { url: REDIS_URL, tls: undefined, prefix: REDIS_PREFIX }, log });
+  const url = redisUrl.parse(REDIS_URL);
+  const redis = url && redisEngine({ connection: { url, tls: undefined, prefix: REDIS_PREFIX }, log });
   let last = "";
   const dieIf = (isDone: boolean, key: string): boolean => {
     if (isDone && key.endsWith(`:${last}`)) process.kill(process.pid, "SIGKILL");
