@@ -31,6 +31,9 @@ export function methodOptions(method: DescMethod): MethodOptions {
   return options;
 }
 
+/** The path of the field of a request by which a method's cached answers are forgotten; undefined where they are all together. */
+export const cacheGroup = (method: DescMethod): string | undefined => methodOptions(method).cache?.group || undefined;
+
 /** `polis.orders.v1.OrdersService/CreateOrder`: a method's full name, as gRPC has it. */
 export const methodName = (method: DescMethod): string => `${method.parent.typeName}/${method.name}`;
 

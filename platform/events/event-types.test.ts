@@ -59,8 +59,10 @@ test("events of a topic agree", () => {
 test("a contract that can't be served is named", () => {
   expect(() => eventOptions(TimestampSchema)).toThrow("google.protobuf.Timestamp: option (polis.options.v1.event) is missing");
   expect(() => eventOptions(made("NoTopic", { key: "data.id", topic: "" }))).toThrow("test.v1.NoTopic: `topic` is missing");
-  expect(() => eventOptions(made("NoField", { key: "data.no" }))).toThrow("the key `data.no` names no field");
-  expect(() => eventOptions(made("Message", { key: "data" }))).toThrow("the key `data` must be a string");
+  expect(() => eventOptions(made("NoField", { key: "data.no" }))).toThrow(
+    "test.v1.NoField: `key`: `data.no` is no field of test.v1.NoField",
+  );
+  expect(() => eventOptions(made("Message", { key: "data" }))).toThrow("test.v1.Message: `key`: `data` must be a string");
   expect(() => eventOptions(made("Shape", { key: "data.id", first: "id" }))).toThrow("fields 1 to 3 must be event_id string");
   expect(eventOptions(made("Good", { key: "data.id", partitions: 2 }))).toMatchObject({ topic: "test", partitions: 2 });
 });

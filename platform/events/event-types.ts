@@ -132,7 +132,7 @@ function resolve(schema: DescMessage): EventOptions {
   if (said.topic === "") throw new Error(`${name}: \`topic\` is missing`);
   return {
     topic: said.topic,
-    keyOf: textGetter(schema, said.key),
+    keyOf: textGetter(schema, said.key, `${name}: \`key\``),
     partitions: said.partitions === 0 ? DEFAULT_PARTITIONS : said.partitions,
     retentionMs: said.retention === undefined ? DEFAULT_RETENTION_MS : Math.floor(durationMs(said.retention)),
   };

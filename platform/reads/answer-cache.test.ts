@@ -27,6 +27,7 @@ import { testServices } from "#platform/process/services.testing.ts";
 import { AnswerCache } from "#platform/reads/answer-cache.ts";
 import { type Between, cardsService } from "#platform/reads/cards/cards.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
+import { operation } from "#platform/writes/definitions.ts";
 
 let between: Between;
 const made: string[] = [];
@@ -379,8 +380,26 @@ test.each<[string, Partial<Method>, string]>([
     "what belongs to an `owner` isn't the same for everybody",
   ],
 ])("a contract whose word on its cache can't be kept isn't served: %s", (_, said, fault) => {
-  const { getCard } = CardsService.method;
-  const proto = clone(MethodDescriptorProtoSchema, getCard.proto);
-  setExtension(proto.options!, methodOption, { ...getOption(getCard, methodOption), ...said });
-  expect(() => cacheOf({ ...getCard, proto })).toThrow(`CardsService/GetCard: \`cache\`: ${fault}`);
+  expect(() => cacheOf(saying(CardsService.method.getCard, said))).toThrow(`CardsService/GetCard: \`cache\`: ${fault}`);
 });
+
+test("a contract whose `group` is no field of the request isn't served, and the method and the option are named", () => {
+  const cache = create(CacheSchema, { ttl: durationFromMs(1_000), group: "nope" });
+  expect(() => cacheOf(saying(CardsService.method.getCard, { cache }))).toThrow(
+    "CardsService/GetCard: `cache.group`: `nope` is no field of polis.cardtest.v1.GetCardRequest",
+  );
+});
+
+test("a service doesn't start whose contract caches what no query answers", async () => {
+  const { getCard } = CardsService.method;
+  const definition = cardsService(async () => {});
+  const operations = { ...definition.operations, getCard: operation(getCard, { write: () => create(CardSchema) }) };
+  await expect(testServices({ ...definition, operations })).rejects.toThrow("CardsService/GetCard: `cache`: is for what a `query` answers");
+});
+
+/** The method, whose contract says this as well. */
+function saying(method: DescMethodUnary, said: Partial<Method>): DescMethodUnary {
+  const proto = clone(MethodDescriptorProtoSchema, method.proto);
+  setExtension(proto.options!, methodOption, { ...getOption(method, methodOption), ...said });
+  return { ...method, proto };
+}

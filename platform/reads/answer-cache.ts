@@ -11,7 +11,7 @@ import {
 import { BytesValueSchema, durationMs, FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { Cache_Scope } from "#contracts/polis/options/v1/options_pb.ts";
 import type { Caller } from "#platform/access/caller.ts";
-import { methodName, methodOptions } from "#platform/contract/method-options.ts";
+import { cacheGroup, methodName, methodOptions } from "#platform/contract/method-options.ts";
 import { textOrNone } from "#platform/contract/text-getter.ts";
 import { type ValuesOf, values } from "#platform/kv/kinds.ts";
 import type { Kv } from "#platform/kv/kv.ts";
@@ -36,13 +36,19 @@ export type AnswerGroup = { readonly method: DescMethod; readonly group: string 
 
 type Answer = Message | Rejection | undefined;
 
-/** The methods of a service whose answers its contract lets be cached. */
+/** The methods of a service whose answers its contract lets be cached. Throws, naming the method, where that isn't answered by a `query`. */
 export const cachedMethods = ({
   operations,
 }: {
   readonly operations: Readonly<Record<string, { readonly kind: string; readonly method: DescMethodUnary }>>;
 }): DescMethodUnary[] =>
-  Object.values(operations).flatMap(({ kind, method }) => (kind === "query" && methodOptions(method).cache !== undefined ? [method] : []));
+  Object.values(operations).flatMap(({ kind, method }) => {
+    if (methodOptions(method).cache === undefined) return [];
+    if (kind !== "query") throw fault(method, "is for what a `query` answers");
+    return [method];
+  });
+
+const fault = (method: DescMethod, text: string): Error => new Error(`${methodName(method)}: \`cache\`: ${text}`);
 
 type Rule = {
   readonly ttlMs: number;
@@ -252,14 +258,14 @@ const hashed = (text: string): string => createHash("sha256").update(text, "utf8
 
 function ruleOf(method: DescMethodUnary): Rule {
   const { cache, idempotency, access, sensitive } = methodOptions(method);
-  const fault = (text: string): Error => new Error(`${methodName(method)}: \`cache\`: ${text}`);
   const ttlMs = cache?.ttl === undefined ? 0 : durationMs(cache.ttl);
-  if (!(ttlMs >= 1 && ttlMs <= GROUP_MS)) throw fault("its `ttl` must be from a millisecond to a day");
-  if (idempotency !== "READ") throw fault("is for reads");
-  if (sensitive) throw fault("what is sensitive is made anew for everybody who asks");
+  if (!(ttlMs >= 1 && ttlMs <= GROUP_MS)) throw fault(method, "its `ttl` must be from a millisecond to a day");
+  if (idempotency !== "READ") throw fault(method, "is for reads");
+  if (sensitive) throw fault(method, "what is sensitive is made anew for everybody who asks");
   const isPublic = cache?.scope === Cache_Scope.PUBLIC;
-  if (isPublic && access.owner !== "") throw fault("what belongs to an `owner` isn't the same for everybody");
-  const groupOf = cache?.group === undefined || cache.group === "" ? () => "" : textOrNone(method.input, cache.group);
+  if (isPublic && access.owner !== "") throw fault(method, "what belongs to an `owner` isn't the same for everybody");
+  const group = cacheGroup(method);
+  const groupOf = group === undefined ? () => "" : textOrNone(method.input, group, `${methodName(method)}: \`cache.group\``);
   const prefix = groupName(method, "");
   return {
     ttlMs: Math.round(ttlMs),

@@ -71,6 +71,14 @@ test("what is at its bounds is taken", () => {
   });
 });
 
+test("a concurrency key that is no field of the task is named, with the option that says it", () => {
+  const proto = clone(DescriptorProtoSchema, NoteSchema.proto);
+  setExtension(proto.options!, taskOption, { ...getOption(NoteSchema, taskOption), concurrencyKey: "nope" });
+  expect(() => tasksOf([{ ...NoteSchema, proto } as never], "shop")).toThrow(
+    "polis.tasktest.v1.Note: `concurrency_key`: `nope` is no field of polis.tasktest.v1.Note",
+  );
+});
+
 test("a queue belongs to one service", () => {
   const tasks = [task(NoteSchema, {})];
   expect(

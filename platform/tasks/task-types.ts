@@ -74,7 +74,7 @@ function taskOptions(schema: DescMessage, service: string): TaskOptions {
     pausesMs: pausesMs.length === 0 ? DEFAULT_PAUSES_MS : pausesMs,
     timeLimitMs,
     priority: said.priority,
-    concurrencyKeyOf: said.concurrencyKey === "" ? undefined : textGetter(schema, said.concurrencyKey),
+    concurrencyKeyOf: said.concurrencyKey === "" ? undefined : textGetter(schema, said.concurrencyKey, `${name}: \`concurrency_key\``),
     concurrency: said.concurrency === 0 ? undefined : said.concurrency,
     keepMs,
   };

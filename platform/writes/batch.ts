@@ -1,7 +1,7 @@
 import type { DescMessage, DescMethod, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { callerName } from "#platform/access/caller.ts";
-import { methodName } from "#platform/contract/method-options.ts";
+import { cacheGroup, methodName } from "#platform/contract/method-options.ts";
 import type { ApplyItem, ApplyOutcome, GuardStatement, Guards } from "#platform/events/apply.ts";
 import { newEvent } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -285,9 +285,15 @@ class ItemWork implements Tx {
     return task.id;
   }
 
-  forget(method: DescMethod, group = ""): void {
-    if (!this.#manifest.caches.has(method)) throw new Error(`answers of ${methodName(method)} aren't cached here`);
-    this.said.forgotten.push({ method, group });
+  forget(method: DescMethod, group?: string): void {
+    const name = methodName(method);
+    if (!this.#manifest.caches.has(method)) throw new Error(`answers of ${name} aren't cached here`);
+    const groupedBy = cacheGroup(method);
+    // Else nothing would be forgotten, and nobody told.
+    if (groupedBy !== undefined && group === undefined)
+      throw new Error(`${name}: its answers are forgotten by \`${groupedBy}\`: say which`);
+    if (groupedBy === undefined && group !== undefined) throw new Error(`${name}: its answers are forgotten all together: name no group`);
+    this.said.forgotten.push({ method, group: group ?? "" });
   }
 
   cancelTask(id: string): void {

@@ -72,7 +72,7 @@ export type Tx = {
   enqueue<T extends DescMessage>(task: T, data: MessageInitShape<T>, options?: EnqueueOptions): string;
   /**
    * Has cached answers of one of the service's methods forgotten after the commit, before this one's answer: those of requests with
-   * this value where the contract names a `group`, else all.
+   * value in the field that the contract names as `group`, which must be given then, else all.
    */
   forget(method: DescMethod, group?: string): void;
   /** Ends the task of this id unless it has ended; what it would still write is refused, though it may be running. */

@@ -1,19 +1,24 @@
+import { randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { TransactionSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
+import { CardsService } from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { PaymentsService, TopUpRequestSchema } from "#contracts/polis/payments/v1/payments_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import type { ApplyItem } from "#platform/events/apply.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
+import { noKv } from "#platform/kv/kv.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isGivenUpWaiting, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
 import { operation, runOperation, type Tx } from "#platform/writes/definitions.ts";
 import { pruneAnswers } from "#platform/writes/idempotency.ts";
+import { manifestOf } from "#platform/writes/manifest.ts";
 import {
   anyItem,
   contextOf,
@@ -28,6 +33,7 @@ import {
   userId,
   writerOn,
 } from "#platform/writes/pots.testing.ts";
+import { Writer } from "#platform/writes/writer.ts";
 
 const database = await potsDatabase();
 const other = await potsDatabase();
@@ -201,6 +207,38 @@ test("a declared no of a peer is stored as the command's no; a fault of a peer i
   expect(await run()).toEqual(reject("account_not_found", "none"));
   expect(await run()).toEqual(reject("account_not_found", "none"));
   expect(asking).toHaveBeenCalledTimes(2);
+});
+
+test("answers are forgotten by the field by which their contract groups them, and by nothing where it names none", async () => {
+  await clean(database);
+  const { getCard, listCards, putCard } = CardsService.method;
+  const forgotten = vi.fn(async () => {});
+  const writer = new Writer({
+    service: "test",
+    database,
+    kv: noKv,
+    metrics: new Metrics(),
+    manifest: manifestOf("test", { caches: [getCard, listCards] }),
+    published: () => {},
+    enqueued: () => {},
+    forgotten,
+  });
+  const say = (...said: Parameters<Tx["forget"]>) => {
+    const put = operation(OrdersService.method.createOrder, {
+      write(tx) {
+        tx.forget(...said);
+        return create(OrderSchema);
+      },
+    });
+    return writer.execute(put, request, contextOf({ idempotencyKey: randomUUID() }), noPeers);
+  };
+  await expect(say(getCard)).rejects.toThrow("CardsService/GetCard: its answers are forgotten by `card_id`: say which");
+  await expect(say(listCards, "a")).rejects.toThrow("CardsService/ListCards: its answers are forgotten all together: name no group");
+  await expect(say(putCard)).rejects.toThrow("answers of polis.cardtest.v1.CardsService/PutCard aren't cached here");
+  expect(forgotten).not.toHaveBeenCalled();
+  await say(getCard, "a");
+  await say(listCards);
+  expect(forgotten.mock.calls).toEqual([[[{ method: getCard, group: "a" }]], [[{ method: listCards, group: "" }]]]);
 });
 
 test("an operation with SQL of its own runs once under its key, and a rejection takes back what it wrote", async () => {
