@@ -114,6 +114,26 @@ describe("a kind of data", () => {
     expect(() => kvOf("other", [cards], kv)).toThrow("other keeps test.card");
   });
 
+  test("has a name of its own, which the service's cache hasn't either: else the service doesn't start", () => {
+    const same = memberSet("test.card", { loss: "durable" });
+    expect(() => kvOf("test", [cards, sessions, same], kv)).toThrow("test keeps test.card twice");
+    for (const name of ["test.answers", "test.answer-groups"])
+      expect(() => kvOf("test", [memberSet(name, { loss: "durable" })], kv)).toThrow(`test keeps ${name}: so the platform names`);
+  });
+
+  test("has its losses counted from the start on, so that the first one is seen to be more", async () => {
+    const metrics = new Metrics();
+    kvOf("test", [cards, openLimit], storeOn(undefined, metrics));
+    const counted = [...(await metrics.text()).matchAll(/^polis_kv_lost_total\{kind="(.+)"\} (\d+)$/gm)].map(([, kind, count]) => [
+      kind,
+      count,
+    ]);
+    expect(counted).toEqual([
+      ["test.card", "0"],
+      ["test.calls", "0"],
+    ]);
+  });
+
   test("leaves nothing behind of what has expired", async () => {
     await kv.of(cards).set("short", thing("1"), 1);
     await kept.set("short", new Uint8Array(1), 1);

@@ -41,11 +41,25 @@ export function opened(kv: Kv | undefined): Kv {
   return kv;
 }
 
-/** The store as one service has it: of the kinds that its manifest names (`keeps`), and no others. */
+/** The kinds in which a service's cache has its answers. */
+export const cacheKinds = (service: string) => ({ answers: `${service}.answers`, groups: `${service}.answer-groups` }) as const;
+
+/**
+ * The store as one service has it: of the kinds that its manifest names (`keeps`), and no others. All are opened, so that a name that
+ * is no good is found now, and what each has lost is counted from nothing on.
+ */
 export function kvOf(service: string, keeps: readonly Kind<unknown>[], kv: Kv | undefined): Kv {
-  for (const { name } of keeps)
+  const taken = new Set<string>();
+  const cached: readonly string[] = Object.values(cacheKinds(service));
+  for (const { name } of keeps) {
     if (!name.startsWith(`${service}.`)) throw new Error(`${service} keeps ${name}: its kinds of keys are named ${service}.…`);
+    if (cached.includes(name))
+      throw new Error(`${service} keeps ${name}: so the platform names what the service's cache has; take another name`);
+    if (taken.has(name)) throw new Error(`${service} keeps ${name} twice: each kind of keys has a name of its own`);
+    taken.add(name);
+  }
   const kept = new Set(keeps);
+  for (const kind of kept) opened(kv).of(kind);
   return {
     of(kind) {
       if (!kept.has(kind)) throw new Error(`${service} uses ${kind.name}, which its manifest doesn't name among what it keeps`);

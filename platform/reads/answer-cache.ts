@@ -14,7 +14,7 @@ import type { Caller } from "#platform/access/caller.ts";
 import { cacheGroup, methodName, methodOptions } from "#platform/contract/method-options.ts";
 import { textOrNone } from "#platform/contract/text-getter.ts";
 import { type ValuesOf, values } from "#platform/kv/kinds.ts";
-import type { Kv } from "#platform/kv/kv.ts";
+import { cacheKinds, type Kv } from "#platform/kv/kv.ts";
 import { isRejection, type Rejection } from "#platform/rejection.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -99,8 +99,9 @@ export class AnswerCache {
     this.#log = options.log;
     this.#rules = new Map(methods.map((method) => [method, ruleOf(method)]));
     const cache = { loss: "cache", ttlMs: GROUP_MS } as const;
-    this.#words = kv.of(values(`${service}.answer-groups`, BytesValueSchema, cache));
-    this.#answers = kv.of(values(`${service}.answers`, BytesValueSchema, cache));
+    const names = cacheKinds(service);
+    this.#words = kv.of(values(names.groups, BytesValueSchema, cache));
+    this.#answers = kv.of(values(names.answers, BytesValueSchema, cache));
     const counter = metrics.counter("polis_cache_answers_total", "Answers to reads that are cached, by where they came from", [
       "service",
       "method",
