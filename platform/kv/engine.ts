@@ -8,14 +8,16 @@ export type Loss = "durable" | "cache";
 /** An item of a feed: a name and where it stands; the highest first. */
 export type FeedItem = { readonly member: string; readonly score: number };
 
-/** What a limit has answered. */
-export type Taken = {
-  readonly isTaken: boolean;
-  /** So much is in use within the window, with what was taken now. */
+/** What is in use of a limit. */
+export type InUse = {
+  /** So much within the window, with what was taken now. */
   readonly used: number;
   /** Milliseconds until the oldest of it is no longer counted; 0 where nothing is. */
   readonly resetMs: number;
 };
+
+/** What a limit has answered. */
+export type Taken = InUse & { readonly isTaken: boolean };
 
 /** How long something is kept, in milliseconds; undefined: until it is deleted. */
 export type Ttl = number | undefined;

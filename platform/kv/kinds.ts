@@ -1,6 +1,6 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { FeedItem, KvEngine, Loss, Taken } from "#platform/kv/engine.ts";
+import type { FeedItem, InUse, KvEngine, Loss, Taken } from "#platform/kv/engine.ts";
 import type { Guard } from "#platform/kv/guard.ts";
 
 /** What a kind of data stands on. */
@@ -123,12 +123,14 @@ export function values<S extends DescMessage>(name: string, schema: S, { loss, t
   };
 }
 
-/** A limit of each key. */
+/** A limit of each key. Where the engine is away, nothing is in use, and it is over in no time (`open`) or in a window (`closed`). */
 export type LimitOf = {
-  /** Takes so much (1), or nothing where that is more than the limit still allows. Where the engine is away: as the kind says. */
-  take(key: string, amount?: number): Promise<Taken>;
-  /** What is in use. */
-  look(key: string): Promise<Taken>;
+  /**
+   * Takes so much (1), or nothing where that is more than the limit still allows. `isAway`: the engine couldn't be asked, and what is
+   * answered is what the kind says for that.
+   */
+  take(key: string, amount?: number): Promise<Taken & { readonly isAway: boolean }>;
+  look(key: string): Promise<InUse>;
   clear(...keys: readonly string[]): Promise<void>;
 };
 
@@ -149,15 +151,19 @@ export function limit(
     name,
     loss: "limit",
     open({ engine, guard }) {
-      const unknown: Taken = { isTaken: whenAway === "open", used: 0, resetMs: whenAway === "open" ? 0 : windowMs };
-      const ask = (key: string, amount: number): Promise<Taken> =>
-        guard("take", unknown, () => engine.take(placeOf(key), amount, most, windowMs));
+      const isOpen = whenAway === "open";
+      const unknown: InUse = { used: 0, resetMs: isOpen ? 0 : windowMs };
+      const untold = { ...unknown, isTaken: isOpen, isAway: true };
       return {
         async take(key, amount = 1) {
           if (!isWhole(amount, 1, Number.MAX_SAFE_INTEGER)) throw new RangeError(`${name}: what is taken is a whole number from 1 on`);
-          return ask(key, amount);
+          return guard("take", untold, async () => ({ ...(await engine.take(placeOf(key), amount, most, windowMs)), isAway: false }));
         },
-        look: (key) => ask(key, 0),
+        look: (key) =>
+          guard("look", unknown, async () => {
+            const { used, resetMs } = await engine.take(placeOf(key), 0, most, windowMs);
+            return { used, resetMs };
+          }),
         async clear(...keys) {
           checkNames(name, keys);
           return guard("clear", undefined, () => engine.clear(keys.map(placeOf)));

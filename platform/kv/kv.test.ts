@@ -55,9 +55,10 @@ describe("a kind of data", () => {
   });
 
   test("limits, sets and feeds by what it says", async () => {
-    expect(await kv.of(openLimit).take("a")).toMatchObject({ isTaken: true, used: 1 });
-    expect(await kv.of(openLimit).take("a", 2)).toMatchObject({ isTaken: false, used: 1 });
-    expect(await kv.of(openLimit).look("a")).toMatchObject({ used: 1 });
+    expect(await kv.of(openLimit).look("a")).toEqual({ used: 0, resetMs: 0 });
+    expect(await kv.of(openLimit).take("a")).toMatchObject({ isTaken: true, used: 1, isAway: false });
+    expect(await kv.of(openLimit).take("a", 2)).toMatchObject({ isTaken: false, used: 1, isAway: false });
+    expect(await kv.of(openLimit).look("a")).toEqual({ used: 1, resetMs: expect.closeTo(HOUR, -6) });
     await kv.of(openLimit).clear("a");
     expect(await kv.of(openLimit).take("a", 2)).toMatchObject({ isTaken: true });
 
@@ -186,8 +187,12 @@ describe.skipIf(!isRedisThere)("while Redis is away", () => {
       expect(await kv.of(cards).getAll(["a", "b"])).toEqual([undefined, undefined]);
       await kv.of(cards).set("b", thing("card"));
       expect(await kv.of(cards).add("c", thing("card"))).toBe(false);
-      expect(await kv.of(openLimit).take("a")).toMatchObject({ isTaken: true });
-      expect(await kv.of(closedLimit).take("a")).toMatchObject({ isTaken: false, resetMs: HOUR });
+      expect(await kv.of(openLimit).take("a")).toEqual({ isTaken: true, used: 0, resetMs: 0, isAway: true });
+      expect(await kv.of(closedLimit).take("a")).toEqual({ isTaken: false, used: 0, resetMs: HOUR, isAway: true });
+      expect([await kv.of(openLimit).look("a"), await kv.of(closedLimit).look("a")]).toEqual([
+        { used: 0, resetMs: 0 },
+        { used: 0, resetMs: HOUR },
+      ]);
       await kv.of(devices).add("a", "phone");
       expect([await kv.of(devices).has("a", "phone"), await kv.of(devices).members("a"), await kv.of(base).items("a", 1)]).toEqual([
         false,
@@ -200,7 +205,7 @@ describe.skipIf(!isRedisThere)("while Redis is away", () => {
       expect(await kv.of(sessions).get("a")).toEqual(thing("changed"));
       expect(redis.isReached).toBe(false);
       await expect(redis.ask()).rejects.toThrow("the key-value store isn't reached");
-      expect([await lost(metrics, cards), await lost(metrics, openLimit), await lost(metrics, sessions)]).toEqual(["4", "1", "0"]);
+      expect([await lost(metrics, cards), await lost(metrics, openLimit), await lost(metrics, sessions)]).toEqual(["4", "2", "0"]);
 
       line("open");
       await vi.waitFor(() => redis.ask(), { timeout: 10_000 });
