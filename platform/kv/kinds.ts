@@ -17,42 +17,70 @@ export type Kind<Handle> = {
 const NAME = /^[a-z][a-z0-9]*(?:[.-][a-z0-9]+)+$/;
 /** Of a key, a member: the two together, with the kind, stay below what an index of PostgreSQL takes. */
 const KEY_BYTES_MAX = 512;
+const WINDOW_MS_MIN = 100;
 const WINDOW_MS_MAX = 366 * 24 * 3_600_000;
 const LIMIT_MAX = 1_000_000_000;
 const VALUE_BYTES_MAX = 256 * 1024;
 const AT_ONCE_MAX = 1_000;
 
-const named = (name: string): string => {
-  if (!NAME.test(name) || name.length > 100)
-    throw new Error(`${JSON.stringify(name)}: a kind of keys is named <service>.<words of a-z and 0-9, dots or hyphens between>`);
-  return name;
-};
+const NAME_LENGTH_MAX = 100;
 
-/** A key as the engine has it. Throws for one that not every engine takes. */
+function named(name: string): void {
+  if (!NAME.test(name))
+    throw new Error(`${JSON.stringify(name)}: a kind of keys is named <service>.<words of a-z and 0-9, dots or hyphens between>`);
+  if (name.length > NAME_LENGTH_MAX)
+    throw new Error(`${name}: the name of a kind of keys has ${name.length} characters; at most ${NAME_LENGTH_MAX}`);
+}
+
+/** What is said in it, for callers without types as well. */
+function checkChoice(kind: string, field: string, value: string, ...choices: readonly string[]): void {
+  if (!choices.includes(value))
+    throw new RangeError(`${kind}: \`${field}\` is ${JSON.stringify(value)}; it must be ${choices.join(" or ")}`);
+}
+
+/** @param of what it counts: `whole milliseconds` */
+function checkWhole(kind: string, field: string, value: number, [min, max]: readonly [number, number], of = "a whole number"): void {
+  if (Number.isSafeInteger(value) && value >= min && value <= max) return;
+  const bounds = max === Number.MAX_SAFE_INTEGER ? `from ${min} on` : `from ${min} to ${max}`;
+  throw new RangeError(`${kind}: \`${field}\` is ${value}; it must be ${of} ${bounds}`);
+}
+
+/** A key or a member. Throws for one that not every engine takes. */
+function checkText(kind: string, what: "key" | "member", text: string): void {
+  const length = Buffer.byteLength(text);
+  if (length === 0 || length > KEY_BYTES_MAX)
+    throw new RangeError(`${kind}: a ${what} has ${length} bytes; it must have 1 to ${KEY_BYTES_MAX}`);
+  if (text.includes("\0") || !text.isWellFormed()) throw new RangeError(`${kind}: a ${what} must be text without a NUL`);
+}
+
+function checkTexts(kind: string, what: "key" | "member", texts: readonly string[]): void {
+  if (texts.length > AT_ONCE_MAX) throw new RangeError(`${kind}: ${texts.length} ${what}s at once; ${AT_ONCE_MAX} at the most`);
+  for (const text of texts) checkText(kind, what, text);
+}
+
+/** A key as the engine has it. */
 function full(kind: string, key: string): string {
-  if (key.length === 0 || Buffer.byteLength(key) > KEY_BYTES_MAX) throw new RangeError(`${kind}: a key has 1 to ${KEY_BYTES_MAX} bytes`);
-  if (key.includes("\0") || !key.isWellFormed()) throw new RangeError(`${kind}: a key is text without a NUL`);
+  checkText(kind, "key", key);
   return `${kind}:${key}`;
 }
 
 function allFull(kind: string, keys: readonly string[]): string[] {
-  if (keys.length > AT_ONCE_MAX) throw new RangeError(`${kind}: ${keys.length} at once; ${AT_ONCE_MAX} at the most`);
-  return keys.map((key) => full(kind, key));
+  checkTexts(kind, "key", keys);
+  return keys.map((key) => `${kind}:${key}`);
 }
-
-/** What stands beside keys is bound as they are. */
-const checkNames = (kind: string, names: readonly string[]): void => void allFull(kind, names);
-
-const isWhole = (value: number, min: number, max: number): boolean => Number.isSafeInteger(value) && value >= min && value <= max;
 
 function countOf(kind: string, most: number): number {
-  if (isWhole(most, 1, AT_ONCE_MAX)) return most;
-  throw new RangeError(`${kind}: 1 to ${AT_ONCE_MAX} are asked for at once`);
+  checkWhole(kind, "limit", most, [1, AT_ONCE_MAX]);
+  return most;
 }
 
-function checkTtl(kind: string, ttlMs: number | undefined, loss: Loss): void {
-  if (ttlMs === undefined ? loss === "cache" : !isWhole(ttlMs, 1, Number.MAX_SAFE_INTEGER))
-    throw new RangeError(`${kind}: its time to live must be whole milliseconds, and what can be had again must have one`);
+const checkTtl = (kind: string, ttlMs: number): void =>
+  checkWhole(kind, "ttlMs", ttlMs, [1, Number.MAX_SAFE_INTEGER], "whole milliseconds");
+
+function checkTimed(kind: string, { loss, ttlMs }: Timed): void {
+  checkChoice(kind, "loss", loss, "durable", "cache");
+  if (ttlMs !== undefined) checkTtl(kind, ttlMs);
+  else if (loss === "cache") throw new RangeError(`${kind}: \`ttlMs\` is missing; what can be had again must have one`);
 }
 
 type Timed = {
@@ -76,16 +104,17 @@ export type ValuesOf<S extends DescMessage> = {
 };
 
 /** Values that are messages of a contract. */
-export function values<S extends DescMessage>(name: string, schema: S, { loss, ttlMs: kindMs }: Timed): Kind<ValuesOf<S>> {
+export function values<S extends DescMessage>(name: string, schema: S, timed: Timed): Kind<ValuesOf<S>> {
   named(name);
-  checkTtl(name, kindMs, loss);
+  checkTimed(name, timed);
+  const { loss, ttlMs: kindMs } = timed;
   const encode = (value: MessageInitShape<S>): Uint8Array => {
     const bytes = toBinary(schema, create(schema, value));
     if (bytes.length > VALUE_BYTES_MAX) throw new RangeError(`${name}: ${bytes.length} bytes; a value has at most ${VALUE_BYTES_MAX}`);
     return bytes;
   };
   const timeOf = (ttlMs: number | undefined): number | undefined => {
-    if (ttlMs !== undefined) checkTtl(name, ttlMs, loss);
+    if (ttlMs !== undefined) checkTtl(name, ttlMs);
     return ttlMs ?? kindMs;
   };
   return {
@@ -143,8 +172,9 @@ export function limit(
   { limit: most, windowMs, whenAway }: { readonly limit: number; readonly windowMs: number; readonly whenAway: "open" | "closed" },
 ): Kind<LimitOf> {
   named(name);
-  if (!(isWhole(most, 1, LIMIT_MAX) && isWhole(windowMs, 100, WINDOW_MS_MAX)))
-    throw new RangeError(`${name}: a limit is a whole number from 1 to ${LIMIT_MAX}, in a window of whole milliseconds from 100 to a year`);
+  checkWhole(name, "limit", most, [1, LIMIT_MAX]);
+  checkWhole(name, "windowMs", windowMs, [WINDOW_MS_MIN, WINDOW_MS_MAX], "whole milliseconds");
+  checkChoice(name, "whenAway", whenAway, "open", "closed");
   // Counts of another window are of no use to this one.
   const placeOf = (key: string): string => `${full(name, key)}/${windowMs}`;
   return {
@@ -156,7 +186,7 @@ export function limit(
       const untold = { ...unknown, isTaken: isOpen, isAway: true };
       return {
         async take(key, amount = 1) {
-          if (!isWhole(amount, 1, Number.MAX_SAFE_INTEGER)) throw new RangeError(`${name}: what is taken is a whole number from 1 on`);
+          checkWhole(name, "amount", amount, [1, Number.MAX_SAFE_INTEGER]);
           return guard("take", untold, async () => ({ ...(await engine.take(placeOf(key), amount, most, windowMs)), isAway: false }));
         },
         look: (key) =>
@@ -165,7 +195,7 @@ export function limit(
             return { used, resetMs };
           }),
         async clear(...keys) {
-          checkNames(name, keys);
+          checkTexts(name, "key", keys);
           return guard("clear", undefined, () => engine.clear(keys.map(placeOf)));
         },
       };
@@ -184,22 +214,26 @@ export type SetOf = {
 };
 
 /** Sets whose members each live for `ttlMs`. */
-export function memberSet(name: string, { loss, ttlMs }: Timed): Kind<SetOf> {
+export function memberSet(name: string, timed: Timed): Kind<SetOf> {
   named(name);
-  checkTtl(name, ttlMs, loss);
+  checkTimed(name, timed);
+  const { loss, ttlMs } = timed;
   return {
     name,
     loss,
     open: ({ engine, guard }) => ({
       async add(key, ...members) {
-        checkNames(name, members);
+        checkTexts(name, "member", members);
         return guard("addMembers", undefined, () => engine.addMembers(full(name, key), members, ttlMs));
       },
       async remove(key, ...members) {
-        checkNames(name, members);
+        checkTexts(name, "member", members);
         return guard("removeMembers", undefined, () => engine.removeMembers(full(name, key), members));
       },
-      has: (key, member) => guard("hasMember", false, () => engine.hasMember(full(name, key), member)),
+      async has(key, member) {
+        checkText(name, "member", member);
+        return guard("hasMember", false, () => engine.hasMember(full(name, key), member));
+      },
       members: (key, most = AT_ONCE_MAX) => guard("members", [], () => engine.members(full(name, key), countOf(name, most))),
     }),
   };
@@ -215,16 +249,19 @@ export type FeedOf = {
 };
 
 /** Feeds of which the `keep` highest items stay, for `ttlMs` after the last addition. */
-export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly keep: number }): Kind<FeedOf> {
+export function feed(name: string, { keep, ...timed }: Timed & { readonly keep: number }): Kind<FeedOf> {
   named(name);
-  checkTtl(name, ttlMs, loss);
-  if (!isWhole(keep, 1, AT_ONCE_MAX)) throw new RangeError(`${name}: a feed keeps 1 to ${AT_ONCE_MAX} items`);
+  checkTimed(name, timed);
+  checkWhole(name, "keep", keep, [1, AT_ONCE_MAX]);
+  const { loss, ttlMs } = timed;
   const checked = (items: readonly FeedItem[]): FeedItem[] => {
-    checkNames(
+    checkTexts(
       name,
+      "member",
       items.map(({ member }) => member),
     );
-    if (!items.every(({ score }) => Number.isFinite(score))) throw new RangeError(`${name}: a score is a finite number`);
+    const odd = items.find(({ score }) => !Number.isFinite(score));
+    if (odd !== undefined) throw new RangeError(`${name}: \`score\` is ${odd.score}; it must be a finite number`);
     // No negative zero, which Redis has and PostgreSQL hasn't.
     return items.map(({ member, score }) => ({ member, score: score + 0 }));
   };
@@ -237,7 +274,7 @@ export function feed(name: string, { loss, ttlMs, keep }: Timed & { readonly kee
         return guard("addItems", undefined, () => engine.addItems(full(name, key), put, keep, ttlMs));
       },
       async remove(key, ...members) {
-        checkNames(name, members);
+        checkTexts(name, "member", members);
         return guard("removeItems", undefined, () => engine.removeItems(full(name, key), members));
       },
       async items(key, most, after) {
