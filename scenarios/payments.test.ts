@@ -87,7 +87,7 @@ test("a repeat that comes after its key was forgotten gets the same transaction,
 });
 
 test("a top-up under one key, twenty times at once over two processes, moves money once", async () => {
-  const [a, copy] = [await customer(), services.copy()];
+  const [a, copy] = [await customer(), await services.copy()];
   const other = copy.client(PaymentsService, a.caller);
   const answers = await Promise.all(
     Array.from({ length: 20 }, (_, i) =>

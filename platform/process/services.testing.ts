@@ -9,6 +9,8 @@ import { topicsOf } from "#platform/events/event-types.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { createKv, type Kv } from "#platform/kv/kv.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
+import { isRedisThere, openTestRedis, testRedis } from "#platform/kv/redis.testing.ts";
+import type { RedisConnection } from "#platform/kv/redis-connection.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
@@ -39,24 +41,26 @@ export type TestServices = {
    * ended. Throws before `begin`: nothing would ever be.
    */
   quiet(): Promise<void>;
-  /** The same services once more on the same databases, as a second process hosts them. */
-  copy(): TestServices;
+  /** The same services once more on the same data, as a second process hosts them. */
+  copy(): Promise<TestServices>;
 };
 
-/** The key-value store without Redis. */
-const storeIn = (database: Database): Kv =>
-  createKv({
+/** The key-value store, with Redis where there is one. */
+async function openStore(database: Database, redis: RedisConnection | undefined): Promise<Kv> {
+  const engine = redis && (await openTestRedis(redis));
+  return createKv({
     kept: postgresEngine(database, "kept"),
-    passing: postgresEngine(database, "passing"),
-    copies: undefined,
+    passing: engine ?? postgresEngine(database, "passing"),
+    copies: engine,
     metrics: new Metrics(),
   });
+}
 
 const QUIET_POLL_MS = 10;
 const QUIET_TRIES_MAX = 1_000;
 
 /**
- * Hosts services on fresh databases. They reach each other; other peers are not there.
+ * Hosts services on fresh databases, and on the Redis that REDIS_URL names. They reach each other; other peers are not there.
  * @example const { client } = await testServices(accountsService, paymentsService);
  */
 export async function testServices(...definitions: readonly ServiceDefinition[]): Promise<TestServices> {
@@ -75,14 +79,18 @@ export async function testServices(...definitions: readonly ServiceDefinition[])
       ]),
     ),
   ]);
-  const host = (): TestServices =>
-    hostAll(
+  const redis = isRedisThere ? testRedis() : undefined;
+  const host = async (): Promise<TestServices> => {
+    const kvDatabase = databases.get(KV_DATABASE);
+    return hostAll(
       definitions,
       databases,
+      kvDatabase && (await openStore(kvDatabase, redis)),
       topics.map(({ name }) => name),
       host,
     );
-  const made = host();
+  };
+  const made = await host();
   await made.eventLog.ensureTopics(topics);
   return made;
 }
@@ -90,8 +98,9 @@ export async function testServices(...definitions: readonly ServiceDefinition[])
 function hostAll(
   definitions: readonly ServiceDefinition[],
   databases: ReadonlyMap<string, Database>,
+  kv: Kv | undefined,
   topics: readonly string[],
-  copy: () => TestServices,
+  copy: () => Promise<TestServices>,
 ): TestServices {
   const database = (name: string): Database => {
     const found = databases.get(name);
@@ -114,7 +123,7 @@ function hostAll(
     timings: testTaskTimings,
     wakeups: noWakeups,
     eventLog,
-    kv: databases.has(KV_DATABASE) ? storeIn(database(KV_DATABASE)) : undefined,
+    kv,
     broker: undefined,
     works: () => true,
     transportFor,

@@ -38,7 +38,7 @@ const services = await testServices(
   }),
 );
 /** Two processes beside each other. */
-const [one, other] = [services, services.copy()];
+const [one, other] = [services, await services.copy()];
 const [ada, ben] = [userCaller(randomUUID()), userCaller(randomUUID())];
 const cards = (process = one, caller: typeof ada | typeof nobody = ada) => process.client(CardsService, caller);
 let cardId: string;
@@ -137,14 +137,24 @@ describe("an answer that the contract lets be cached", () => {
   test("is over after its time", async () => {
     const pass = (ms: number) =>
       kvDatabase.query({ text: "UPDATE passing_values SET expires_at = expires_at - $1::float8 * interval '1 ms'", values: [ms] });
-    await put("a");
-    await cards().getOwnCard({ cardId });
+    const { getOwnCard: method } = CardsService.method;
+    const { cache } = cacheOf(method);
+    const make = vi.fn(async () => create(CardSchema, { id: cardId }));
+    const ask = () => cache.answer(method, create(GetOwnCardRequestSchema, { cardId }), ada, make);
+    await ask();
     await pass(50_000);
-    await cards().getOwnCard({ cardId });
-    expect(made).toHaveLength(1);
+    await ask();
+    expect(make).toHaveBeenCalledTimes(1);
     await pass(10_000);
-    await cards().getOwnCard({ cardId });
-    expect(made).toHaveLength(2);
+    await ask();
+    expect(make).toHaveBeenCalledTimes(2);
+  });
+
+  test("is kept in Redis where there is one, and else in PostgreSQL", async () => {
+    await put("a");
+    await cards().getCard({ cardId });
+    const kept = await kvDatabase.query({ text: "SELECT FROM passing_values WHERE key LIKE 'cardtest.%' LIMIT 1" });
+    expect(kept.rowCount).toBe(isRedisThere ? 0 : 1);
   });
 
   test("is made anew for everybody where it is larger than 64 KiB", async () => {

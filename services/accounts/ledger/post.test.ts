@@ -15,7 +15,7 @@ import { accountsService } from "../service.ts";
 const services = await testServices(accountsService);
 const ledger = services.client(AccountsService, serviceCaller("payments"));
 /** The same, as a second process on the same database answers. */
-const other = services.copy().client(AccountsService, serviceCaller("payments"));
+const other = (await services.copy()).client(AccountsService, serviceCaller("payments"));
 const auditor = services.client(AccountsService, userCaller(randomUUID(), { roles: ["auditor"] }));
 
 const { POSTED, REJECTED, VOIDED } = Posting_Outcome;
