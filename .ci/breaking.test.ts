@@ -2,10 +2,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { clone, create, fromBinary, setExtension } from "@bufbuild/protobuf";
 import {
+  DescriptorProtoSchema,
   FieldDescriptorProto_Label,
   FieldDescriptorProto_Type,
   FieldDescriptorProtoSchema,
   type FileDescriptorProto,
+  FileDescriptorProtoSchema,
   type FileDescriptorSet,
   FileDescriptorSetSchema,
 } from "@bufbuild/protobuf/wkt";
@@ -49,6 +51,20 @@ describe("of an event", () => {
   it("and of a task no more: it waits in a table for who comes later", () => {
     const shorter = edited("polis/orders/v1/tasks.proto", (file) => file.messageType[1]?.field.pop());
     expect(breaking(shorter)).toMatch(/tasks\.proto.*deleted/);
+  });
+
+  it("nor of a value that is kept in the key-value store", () => {
+    const kept = (fields: number) =>
+      edited(methods, (file, set) => {
+        const message = clone(DescriptorProtoSchema, file.messageType.find(({ name }) => name === "GetOrderRequest")!);
+        message.name = "Draft";
+        message.field.length = fields;
+        set.file.push(
+          create(FileDescriptorProtoSchema, { ...file, name: "polis/orders/v1/kept.proto", messageType: [message], service: [] }),
+        );
+      });
+    expect(breakingChanges(kept(1), kept(1), { released: false })).toEqual([]);
+    expect(breakingChanges(kept(1), kept(0), { released: false }).join()).toMatch(/kept\.proto.*deleted/);
   });
 
   it("another topic breaks its readers", () => {

@@ -6,7 +6,8 @@ import { type FileDescriptorSet, FileDescriptorSetSchema } from "@bufbuild/proto
 import { event, task } from "#contracts/polis/options/v1/options_pb.ts";
 import { buf } from "../contracts/buf.ts";
 
-const isEvents = (path: string): boolean => path.startsWith("polis/") && path.endsWith("/events.proto");
+/** Events, and what is kept in the key-value store. */
+const isRead = (path: string): boolean => /^polis\/.*\/(events|kept)\.proto$/.test(path);
 const isContract = (path: string): boolean => path.startsWith("polis/") && !path.startsWith("polis/options/");
 
 /** Files with messages that are tasks. */
@@ -16,12 +17,12 @@ function taskFiles(set: FileDescriptorSet): ReadonlySet<string> {
 }
 
 /**
- * What a reader of `before` would stumble over in `now`, a line each. Events and tasks are read by older and newer code alike, and lie
- * in logs and tables: of them nothing may be taken away or change, ever. Methods are promised with the first release (`released`).
+ * What a reader of `before` would stumble over in `now`, a line each. Events, tasks and kept values are read by older and newer code
+ * alike, and lie in logs, tables and Redis: of them nothing may be taken away or change, ever. Methods are promised with the first release (`released`).
  */
 export function breakingChanges(before: FileDescriptorSet, now: FileDescriptorSet, { released }: { released: boolean }): string[] {
   const tasks = taskFiles(before);
-  const watched = (path: string): boolean => (released ? isContract(path) : isEvents(path) || tasks.has(path));
+  const watched = (path: string): boolean => (released ? isContract(path) : isRead(path) || tasks.has(path));
   return [...changedShapes(withImports(before, watched), withImports(now, watched), watched), ...changedEvents(before, now)];
 }
 

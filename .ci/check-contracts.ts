@@ -53,7 +53,9 @@ function breaking(): string[] {
   const now = fromBinary(FileDescriptorSetSchema, readFileSync(join(root, "contracts", "descriptors.binpb")));
   const { version } = JSON.parse(gitText("show", `${landed}:package.json`)) as { version: string };
   const released = Number.parseInt(version, 10) >= 1;
-  console.log(`breaking changes: compared with ${landed.slice(0, 12)}, ${released ? "events, tasks and methods" : "events and tasks"}`);
+  console.log(
+    `breaking changes: compared with ${landed.slice(0, 12)}, ${released ? "events, tasks, kept values and methods" : "events, tasks and kept values"}`,
+  );
   return breakingChanges(before, now, { released });
 }
 
