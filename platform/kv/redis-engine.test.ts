@@ -71,12 +71,15 @@ describe.skipIf(!isRedisThere)("in Redis", () => {
     await second.delete(["value"]);
   });
 
-  test("nothing needs other rights than docs/operating.md names", async () => {
+  test.each([
+    [0, []],
+    [1, ["+select"]],
+  ])("nothing needs other rights than docs/operating.md names, in database %i", async (database, more) => {
     const [user, connection] = [`test-${randomUUID()}`, testRedis()];
-    const rights = ["-@all", "+@read", "+@write", "+@scripting", "+time", "+ping"];
+    const rights = ["-@all", "+@read", "+@write", "+@scripting", "+time", "+ping", ...more];
     await redis.sendCommand(["ACL", "SETUSER", user, "on", ">word", `~${connection.prefix}*`, ...rights]);
     onTestFinished(async () => void (await redis.sendCommand(["ACL", "DELUSER", user])));
-    const url = { ...connection.url, user: { name: user, password: "word" } };
+    const url = { ...connection.url, database, user: { name: user, password: "word" } };
     const limited = redisEngine({ connection: { ...connection, url }, log: testLog });
     onTestFinished(() => limited.close());
     await vi.waitFor(() => limited.ask(), 10_000);
