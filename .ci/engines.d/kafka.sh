@@ -31,10 +31,8 @@ prepare() {
   port=$(free_port) secure=$(free_port) controller=$(free_port)
   echo "$port" >"$state/port"
   echo "$secure" >"$state/secure-port"
-  # A certificate that signs itself is its own authority.
-  openssl req -x509 -newkey rsa:2048 -noenc -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
-    -keyout "$data/key.pem" -out "$data/ca.pem" 2>>"$log"
-  cat "$data/key.pem" "$data/ca.pem" >"$data/broker.pem"
+  certificates 2>>"$log"
+  cat "$data/server.key" "$data/server.pem" >"$data/broker.pem"
   cat >"$data/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=1

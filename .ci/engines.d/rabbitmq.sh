@@ -1,16 +1,24 @@
 # RabbitMQ, Debian's: one node, whose quorum queues have one member each. Erlang's port mapper, which outlives it, listens on a port
-# of this checkout's own.
+# of this checkout's own. It listens twice: plainly, and with TLS for clients that show a certificate.
 version=3.10
 
-install() { debian rabbitmq-server; }
+install() { debian rabbitmq-server openssl; }
 
 prepare() {
   free_port >"$state/port"
+  free_port >"$state/secure-port"
+  certificates 2>>"$log"
   free_port >"$state/dist-port"
   free_port >"$state/epmd-port"
   printf '[].' >"$data/enabled_plugins"
   cat >"$data/rabbitmq.conf" <<CONF
 listeners.tcp.default = 127.0.0.1:$(cat "$state/port")
+listeners.ssl.default = 127.0.0.1:$(cat "$state/secure-port")
+ssl_options.cacertfile = $data/ca.pem
+ssl_options.certfile = $data/server.pem
+ssl_options.keyfile = $data/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
 default_user = polis
 default_pass = polis
 # All of a machine with one broker may be its memory's; a confirm needn't wait for the disk longer than this.
@@ -38,8 +46,15 @@ run() {
   pid=$(cat "$RABBITMQ_PID_FILE")
 }
 
-ready() { (exec 3<>"/dev/tcp/127.0.0.1/$(cat "$state/port")"); }
+# It begins to listen at one port after the other.
+ready() {
+  local one
+  for one in port secure-port; do (exec 3<>"/dev/tcp/127.0.0.1/$(cat "$state/$one")") || return; done
+}
 
 ended() { [[ ! -e $state/epmd-port ]] || ERL_EPMD_PORT=$(cat "$state/epmd-port") epmd -kill >/dev/null 2>&1 || true; }
 
-settings() { echo "RABBITMQ_URL=amqp://polis:polis@127.0.0.1:$(cat "$state/port")"; }
+settings() {
+  echo "RABBITMQ_URL=amqp://polis:polis@127.0.0.1:$(cat "$state/port")"
+  secure_settings RABBITMQ amqps://polis:polis
+}

@@ -1,11 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { afterAll } from "vitest";
 import { redisUrl } from "#platform/config/setting-types.ts";
 import type { OpenKvEngine } from "#platform/kv/engine.ts";
 import type { RedisConnection } from "#platform/kv/redis-connection.ts";
 import { redisEngine } from "#platform/kv/redis-engine.ts";
+import { type Line, openLine } from "#platform/line.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 
 const url = redisUrl.parse(process.env.REDIS_URL ?? "");
@@ -26,48 +25,9 @@ export async function openTestRedis(connection: RedisConnection): Promise<OpenKv
   return engine;
 }
 
-/** `cut`: nobody listens. `mute`: what comes is swallowed. */
-type Line = "open" | "cut" | "mute";
-
 /** A Redis behind a line that can be broken. */
-export async function redisBehindLine(): Promise<{
-  readonly connection: RedisConnection;
-  line(next: Line): void;
-  /** How many connections there are. */
-  sockets(): number;
-}> {
+export async function redisBehindLine(): Promise<Omit<Line, "port"> & { readonly connection: RedisConnection }> {
   const connection = testRedis();
-  const far = connection.url;
-  let line: Line = "open";
-  const sockets = new Set<Socket>();
-  const proxy = createServer((near) => {
-    if (line === "cut") return near.destroy();
-    const there = connect(far.port, far.host);
-    const end = () => {
-      near.destroy();
-      there.destroy();
-    };
-    for (const socket of [near, there]) socket.on("error", end).on("close", end);
-    sockets.add(near);
-    near.on("close", () => sockets.delete(near));
-    there.pipe(near);
-    near.on("data", (data) => void (line !== "mute" && there.write(data)));
-  }).listen(0, "127.0.0.1");
-  await once(proxy, "listening");
-  const close = () => {
-    for (const socket of sockets) socket.destroy();
-    sockets.clear();
-  };
-  afterAll(() => {
-    close();
-    proxy.close();
-  });
-  return {
-    connection: { ...connection, url: { ...far, port: (proxy.address() as AddressInfo).port } },
-    sockets: () => sockets.size,
-    line(next) {
-      line = next;
-      if (next === "cut") close();
-    },
-  };
+  const { port, ...line } = await openLine(connection.url);
+  return { connection: { ...connection, url: { ...connection.url, port } }, ...line };
 }

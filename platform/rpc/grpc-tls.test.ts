@@ -1,11 +1,8 @@
-import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { isIP } from "node:net";
-import { tmpdir } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import forge from "node-forge";
-import { afterAll, afterEach, describe, expect, test, vi } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
+import { authority, certificateFolder } from "#platform/config/certificates.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import { createClient } from "#platform/rpc/client.ts";
 import { conformanceEndpoint, failure, tokens, user } from "#platform/rpc/conformance.testing.ts";
@@ -13,56 +10,13 @@ import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { openGrpcTls } from "#platform/rpc/grpc-tls.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "polis-tls-"));
-afterAll(() => rmSync(folder, { recursive: true }));
+const folder = certificateFolder();
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-const { pki } = forge;
-
-/** A certificate for a key, valid now. */
-function certificate(subject: string, publicKey: string, issuer: string, key: forge.pki.rsa.PrivateKey, extensions: object[]): string {
-  const made = pki.createCertificate();
-  made.publicKey = pki.publicKeyFromPem(publicKey);
-  made.serialNumber = randomBytes(8).toString("hex").replace(/^./, "1");
-  made.validity.notBefore = new Date(Date.now() - 60_000);
-  made.validity.notAfter = new Date(Date.now() + 3_600_000);
-  made.setSubject([{ name: "commonName", value: subject }]);
-  made.setIssuer([{ name: "commonName", value: issuer }]);
-  made.setExtensions(extensions);
-  made.sign(key, forge.md.sha256.create());
-  return pki.certificateToPem(made);
-}
-
-const keyPair = () =>
-  generateKeyPairSync("rsa", {
-    modulusLength: 2048,
-    publicKeyEncoding: { type: "spki", format: "pem" },
-    privateKeyEncoding: { type: "pkcs8", format: "pem" },
-  });
-
-/** An authority that signs certificates, which it writes into files. */
-function authority(name: string) {
-  const { publicKey, privateKey } = keyPair();
-  const key = pki.privateKeyFromPem(privateKey);
-  const caFile = join(folder, `${name}-ca.pem`);
-  writeFileSync(caFile, certificate(name, publicKey, name, key, [{ name: "basicConstraints", cA: true }]));
-  return {
-    caFile,
-    sign(host: string, files = join(folder, `${name}-${host}`)) {
-      const own = keyPair();
-      const paths = { certFile: `${files}.pem`, keyFile: `${files}.key` };
-      const names = [{ name: "subjectAltName", altNames: [isIP(host) === 0 ? { type: 2, value: host } : { type: 7, ip: host }] }];
-      writeFileSync(paths.certFile, certificate(host, own.publicKey, name, key, names));
-      writeFileSync(paths.keyFile, own.privateKey);
-      return paths;
-    },
-  };
-}
-
-const [ours, theirs] = [authority("ours"), authority("theirs")];
+const [ours, theirs] = [authority(folder, "ours"), authority(folder, "theirs")];
 const none = { certFile: undefined, keyFile: undefined, caFile: undefined };
 const LOOK_EVERY_MS = 20;
 
