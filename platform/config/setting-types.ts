@@ -99,11 +99,14 @@ export type RabbitUrl = {
   readonly vhost: string;
 };
 
-/** `amqp://[user:password@]host[:port][,host[:port]…][/vhost]`, or `amqps://…` for TLS; percent-encoded where need be. */
+/**
+ * `amqp://[user:password@]host[:port][,host[:port]…][/vhost]`, or `amqps://…` for TLS; percent-encoded where need be. Without IPv6
+ * addresses, which the client takes apart at their colons.
+ */
 export const rabbitUrl: SettingType<RabbitUrl> = {
-  must: "amqp://host, or several with commas between; amqps:// for TLS, user:password@ in front of the hosts, :port after each, /vhost at the end",
+  must: "amqp://host (a name or an IPv4 address), or several with commas between; amqps:// for TLS, user:password@ in front of the hosts, :port after each, /vhost at the end",
   parse(value) {
-    const found = /^(amqps?):\/\/(?:([^\s:@/]+):([^\s@/]+)@)?([^\s@/]+)(?:\/([^\s@/]*))?$/.exec(value);
+    const found = /^(amqps?):\/\/(?:([^\s:@/]+):([^\s@/]+)@)?([^\s@/[]+)(?:\/([^\s@/]*))?$/.exec(value);
     if (found === null) return undefined;
     const tls = found[1] === "amqps";
     const withPort = (one: string): string => (/:\d+$/.test(one) ? one : `${one}:${tls ? 5671 : 5672}`);

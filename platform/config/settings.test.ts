@@ -112,7 +112,7 @@ describe("settings", () => {
     expect(shown?.value).toBe("amqp://polis:***@a:5672/shop");
   });
 
-  it.each(["a:5672", "http://a", "amqp://", "amqp://user@a", "amqp://user:%zz@a", "amqp://a:99999", "amqp://a/b/c"])(
+  it.each(["a:5672", "http://a", "amqp://", "amqp://user@a", "amqp://user:%zz@a", "amqp://a:99999", "amqp://a/b/c", "amqp://a,[::1]:5672"])(
     "refuse %s as RabbitMQ's address",
     (RABBITMQ_URL) => expect(faultsOf({ RABBITMQ_URL })).toHaveLength(1),
   );

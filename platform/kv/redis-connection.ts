@@ -1,5 +1,7 @@
+import { isIP } from "node:net";
 import { createClient, ErrorReply, RESP_TYPES } from "@redis/client";
-import type { EngineTls } from "#platform/config/setting-file.ts";
+import { connectionFault } from "#platform/config/connection-fault.ts";
+import type { Certificates } from "#platform/config/setting-file.ts";
 import { type RedisUrl, redisAddress } from "#platform/config/setting-types.ts";
 import { KvUnavailable } from "#platform/kv/engine.ts";
 import { scripts } from "#platform/kv/redis-scripts.ts";
@@ -15,7 +17,7 @@ const REFUSED_PAUSE_MS = 10_000;
 
 export type RedisConnection = {
   readonly url: RedisUrl;
-  readonly tls: EngineTls | undefined;
+  readonly tls: Certificates | undefined;
   /** Stands in front of every key. */
   readonly prefix: string;
 };
@@ -34,7 +36,7 @@ const makeClient = ({ url, tls }: RedisConnection) =>
       port: url.port,
       connectTimeout: CONNECT_MS,
       reconnectStrategy: (retries) => Math.min(RECONNECT_MS_MIN * 2 ** retries, RECONNECT_MS_MAX),
-      ...(tls === undefined ? {} : { tls: true as const, ...defined(tls) }),
+      ...(tls === undefined ? {} : { tls: true as const, ...serverName(url), ...defined(tls) }),
     },
   });
 
@@ -63,12 +65,20 @@ export function openRedis({ connection, ...tools }: { readonly connection: Redis
   let refusedMs = Number.NEGATIVE_INFINITY;
   let isClosed = false;
   let isAway = false;
+  let wasReached = false;
+  /** The faults of settings that were told of since Redis is away. */
+  const told = new Set<string>();
   let client = open();
 
+  /** Told once, and each fault of settings that shows later. */
   function lost(error: unknown): void {
-    if (isAway || isClosed) return;
+    if (isClosed) return;
+    const fault = wasReached ? error : connectionFault("REDIS", connection.tls, error);
+    wasReached = false;
+    if (isAway && (fault === error || told.has(String(fault)))) return;
     isAway = true;
-    log.warn({ err: error }, "Redis isn't reached; what it holds is done without until it is");
+    told.add(String(fault));
+    log.warn({ err: fault }, "Redis isn't reached; what it holds is done without until it is");
   }
 
   function unavailable(error: unknown): KvUnavailable {
@@ -94,6 +104,8 @@ export function openRedis({ connection, ...tools }: { readonly connection: Redis
       connections += 1;
       if (isAway) log.info("Redis is reached again");
       isAway = false;
+      wasReached = true;
+      told.clear();
     });
     opened.on("error", (error: unknown) => {
       if (opened !== client) return;
@@ -156,7 +168,10 @@ export function openRedis({ connection, ...tools }: { readonly connection: Redis
 const isFault = ({ message }: ErrorReply): boolean =>
   /^(WRONGTYPE|ERR (?!Error running script|The user executing the script|ACL failure in script))/.test(message);
 
-const defined = ({ ca, cert, key }: EngineTls) => ({
+/** Who is meant, for what stands in front of several; an address is no name. Node wouldn't say it by itself. */
+const serverName = ({ host }: RedisUrl): { readonly servername?: string } => (isIP(host) === 0 ? { servername: host } : {});
+
+const defined = ({ ca, cert, key }: Certificates) => ({
   ...(ca === undefined ? {} : { ca }),
   ...(cert === undefined ? {} : { cert }),
   ...(key === undefined ? {} : { key }),

@@ -1,9 +1,8 @@
-import { createPrivateKey, X509Certificate } from "node:crypto";
 import { checkServerIdentity, rootCertificates } from "node:tls";
 import { isDeepStrictEqual } from "node:util";
 import { type ChannelCredentials, experimental, type ServerCredentials } from "@grpc/grpc-js";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
-import { settingFile } from "#platform/config/setting-file.ts";
+import { readCertificates } from "#platform/config/setting-file.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** How often the files are looked at: certificates are changed without a stop. */
@@ -117,26 +116,7 @@ class Certificates implements experimental.CertificateProvider {
   }
 }
 
-async function readFiles({ certFile, keyFile, caFile }: PlatformSettings["grpcTls"]): Promise<Held> {
-  const [certificate, privateKey, ca] = await Promise.all([
-    settingFile("GRPC_CERT_FILE", certFile),
-    settingFile("GRPC_KEY_FILE", keyFile),
-    settingFile("GRPC_CA_FILE", caFile),
-  ]);
-  if (ca !== undefined) parsed("GRPC_CA_FILE", "certificate", () => new X509Certificate(ca));
-  const authorities = ca ?? rootCertificates.join("\n");
-  if (certificate === undefined || privateKey === undefined) return { authorities, certificate: undefined, privateKey: undefined };
-  const isPair = parsed("GRPC_CERT_FILE", "certificate", () => new X509Certificate(certificate)).checkPrivateKey(
-    parsed("GRPC_KEY_FILE", "private key", () => createPrivateKey(privateKey)),
-  );
-  if (!isPair) throw new Error("GRPC_KEY_FILE isn't the key of the certificate in GRPC_CERT_FILE");
-  return { authorities, certificate, privateKey };
-}
-
-function parsed<T>(setting: string, what: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw new Error(`${setting}: the file holds no ${what} in PEM`, { cause: error });
-  }
+async function readFiles(files: PlatformSettings["grpcTls"]): Promise<Held> {
+  const { ca, cert, key } = await readCertificates("GRPC", files);
+  return { authorities: ca ?? rootCertificates.join("\n"), certificate: cert, privateKey: key };
 }

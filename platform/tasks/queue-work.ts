@@ -28,6 +28,9 @@ export type QueueWorkOptions = {
   readonly run: (claimed: ClaimedTask, worker: Worker) => Promise<void>;
 };
 
+/** Timers and clocks of whole milliseconds ring so much before the database's: who looks then finds nothing, and again after a poll. */
+const EARLY_MS = 2;
+
 /** Takes tasks of a queue whenever there is room, and has them done. */
 export function workQueue(options: QueueWorkOptions): QueueWork {
   const { queue, atOnce, takeFrom, timings, logger, run } = options;
@@ -81,8 +84,9 @@ export function workQueue(options: QueueWorkOptions): QueueWork {
         alarm = undefined;
         bell.ring();
       };
+      const inMs = Math.ceil(Math.max(atMs - Date.now(), 0)) + EARLY_MS;
       // What lies further ahead, the poll finds.
-      alarm = { atMs, timer: setTimeout(ring, Math.min(Math.max(atMs - Date.now(), 0), timings.taskPollMs)) };
+      alarm = { atMs, timer: setTimeout(ring, Math.min(inMs, timings.taskPollMs)) };
     },
     async stop() {
       stopping.abort();

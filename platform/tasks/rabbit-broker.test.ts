@@ -1,9 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
+import { Connection } from "rabbitmq-client";
 import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { NoteSchema, ReportSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { missingEngines } from "#platform/engines.testing.ts";
+import { openLine } from "#platform/line.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import type { Offer, TaskBroker } from "#platform/tasks/broker.ts";
 import { task } from "#platform/tasks/define-task.ts";
@@ -226,27 +228,108 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     await expect(open(stranger)).rejects.toThrow(/RabbitMQ refuses: .*ACCESS_REFUSED|RabbitMQ refuses/);
   });
 
-  test("that is away stops neither a start nor a task", async () => {
+  /** Where nobody listens. */
+  const nobody = async (): Promise<string> => {
     const closed = createServer().listen(0, "127.0.0.1");
     await once(closed, "listening");
     const { port } = closed.address() as AddressInfo;
     await new Promise((resolve) => closed.close(resolve));
-    const away = testRabbit(prefix);
-    const connection = { ...away, url: { ...away.url, hosts: [`127.0.0.1:${port}`] } };
+    return `127.0.0.1:${port}`;
+  };
+  /** The RabbitMQ, said to be these nodes. */
+  const nodes = (...hosts: string[]) => {
+    const connection = testRabbit(prefix);
+    return { ...connection, url: { ...connection.url, hosts } };
+  };
+  const [node = ""] = isAway ? [] : testRabbit(prefix).url.hosts;
+  const lineToNode = () => openLine({ host: node.replace(/:\d+$/, ""), port: Number(node.replace(/^.*:/, "")) });
+
+  test("that is away stops neither a start nor a task", async () => {
+    const connection = nodes(await nobody());
     const own = testProcess({ database, engine: { ...engine, open: () => open(connection) }, tasks });
     await own.begin();
     await untilDone(await own.enqueue(NoteSchema, { text: "all the same" }));
     await own.stop();
   });
 
+  test("that comes after the start has its queues made then, that of dead letters as well", async () => {
+    for (const queue of queues) await rabbit.queueDelete({ queue });
+    const { port, line } = await lineToNode();
+    line("cut");
+    const own = testProcess({ database, engine: { ...engine, open: () => open(nodes(`127.0.0.1:${port}`)) }, tasks });
+    await own.begin();
+    line("open");
+    await until(async () => expect(await Promise.all(queues.map(waitingIn))).toEqual([0, 0, 0, 0]));
+  }, 20_000);
+
+  test("of which a node is away is met at the next one, before the start goes on", async () => {
+    const broker = await open(nodes(await nobody(), node));
+    onTestFinished(() => broker.close());
+    expect(broker.isThere).toBe(true);
+  });
+
+  test("of which a node is away and the next one won't have us stops the start", async () => {
+    const connection = nodes(await nobody(), node);
+    const stranger = { ...connection, url: { ...connection.url, user: { name: "polis", password: "guess" } } };
+    await expect(open(stranger)).rejects.toThrow("RabbitMQ refuses");
+  });
+
+  test("goes on at another node when one is lost, and back again", async () => {
+    const [first, second] = await Promise.all([lineToNode(), lineToNode()]);
+    let broker: TaskBroker | undefined;
+    const opened = async () => {
+      broker = await open(nodes(`127.0.0.1:${first.port}`, `127.0.0.1:${second.port}`));
+      return broker;
+    };
+    const own = testProcess({ database, engine: { ...engine, open: opened }, tasks, timings: never });
+    await own.begin();
+    const sockets = () => [first.sockets(), second.sockets()];
+    await untilDone(await own.enqueue(NoteSchema, { text: "by the first" }));
+    expect(sockets()).toEqual([1, 0]);
+    first.line("cut");
+    await until(() => expect([sockets(), broker?.isThere]).toEqual([[0, 1], true]));
+    await untilDone(await own.enqueue(NoteSchema, { text: "by the second" }));
+    first.line("open");
+    second.line("cut");
+    await until(() => expect([sockets(), broker?.isThere]).toEqual([[1, 0], true]));
+    await untilDone(await own.enqueue(NoteSchema, { text: "by the first again" }));
+  }, 20_000);
+
+  test("that refuses what a channel offers is offered more on another", async () => {
+    const opened = vi.spyOn(Connection.prototype, "createPublisher");
+    onTestFinished(() => void vi.restoreAllMocks());
+    const queue = `${prefix}full`;
+    await rabbit.queueDeclare({
+      queue,
+      durable: true,
+      arguments: { "x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish" },
+    });
+    onTestFinished(async () => void (await rabbit.queueDelete({ queue })));
+    const metrics = new Metrics();
+    const broker = await open(testRabbit(prefix), metrics);
+    onTestFinished(() => broker.close());
+    const startedMs = performance.now();
+    await until(async () => {
+      broker.offer([{ id: randomUUID(), queue: "full", priority: 0 }]);
+      expect(await metrics.text()).toMatch(/^polis_task_offers_total\{queue="full",outcome="failed"\} [3-9]\d$/m);
+    });
+    // Not with each refusal: once a second.
+    expect(opened.mock.calls.length).toBeGreaterThan(1);
+    expect(opened.mock.calls.length).toBeLessThanOrEqual(2 + (performance.now() - startedMs) / 1_000);
+    await rabbit.queuePurge({ queue });
+    await until(async () => {
+      broker.offer([{ id: randomUUID(), queue: "full", priority: 0 }]);
+      expect(await waitingIn(queue)).toBeGreaterThan(0);
+    });
+  });
+
   test("that takes connections and answers nothing holds up no task", async () => {
     const mute = createServer(() => {}).listen(0, "127.0.0.1");
     await once(mute, "listening");
-    const connection = testRabbit(prefix);
     const { port } = mute.address() as AddressInfo;
     const own = testProcess({
       database,
-      engine: { ...engine, open: () => open({ ...connection, url: { ...connection.url, hosts: [`127.0.0.1:${port}`] } }) },
+      engine: { ...engine, open: () => open(nodes(`127.0.0.1:${port}`)) },
       tasks,
     });
     await own.begin();

@@ -1,18 +1,10 @@
-import { type AsyncMessage, Connection, type ConnectionOptions, ConsumerStatus, type Publisher } from "rabbitmq-client";
-import type { EngineTls } from "#platform/config/setting-file.ts";
-import type { RabbitUrl } from "#platform/config/setting-types.ts";
+import { type AsyncMessage, ConsumerStatus } from "rabbitmq-client";
 import { atMost, unlessAborted } from "#platform/events/signal.ts";
 import type { Answer, Offer, TaskBroker } from "#platform/tasks/broker.ts";
+import { CONNECT_MS, connectRabbit, type RabbitConnection } from "#platform/tasks/rabbit-connection.ts";
+import { openSender } from "#platform/tasks/rabbit-sender.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
-
-/** How RabbitMQ is reached. */
-export type RabbitConnection = {
-  readonly url: RabbitUrl;
-  readonly tls: EngineTls | undefined;
-  /** In front of the names of queues. */
-  readonly prefix: string;
-};
 
 export type RabbitBrokerOptions = {
   readonly connection: RabbitConnection;
@@ -24,9 +16,7 @@ export type RabbitBrokerOptions = {
 
 /** Past it, a broker that confirms nothing is given nothing: who looks into the table finds what isn't offered. */
 const UNCONFIRMED_MAX = 20_000;
-const CONNECT_MS = 5_000;
 const ANSWER_MS = 1_000;
-const HEARTBEAT_S = 10;
 /** How often a message is brought whose worker dies of it; then it is a dead letter, and the table has the rest to say. */
 const DELIVERIES_MAX = 20;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -40,15 +30,22 @@ const IDS_A_MESSAGE_MAX = 1_000;
  */
 export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<TaskBroker> {
   const { connection, logger, metrics, partingMs } = options;
-  const rabbit = await connect(connection, logger);
+  const rabbit = await connectRabbit(connection, logger);
   const offered = metrics.counter("polis_task_offers_total", "Tasks given to the broker, by what it said", ["queue", "outcome"]);
   const there = metrics.gauge("polis_task_broker_up", "1 while the broker of tasks takes what is offered", []);
   const nameOf = (queue: string, priority: number): string => `${connection.prefix}${queue}${priority === 0 ? "" : `.p${priority}`}`;
-  const deadLetters = `${connection.prefix}dead-letters`;
+  const deadLetters: QueueDeclaration = {
+    queue: `${connection.prefix}dead-letters`,
+    durable: true,
+    arguments: { "x-queue-type": "quorum" },
+  };
   const idsAMessage = new Map<string, number>();
-  let publisher: Publisher | undefined;
   let unconfirmed = 0;
 
+  // Nobody reads them here, so nothing else makes them where RabbitMQ was away at the start.
+  rabbit.on("connection", () => {
+    make(deadLetters).catch((error: unknown) => logger.warn({ err: error }, "what is no task's id is lost"));
+  });
   const stopMeasuring = metrics.measureWhenRead(() => there.set(rabbit.ready ? 1 : 0));
 
   const declare = async (declaration: QueueDeclaration): Promise<void> => {
@@ -61,12 +58,22 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
     }
   };
 
+  const make = (declaration: QueueDeclaration): Promise<void> =>
+    declare(declaration).catch((error: unknown) => {
+      const { queue } = declaration;
+      if (isDifference(error))
+        throw new Error(`RabbitMQ has another queue ${queue} than tasks need: delete it, as nothing is lost by that`, { cause: error });
+      logger.warn({ err: error, queue }, "a queue isn't made yet");
+    });
+
+  // Somebody has deleted the queue. Who works it makes it again a moment later, and the table has what was lost: a quorum queue that is
+  // made again as soon as it is deleted may take messages and bring none (seen with 3.10).
+  const sender = openSender(rabbit, (queue) => logger.debug({ queue }, "there is no such queue"));
+
   const publish = async ({ queue, priority, ids }: Message): Promise<void> => {
     unconfirmed += ids.length;
     try {
-      publisher ??= openPublisher();
-      const envelope = { routingKey: nameOf(queue, priority), durable: true, mandatory: true, contentType: "text/plain" };
-      await publisher.send(envelope, ids.join(BETWEEN_IDS));
+      await sender.send(nameOf(queue, priority), ids.join(BETWEEN_IDS));
       offered.inc({ queue, outcome: "confirmed" }, ids.length);
     } catch (error) {
       offered.inc({ queue, outcome: "failed" }, ids.length);
@@ -74,14 +81,6 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
     } finally {
       unconfirmed -= ids.length;
     }
-  };
-
-  const openPublisher = (): Publisher => {
-    const made = rabbit.createPublisher({ confirm: true });
-    // Not made again here: whoever works it does, a moment later. A quorum queue that is made again as soon as it is deleted may take
-    // messages and bring none (RabbitMQ 3.10).
-    made.on("basic.return", ({ routingKey }) => logger.debug({ queue: routingKey }, "somebody has deleted a queue"));
-    return made;
   };
 
   return {
@@ -95,20 +94,11 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
       }
     },
     async ensureQueues(queues) {
-      const wanted = [
-        { queue: deadLetters, durable: true, arguments: { "x-queue-type": "quorum" } },
-        ...queues.flatMap(({ name, priorities }) => priorities.map((priority) => declarationOf(nameOf(name, priority), deadLetters))),
-      ];
       for (const each of queues) idsAMessage.set(each.name, each.idsAMessage);
       if (!rabbit.ready) return;
-      for (const each of wanted)
-        await declare(each).catch((error: unknown) => {
-          if (isDifference(error))
-            throw new Error(`RabbitMQ has another queue ${each.queue} than tasks need: delete it, as nothing is lost by that`, {
-              cause: error,
-            });
-          logger.warn({ err: error, queue: each.queue }, "a queue isn't made yet");
-        });
+      await make(deadLetters);
+      for (const { name, priorities } of queues)
+        for (const priority of priorities) await make(declarationOf(nameOf(name, priority), deadLetters));
     },
     deliver(queue, atOnce, take) {
       const names = queue.priorities.map((priority) => nameOf(queue.name, priority));
@@ -128,7 +118,7 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
       stopMeasuring();
       await atMost(
         partingMs,
-        Promise.allSettled([publisher?.close()]).then(() => rabbit.close()),
+        Promise.allSettled([sender.close()]).then(() => rabbit.close()),
       );
       rabbit.unsafeDestroy();
     },
@@ -152,24 +142,6 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
   }
 }
 
-/** Goes on where RabbitMQ is away, and by itself once it is back. Throws where it won't have us. */
-async function connect(connection: RabbitConnection, logger: Log): Promise<Connection> {
-  const rabbit = new Connection(clientOptions(connection));
-  const { promise: answered, resolve: hasAnswered } = Promise.withResolvers<unknown>();
-  rabbit.on("connection", () => {
-    hasAnswered(undefined);
-    logger.info("RabbitMQ carries tasks");
-  });
-  rabbit.on("error", (error) => {
-    hasAnswered(error);
-    logger.warn({ err: error }, "RabbitMQ is away; tasks are taken from PostgreSQL");
-  });
-  const refusal = await answered;
-  if (!isRefusal(refusal)) return rabbit;
-  rabbit.unsafeDestroy();
-  throw new Error(`RabbitMQ refuses: ${(refusal as Error).message}`, { cause: refusal });
-}
-
 type Message = { readonly queue: string; readonly priority: number; readonly ids: readonly string[] };
 
 /** What is offered, with as many ids in a message as its queue allows. */
@@ -187,14 +159,14 @@ type QueueDeclaration = {
   readonly arguments: Readonly<Record<string, string | number>>;
 };
 
-const declarationOf = (queue: string, deadLetters: string): QueueDeclaration => ({
+const declarationOf = (queue: string, deadLetters: QueueDeclaration): QueueDeclaration => ({
   queue,
   durable: true,
   arguments: {
     "x-queue-type": "quorum",
     "x-delivery-limit": DELIVERIES_MAX,
     "x-dead-letter-exchange": "",
-    "x-dead-letter-routing-key": deadLetters,
+    "x-dead-letter-routing-key": deadLetters.queue,
   },
 });
 
@@ -207,22 +179,3 @@ function idsOf({ body }: AsyncMessage): readonly string[] | undefined {
 
 /** 406: there is one of this name that isn't the same. */
 const isDifference = (error: unknown): boolean => (error as { code?: string }).code === "PRECONDITION_FAILED";
-
-/** It answers, and won't have us: no waiting helps. */
-const isRefusal = (error: unknown): boolean =>
-  ["ACCESS_REFUSED", "NOT_ALLOWED"].includes((error as { code?: string } | undefined)?.code ?? "");
-
-export const clientOptions = ({ url, tls }: RabbitConnection): ConnectionOptions => ({
-  hosts: [...url.hosts],
-  username: url.user.name,
-  password: url.user.password,
-  vhost: url.vhost,
-  ...(url.tls ? { tls: tls ?? {} } : {}),
-  connectionName: "polis",
-  connectionTimeout: CONNECT_MS,
-  acquireTimeout: CONNECT_MS,
-  heartbeat: HEARTBEAT_S,
-  retryLow: 200,
-  retryHigh: 5_000,
-  noDelay: true,
-});

@@ -1,6 +1,6 @@
 import { Connection } from "rabbitmq-client";
 import { rabbitUrl } from "#platform/config/setting-types.ts";
-import { clientOptions, type RabbitConnection } from "#platform/tasks/rabbit-broker.ts";
+import { clientOptions, type RabbitConnection } from "#platform/tasks/rabbit-connection.ts";
 
 /** The RabbitMQ that RABBITMQ_URL names, with names of its own there. Throws where none is named. */
 export function testRabbit(prefix: string): RabbitConnection {
