@@ -3,7 +3,7 @@ export type Offer = { readonly id: string; readonly queue: string; readonly prio
 
 /** What brings the tasks of a queue here. */
 export type Delivery = {
-  /** Of the messages of each priority that wait in the broker, as it said last; undefined while it is away. */
+  /** How many messages of each priority wait in the broker; undefined while it is away. */
   backlog(): Promise<readonly number[] | undefined>;
   stop(): Promise<void>;
 };
@@ -30,8 +30,8 @@ export type TaskBroker = {
   readonly isThere: boolean;
   /** Makes these queues where they aren't there. Throws, naming it, where one differs from what it should be; not where the broker is away. */
   ensureQueues(queues: readonly BrokerQueue[]): Promise<void>;
-  /** Has the ids of a queue's tasks brought here, message by message; at most `atOnce` of these of each priority wait for `take` to resolve. */
-  deliver(queue: BrokerQueue, atOnce: number, take: (ids: readonly string[], priority: number) => Promise<Answer>): Delivery;
+  /** Has the ids of a queue's tasks brought here, message by message; so many of these of each priority wait for `take` to resolve, at the most. */
+  deliver(queue: BrokerQueue, messagesAtOnce: number, take: (ids: readonly string[], priority: number) => Promise<Answer>): Delivery;
   /** Ends after what is under way. */
   close(): Promise<void>;
 };

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
+import pino from "pino";
 import { Connection } from "rabbitmq-client";
 import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { NoteSchema, ReportSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
@@ -154,7 +155,9 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     await looking;
   });
 
-  test("what it has and brings to nobody is done all the same", async () => {
+  test("what it has and brings to nobody is done all the same, which is told", async () => {
+    const logged: string[] = [];
+    const logger = pino({ level: "warn" }, { write: (line) => void logged.push(line) });
     const mute = async (): Promise<TaskBroker> => {
       const broker = await open();
       // One waits for an answer for good, and the others behind it.
@@ -166,7 +169,7 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
         deliver: (queue) => broker.deliver(queue, 1, () => new Promise(() => {})),
       };
     };
-    const own = testProcess({ database, engine: { ...engine, open: mute }, tasks, timings: { offerLagMs: 600_000 } });
+    const own = testProcess({ database, engine: { ...engine, open: mute }, tasks, logger, timings: { offerLagMs: 600_000 } });
     await own.begin();
     const ids = [
       await own.enqueue(NoteSchema, { text: "1" }),
@@ -175,6 +178,7 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     ];
     for (const id of ids) await untilDone(id);
     expect(await waitingIn(notes)).toBeGreaterThan(0);
+    expect(logged.filter((line) => line.includes("the broker has tasks and brings none"))).toHaveLength(1);
     await own.stop();
     await rabbit.queuePurge({ queue: notes });
   });
@@ -321,6 +325,21 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
       broker.offer([{ id: randomUUID(), queue: "full", priority: 0 }]);
       expect(await waitingIn(queue)).toBeGreaterThan(0);
     });
+  });
+
+  test("tells what it took, and what it gave back for want of the queue", async () => {
+    const metrics = new Metrics();
+    const broker = await open(testRabbit(prefix), metrics);
+    onTestFinished(() => broker.close());
+    await broker.ensureQueues([{ name: "test.notes", priorities: [0], idsAMessage: 16 }]);
+    const offers = (queue: string, count: number) => Array.from({ length: count }, () => ({ id: randomUUID(), queue, priority: 0 }));
+    broker.offer([...offers("test.notes", 20), ...offers("nowhere", 3), ...offers("test.notes", 1)]);
+    const told = async () =>
+      [...(await metrics.text()).matchAll(/^polis_task_offers_total\{queue="(.*)",outcome="(.*)"\} (\d+)$/gm)]
+        .map(([, ...one]) => one.join(" "))
+        .sort();
+    await until(async () => expect(await told()).toEqual(["nowhere returned 3", "test.notes confirmed 21"]));
+    await rabbit.queuePurge({ queue: notes });
   });
 
   test("that takes connections and answers nothing holds up no task", async () => {

@@ -38,10 +38,9 @@ const SOON_MS = 60_000;
  * until it has written the task and the next time. Times are those of the row, which whoever starts with another cron or time zone
  * changes.
  */
-export async function startSchedules(options: ScheduleOptions): Promise<{ stop(): Promise<void> }> {
+export function startSchedules(options: ScheduleOptions): { stop(): Promise<void> } {
   const { service, database, schedules, offersTasks, enqueued, clock, timings, logger, metrics } = options;
   const fired = metrics.counter("polis_schedule_tasks_total", "Tasks that a schedule has enqueued", ["service", "schedule"]);
-  await ensureSchedules(database, schedules, new Date(clock()));
   const stopping = new AbortController();
   /** Those that have failed, and when. */
   const faulty = new Map<string, number>();
@@ -168,7 +167,7 @@ function timesOf(row: Row, { missed }: Schedule, now: Date): { chosen: readonly 
 }
 
 /** Writes schedules down that aren't yet; one with another cron or time zone than before begins anew, from now on. */
-async function ensureSchedules(database: Database, schedules: ReadonlyMap<string, Schedule>, now: Date): Promise<void> {
+export async function ensureSchedules(database: Database, schedules: ReadonlyMap<string, Schedule>, now: Date): Promise<void> {
   const list = [...schedules].sort(([a], [b]) => (a < b ? -1 : 1));
   if (list.length === 0) return;
   await database.query({

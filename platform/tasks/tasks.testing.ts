@@ -13,6 +13,7 @@ import { deleteQueues, TEST_QUEUES, testRabbit } from "#platform/tasks/rabbit.te
 import { openRabbitBroker } from "#platform/tasks/rabbit-broker.ts";
 import { openTaskService, type TaskService } from "#platform/tasks/task-service.testing.ts";
 import { defaultTaskTimings, type Timings } from "#platform/tasks/timings.ts";
+import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 /** Everything a good deal faster than in life. */
@@ -128,8 +129,9 @@ export function testProcess(options: {
   readonly works?: (queue: string) => boolean;
   readonly clock?: Clock;
   readonly timings?: Partial<Timings>;
+  readonly logger?: Log;
 }): TestProcess {
-  const { ice, tasks, engine, clock = systemClock } = options;
+  const { ice, tasks, engine, clock = systemClock, logger = testLog } = options;
   const metrics = new Metrics();
   let broker: TaskBroker | undefined;
   const service = openTaskService({
@@ -138,7 +140,7 @@ export function testProcess(options: {
     offersTasks: engine?.open !== undefined,
     schedules: new Map(Object.entries(options.schedules ?? {})),
     works: options.works,
-    logger: testLog,
+    logger,
     metrics,
     timings: { ...testTaskTimings, ...options.timings },
     clock,
