@@ -30,6 +30,7 @@ type Row = { readonly name: string; readonly cron: string; readonly timeZone: st
 
 /** So many of the times that passed are made up for in one transaction. */
 const TIMES_A_ROUND = 1_000;
+const CANT_MAKE = "a schedule can't make its task";
 /** With `missed: "skip"`, a time that has passed by less isn't missed. */
 const SOON_MS = 60_000;
 
@@ -74,7 +75,7 @@ export function startSchedules(options: ScheduleOptions): { stop(): Promise<void
         } catch (error) {
           // It alone stays where it is, and is tried again after a while.
           faulty.set(row.name, performance.now());
-          logger.error({ err: error, schedule: row.name }, "a schedule can't make its task");
+          logger.error({ err: error, schedule: row.name }, CANT_MAKE);
         }
       }
       if (acted.length === 0) return [];
@@ -126,16 +127,20 @@ export function startSchedules(options: ScheduleOptions): { stop(): Promise<void
 
 type TaskMaking = Pick<ScheduleOptions, "service" | "schedules" | "types" | "clock">;
 
-/** Throws, naming the schedule, where the service doesn't have its task, or the one of its next time can't be made: else each firing would fail. */
-export function assertMakeable(options: TaskMaking): void {
-  const { schedules, types, clock } = options;
+/**
+ * Throws, naming the schedule, where the service doesn't have its task. One whose next task can't be made is told already now, and
+ * keeps nobody from starting: it may be for want of next year's holidays.
+ */
+export function checkSchedules(options: TaskMaking & Pick<ScheduleOptions, "logger">): void {
+  const { schedules, types, clock, logger } = options;
   for (const [name, schedule] of schedules) {
     const { typeName } = schedule.schema;
     if (!types.has(typeName)) throw new Error(`the schedule ${name} enqueues ${typeName}, which the manifest doesn't name among its tasks`);
+    const at = timeAfter(schedule, new Date(clock()));
     try {
-      taskAt(options, name, timeAfter(schedule, new Date(clock())));
+      taskAt(options, name, at);
     } catch (error) {
-      throw new Error(`the schedule ${name} can't make its task`, { cause: error });
+      logger.error({ err: error, schedule: name, at }, CANT_MAKE);
     }
   }
 }

@@ -1,3 +1,4 @@
+import pino from "pino";
 import { beforeEach, expect, test, vi } from "vitest";
 import { NoteSchema, ScanSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { type Schedule, schedule } from "#platform/tasks/define-schedule.ts";
@@ -18,9 +19,13 @@ beforeEach(() => {
 });
 
 /** Processes that go by one clock, which stands still until it is set. */
-async function processes(count: number, schedules: { readonly [name: string]: Schedule }) {
+async function processes(
+  count: number,
+  schedules: { readonly [name: string]: Schedule },
+  more: Pick<Parameters<typeof testProcess>[0], "logger" | "works"> = {},
+) {
   let nowMs = START;
-  const made = Array.from({ length: count }, () => testProcess({ database, tasks: [noteTask], schedules, clock: () => nowMs }));
+  const made = Array.from({ length: count }, () => testProcess({ database, tasks: [noteTask], schedules, clock: () => nowMs, ...more }));
   for (const each of made) await each.begin();
   return {
     set: (ms: number) => {
@@ -101,15 +106,30 @@ test("after a pause it fires once for all that was missed, for each, or not at a
   await until(() => expect(done).toContain("2026-11-27T12:01:00.000Z"));
 });
 
-test("one whose task can't be made stops the start, and is named: the service hasn't it, or its contract refuses what is said", async () => {
-  const start = (bad: Schedule) => processes(1, { "t.bad": bad }).then((made) => made.set(START));
-  await expect(start(schedule(ScanSchema, { cron: "* * * * *" }))).rejects.toThrow(
+test("one whose task the service hasn't stops the start, and is named", async () => {
+  await expect(processes(1, { "t.bad": schedule(ScanSchema, { cron: "* * * * *" }) })).rejects.toThrow(
     "the schedule t.bad enqueues polis.tasktest.v1.Scan, which the manifest doesn't name among its tasks",
   );
-  await expect(start(schedule(NoteSchema, { cron: "* * * * *", data: () => ({ text: "x".repeat(2_000) }) }))).rejects.toMatchObject({
-    message: "the schedule t.bad can't make its task",
-    cause: { message: expect.stringContaining("polis.tasktest.v1.Note breaks its contract") },
-  });
+});
+
+test("one whose next task can't be made is told at the start, which goes on", async () => {
+  const logged: string[] = [];
+  const logger = pino({ level: "error" }, { write: (line) => void logged.push(line) });
+  await processes(1, { "t.bad": schedule(NoteSchema, { cron: "0 0 1 1 *", data: () => ({ text: "x".repeat(2_000) }) }) }, { logger });
+  expect(logged.map((line) => JSON.parse(line))).toMatchObject([
+    {
+      msg: "a schedule can't make its task",
+      schedule: "t.bad",
+      at: "2027-01-01T00:00:00.000Z",
+      err: { message: expect.stringContaining("polis.tasktest.v1.Note breaks its contract") },
+    },
+  ]);
+});
+
+test("fires in every process, also in those that don't do the tasks of its queue", async () => {
+  const { set } = await processes(1, { "t.x": at({ cron: "* * * * *" }) }, { works: () => false });
+  set(START + MINUTE);
+  await until(async () => expect(await listTasks(database, { state: "WAITING" }, 10)).toHaveLength(1));
 });
 
 test("one whose task can't be made later on holds up no other", async () => {

@@ -36,18 +36,19 @@ export function tableSource(database: Database, queue: Queue): TaskSource {
 
 const OFFERS_A_TIME = 1_000;
 
-/** At most `room` ids of what was brought first, and the messages that are empty then. */
-function takeIds(brought: Brought[], room: number): { readonly ids: ReadonlySet<string>; readonly emptied: readonly Brought[] } {
+/** At most `room` ids, of the first line first and there of what was brought first, and the messages that are empty then. */
+function takeIds(lines: Iterable<Brought[]>, room: number): { readonly ids: ReadonlySet<string>; readonly emptied: readonly Brought[] } {
   const ids: string[] = [];
-  let emptied = 0;
-  for (const message of brought) {
-    const left = room - ids.length;
-    ids.push(...message.ids.slice(0, left));
-    message.ids = message.ids.slice(left);
-    if (message.ids.length > 0) break;
-    emptied += 1;
-  }
-  return { ids: new Set(ids), emptied: brought.splice(0, emptied) };
+  const emptied: Brought[] = [];
+  for (const line of lines)
+    while (ids.length < room && line.length > 0) {
+      const message = line[0] as Brought;
+      const left = room - ids.length;
+      ids.push(...message.ids.slice(0, left));
+      message.ids = message.ids.slice(left);
+      if (message.ids.length === 0) emptied.push(line.shift() as Brought);
+    }
+  return { ids: new Set(ids), emptied };
 }
 
 /** A message, and those of its ids that haven't been taken yet. */
@@ -72,7 +73,8 @@ export function brokerSource(options: {
   readonly wake: () => void;
 }): TaskSource {
   const { database, queue, broker, timings, logger, atOnce, wake } = options;
-  const brought: Brought[] = [];
+  /** What waits here, by priority: the highest first. */
+  const lines = new Map(queue.priorities.map((priority): [number, Brought[]] => [priority, []]));
   /** By priority, when the last task came due that was brought. */
   const frontiers = new Map<number, number>();
   /** By priority, since when (of performance.now) the broker has had tasks and brought none here, and whether that was told. */
@@ -84,18 +86,20 @@ export function brokerSource(options: {
     if (isStopped) return "again";
     idle.delete(priority);
     const { promise, resolve } = Promise.withResolvers<Answer>();
-    brought.push({ ids, answer: resolve });
+    lines.get(priority)?.push({ ids, answer: resolve });
     wake();
     return promise;
   });
   const everything = everythingOf(queue);
+  const hasBrought = (): boolean => [...lines.values()].some((line) => line.length > 0);
 
-  /** Whether the broker has nothing, or has brought nothing of it for a while; that there is room here, who looks knows. */
+  /** Whether the broker has nothing, or has brought nothing of it for a while, though it was waited for. */
   const bringsNothing = (priority: number, waiting: number): boolean => {
-    if (waiting === 0) {
-      idle.delete(priority);
-      return true;
-    }
+    // While something of it waits here for room, it isn't to bring more.
+    const isHere = (lines.get(priority)?.length ?? 0) > 0;
+    if (waiting === 0 || isHere) idle.delete(priority);
+    if (waiting === 0) return true;
+    if (isHere) return false;
     const known = idle.get(priority) ?? { sinceMs: performance.now(), isTold: false };
     idle.set(priority, known);
     if (performance.now() - known.sinceMs <= timings.offerGraceMs) return false;
@@ -121,7 +125,7 @@ export function brokerSource(options: {
   };
 
   const takeBrought = async (worker: string, room: number): Promise<readonly ClaimedTask[]> => {
-    const { ids, emptied } = takeIds(brought, room);
+    const { ids, emptied } = takeIds(lines.values(), room);
     try {
       // Which of a limited queue run is decided by the table: what was brought only says that there is something.
       const claimed =
@@ -145,18 +149,18 @@ export function brokerSource(options: {
       if (due.length === OFFERS_A_TIME) return { tasks: [], isMore: true };
     }
     const tasks = await claimDue(database, worker, queue, room, queue.concurrency === undefined ? await reach() : everything);
-    return { tasks, isMore: brought.length > 0 || tasks.length === room };
+    return { tasks, isMore: hasBrought() || tasks.length === room };
   };
 
   return {
     async take(worker, room) {
-      if (brought.length === 0 || performance.now() - lookedAtMs >= timings.taskPollMs) return look(worker, room);
+      if (!hasBrought() || performance.now() - lookedAtMs >= timings.taskPollMs) return look(worker, room);
       const tasks = await takeBrought(worker, room);
-      return { tasks, isMore: brought.length > 0 };
+      return { tasks, isMore: hasBrought() };
     },
     async stop() {
       isStopped = true;
-      for (const { answer } of brought.splice(0)) answer("again");
+      for (const line of lines.values()) for (const { answer } of line.splice(0)) answer("again");
       await delivery.stop();
     },
   };

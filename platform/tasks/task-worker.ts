@@ -8,7 +8,7 @@ import type { Schedule } from "#platform/tasks/define-schedule.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
 import type { QueueWork } from "#platform/tasks/queue-work.ts";
 import { GivenUp, type KnownTask, type TaskSurroundings, type Try } from "#platform/tasks/run-task.ts";
-import { assertMakeable, ensureSchedules, startSchedules } from "#platform/tasks/schedule-clock.ts";
+import { checkSchedules, ensureSchedules, startSchedules } from "#platform/tasks/schedule-clock.ts";
 import { keepHouse } from "#platform/tasks/task-house.ts";
 import { queuesOf, taskMeasures, workTasks } from "#platform/tasks/task-queue.ts";
 import { brokerSource, tableSource } from "#platform/tasks/task-source.ts";
@@ -55,7 +55,7 @@ export async function startTaskWorker(options: TaskWorkerOptions): Promise<TaskW
     options.tasks.map(({ schema }) => schema),
     service,
   );
-  assertMakeable({ service, schedules, types, clock });
+  checkSchedules({ service, schedules, types, clock, logger });
   const known = options.tasks.map((task): KnownTask => ({ task, options: types.get(task.schema.typeName) as TaskOptions }));
   const taskQueues = queuesOf(known);
   await broker?.ensureQueues(taskQueues.map(({ queue }) => queue));
