@@ -2,11 +2,11 @@ import { userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { existingSecret } from "#platform/access/secret.ts";
 import { readSettings } from "#platform/config/settings.ts";
+import { isUuid } from "#platform/ids.ts";
 import { defineCommand, noPositionals, UsageError } from "./command.ts";
 import { parseDuration } from "./duration.ts";
 import { dataOption, settingsTable } from "./process-settings.ts";
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const DAY_MS = 86_400_000;
 
 export const callerToken = defineCommand({
@@ -29,10 +29,11 @@ Prints a token that names a user, signed with the secret of this deployment (POL
     "second-factor": { type: "boolean", default: false },
     ttl: { type: "string", default: "1h" },
   },
-  async run({ user, role, scope, ttl, "second-factor": secondFactor, ...flags }, positionals) {
+  async run({ user = "", role, scope, ttl, "second-factor": secondFactor, ...flags }, positionals) {
     noPositionals(positionals);
     if ([...role, ...scope].some((name) => name.trim() === "")) throw new UsageError("--role and --scope must be names");
-    if (user === undefined || !UUID.test(user)) throw new UsageError("--user must be a UUID");
+    const userId = user.toLowerCase();
+    if (!isUuid(userId)) throw new UsageError("--user must be a UUID");
     const lifeMs = parseDuration(ttl);
     if (lifeMs === undefined || lifeMs > DAY_MS) throw new UsageError("--ttl must be a duration such as 15m, a day at the most");
     const { secret, dataFolder } = readSettings(process.env, settingsTable, flags);
@@ -40,6 +41,6 @@ Prints a token that names a user, signed with the secret of this deployment (POL
     if (signedWith === undefined)
       throw new Error(`there is no secret in ${dataFolder}: start Polis there first, or name its folder by --data, or set POLIS_SECRET`);
     const tokens = callerTokens({ secrets: [signedWith], lifeMs });
-    console.log(await tokens.sign(userCaller(user.toLowerCase(), { roles: role, scopes: scope, secondFactor })));
+    console.log(await tokens.sign(userCaller(userId, { roles: role, scopes: scope, secondFactor })));
   },
 });

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { derivedUuid, hashUuid, uuidv7 } from "#platform/ids.ts";
+import { derivedUuid, hashUuid, isUuid, uuidv7 } from "#platform/ids.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
@@ -26,4 +26,10 @@ test("the same parts derive the same id, and where one part ends matters", () =>
   expect(derivedUuid("owner", "é", "")).toBe("ac9ee25b-4276-83a7-97ad-770392717e25");
   expect(hashUuid(new Uint8Array([0, 255]))).toBe("06eb7d6a-69ee-89e5-bbdf-749018d3d2ab");
   expect(hashUuid(new Uint8Array([1]))).not.toBe(hashUuid(new Uint8Array([2])));
+});
+
+test("a UUID is told by its text in lower case", () => {
+  const id = uuidv7();
+  expect([id, "00000000-0000-0000-0000-000000000000"].every(isUuid)).toBe(true);
+  expect([id.toUpperCase(), ` ${id}`, `${id}\n`, id.replaceAll("-", ""), id.replace(/.$/, "g"), ""].some(isUuid)).toBe(false);
 });

@@ -28,6 +28,11 @@ export function uuidv7(nowMs: number = Date.now()): string {
   return textOf(7);
 }
 
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** Whether a text is a UUID in lower case, as all of ours are. What comes from elsewhere is lower-cased where it comes in. */
+export const isUuid = (text: string): boolean => UUID.test(text);
+
 /** The least UUIDv7 of this millisecond: all ids of before come before it, as far as clocks agree. */
 export const firstUuidAt = (ms: number): string =>
   `${ms

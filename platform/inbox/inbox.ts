@@ -1,11 +1,9 @@
 import type { EventRecord } from "#platform/events/record.ts";
-import { derivedUuid } from "#platform/ids.ts";
+import { derivedUuid, isUuid } from "#platform/ids.ts";
 import type { Sql, Statement } from "#platform/postgres/database.ts";
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
 /** What the inbox knows an event by: its id, or, where a foreign publisher's id is no UUID, one derived from it. */
-export const inboxId = ({ eventId }: Pick<EventRecord, "eventId">): string => (UUID.test(eventId) ? eventId : derivedUuid(eventId));
+export const inboxId = ({ eventId }: Pick<EventRecord, "eventId">): string => (isUuid(eventId) ? eventId : derivedUuid(eventId));
 
 /** The group's number in this database; given to it at its first start. */
 export async function inboxGroup(sql: Sql, group: string): Promise<number> {

@@ -1,3 +1,4 @@
+import { isUuid } from "#platform/ids.ts";
 import type { Sql } from "#platform/postgres/database.ts";
 import { validationFailed } from "#platform/rpc/validation.ts";
 import { snakeCase, type Table } from "#platform/writes/table.ts";
@@ -65,7 +66,7 @@ const makeToken = (values: readonly string[]): string => Buffer.from(JSON.string
 
 /** What a value of a column's type looks like in a token: what we wrote there, and nothing that the database would choke on. */
 const isValueOf: { readonly [type: string]: (text: string) => boolean } = {
-  uuid: (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text),
+  uuid: isUuid,
   timestamptz: (text) => {
     if (!/^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(\d{3})?Z$/.test(text)) return false;
     const ms = Date.parse(`${text.slice(0, 23)}Z`);

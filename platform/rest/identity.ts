@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { type Caller, nobody, userCaller } from "#platform/access/caller.ts";
+import { isUuid } from "#platform/ids.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
 /** How the edge learns who calls. */
@@ -14,16 +15,14 @@ export type Identity = {
   readonly securityScheme: Readonly<Record<string, unknown>>;
 };
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-
 /** Behind a proxy that authenticates: `X-User-Id` names the user, who has the role `user` and no more. Without it: nobody. */
 export const headerIdentity: Identity = {
   identify(headers) {
     const userId = headers["x-user-id"];
     if (userId === undefined) return nobody;
-    if (typeof userId !== "string" || !UUID.test(userId))
-      throw new CallError("UNAUTHENTICATED", "invalid_user_id", "X-User-Id is not one uuid.");
-    return userCaller(userId.toLowerCase());
+    const id = typeof userId === "string" ? userId.toLowerCase() : "";
+    if (!isUuid(id)) throw new CallError("UNAUTHENTICATED", "invalid_user_id", "X-User-Id is not one uuid.");
+    return userCaller(id);
   },
   challenge: 'Header name="X-User-Id"',
   header: "X-User-Id",

@@ -1,5 +1,6 @@
 import { type AsyncMessage, type Consumer, ConsumerStatus } from "rabbitmq-client";
 import { atMost, unlessAborted } from "#platform/events/signal.ts";
+import { isUuid } from "#platform/ids.ts";
 import type { Answer, Offer, TaskBroker } from "#platform/tasks/broker.ts";
 import { connectRabbit, type RabbitConnection } from "#platform/tasks/rabbit-connection.ts";
 import { type QueueDeclaration, rabbitQueues } from "#platform/tasks/rabbit-queues.ts";
@@ -18,7 +19,6 @@ export type RabbitBrokerOptions = {
 /** Past it, a broker that confirms nothing is given nothing: who looks into the table finds what isn't offered. */
 const UNCONFIRMED_MAX = 20_000;
 const ANSWER_MS = 1_000;
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const BETWEEN_IDS = " ";
 /** More than any release of ours puts into a message. */
 const IDS_A_MESSAGE_MAX = 1_000;
@@ -123,5 +123,5 @@ function* messagesOf(offers: readonly Offer[], idsAMessage: ReadonlyMap<string, 
 function idsOf({ body }: AsyncMessage): readonly string[] | undefined {
   const text = typeof body === "string" ? body : Buffer.isBuffer(body) ? body.toString("latin1") : "";
   const ids = text.split(BETWEEN_IDS, IDS_A_MESSAGE_MAX + 1);
-  return ids.length <= IDS_A_MESSAGE_MAX && ids.every((id) => UUID.test(id)) ? ids : undefined;
+  return ids.length <= IDS_A_MESSAGE_MAX && ids.every((id) => isUuid(id)) ? ids : undefined;
 }
