@@ -1,5 +1,5 @@
 import type { Database } from "#platform/postgres/database.ts";
-import { allSchedulesOf, allTasksOf } from "#platform/process/worked-queues.ts";
+import { allSchedulesOf, allTasksOf } from "#platform/process/housekeeping.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import {
   endTasksEarly,

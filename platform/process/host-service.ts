@@ -9,7 +9,7 @@ import { type Kv, kvOf, opened } from "#platform/kv/kv.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
-import { allSchedulesOf, allTasksOf } from "#platform/process/worked-queues.ts";
+import { allSchedulesOf, allTasksOf } from "#platform/process/housekeeping.ts";
 import { AnswerCache, cachedMethods } from "#platform/reads/answer-cache.ts";
 import type { ReadContext } from "#platform/reads/query.ts";
 import { ReadGate } from "#platform/reads/read-gate.ts";

@@ -6,7 +6,7 @@ import { topicsOf } from "#platform/events/event-types.ts";
 import { inboxGroup, pruneInbox } from "#platform/inbox/inbox.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import { forgetTasks } from "#platform/tasks/claims.ts";
-import { type Schedule, schedule } from "#platform/tasks/define-schedule.ts";
+import { type Schedule, schedule, scheduleName } from "#platform/tasks/define-schedule.ts";
 import { type Task, task } from "#platform/tasks/define-task.ts";
 import { pruneAnswers } from "#platform/writes/idempotency.ts";
 
@@ -15,7 +15,7 @@ const EACH_MINUTE = "* * * * *";
 const EACH_HOUR = "17 * * * *";
 
 /** What every service does with what it needn't keep any longer, and when. */
-export function housekeepingOf({ name, consumers }: Pick<ServiceDefinition, "name" | "consumers">): {
+function housekeepingOf({ name, consumers }: Pick<ServiceDefinition, "name" | "consumers">): {
   readonly tasks: { readonly [name: string]: Task };
   readonly schedules: { readonly [name: string]: Schedule };
 } {
@@ -50,6 +50,21 @@ export function housekeepingOf({ name, consumers }: Pick<ServiceDefinition, "nam
     },
   };
 }
+
+/** A service's own tasks, and those that every service has. */
+export const allTasksOf = (service: Pick<ServiceDefinition, "name" | "consumers" | "tasks">): Task[] => [
+  ...Object.values(housekeepingOf(service).tasks),
+  ...Object.values(service.tasks),
+];
+
+/** A service's own schedules, and those that every service has, by their names. */
+export const allSchedulesOf = (service: Pick<ServiceDefinition, "name" | "consumers" | "schedules">): ReadonlyMap<string, Schedule> =>
+  new Map(
+    Object.entries({ ...housekeepingOf(service).schedules, ...service.schedules }).map(([key, schedule]) => [
+      scheduleName(service.name, key),
+      schedule,
+    ]),
+  );
 
 /** A statement after the other, so that none holds many rows for long; tells how many rows went. */
 async function untilDone(signal: AbortSignal, forget: () => Promise<number>): Promise<string> {

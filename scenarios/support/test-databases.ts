@@ -5,9 +5,9 @@ import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
 import { testDatabaseConnection, testServer } from "#platform/postgres/database.testing.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
-import { housekeepingOf } from "#platform/process/housekeeping.ts";
+import { allTasksOf } from "#platform/process/housekeeping.ts";
 import { deleteQueues, testRabbit } from "#platform/tasks/rabbit.testing.ts";
-import { tasksOf } from "#platform/tasks/task-types.ts";
+import { ownersOfQueues } from "#platform/tasks/task-types.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
 import { databaseSettings, engineSettings } from "./engine-settings.ts";
 
@@ -29,19 +29,7 @@ export function enginesOfTests(): Readonly<Record<string, string>> {
   return engineSettings(prefix);
 }
 
-const QUEUES = orderPayments.services.flatMap((service) => {
-  const tasks = Object.values({ ...housekeepingOf(service).tasks, ...service.tasks });
-  return [
-    ...new Set(
-      [
-        ...tasksOf(
-          tasks.map(({ schema }) => schema),
-          service.name,
-        ).values(),
-      ].map(({ queue }) => queue),
-    ),
-  ];
-});
+const QUEUES = [...ownersOfQueues(orderPayments.services.map((service) => ({ name: service.name, tasks: allTasksOf(service) }))).keys()];
 
 /** `end` doesn't wait for its connections to be closed, nor hears them: the database may be dropped under them. */
 function quietPool(connection: ClientConfig): Pool {
