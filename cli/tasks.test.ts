@@ -58,7 +58,11 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
 
   expect(polis("retry", "orders", "--queue", "orders.follow-up").lines).toEqual(["1 to be tried again"]);
   expect(polis("retry", "orders", one.id)).toMatchObject({ status: 1, stderr: expect.stringContaining("to retry") });
-  expect(polis("cancel", "orders", two.id).lines).toEqual(["1 cancelled"]);
+  const byKey = ["orders", "--type", type, "--key", second] as const;
+  expect(polis("retry", ...byKey)).toMatchObject({ status: 1, stderr: expect.stringContaining(`has no task ${second} to retry`) });
+  expect(polis("cancel", ...byKey).lines).toEqual(["1 cancelled"]);
+  expect(polis("retry", ...byKey).lines).toEqual(["1 to be tried again"]);
+  expect(polis("cancel", "orders", two.id.toUpperCase()).lines).toEqual(["1 cancelled"]);
   expect(polis("cancel", "orders", "--type", type).lines).toEqual(["1 cancelled"]);
   expect(polis("list", "orders", "--state", "canceled").lines).toHaveLength(2);
   expect(polis("schedules", "orders").lines).toEqual([]);
@@ -72,6 +76,7 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
   expect(polis("list", "orders", "--state", "waiting")).toMatchObject({ status: 0, lines: [] });
   for (const [args, says] of [
     [["retry", "orders", "--queue", "nosuch"], "orders has no queue nosuch; it has housekeeping.orders, orders.follow-up, orders.old"],
+    [["cancel", "orders", "--type", "Nope", "--key", second], /orders has no task Nope; it has .*polis.orders.v0.Old/],
     [["cancel", "orders", "--type", "Nope"], /orders has no task Nope; it has .*polis.orders.v0.Old, polis.orders.v1.FindStaleOrders/],
     [["list", "orders", "--queue", "nosuch"], "orders has no queue nosuch"],
   ] as const)
@@ -97,6 +102,13 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
     [["list", "--state", "lost"], "--state must be one of waiting, delayed, blocked, running, done, failed, canceled"],
     [["show", "orders", "x"], "'x' is no task's id"],
     [["show", "orders", "--key", "k"], "--key needs --type"],
+    [["cancel", "orders", "--key", "k"], "--key needs --type"],
+    [["retry", "orders", "--type", type, "--key", "k", "--queue", "q"], "--queue doesn't go with them"],
+    [["retry", "orders", one.id, "--type", type], "no option goes with it"],
+    [["list", "orders", "--key", "k"], "'list' takes no --key"],
+    [["schedules", "--queue", "q"], "'schedules' takes no --queue"],
+    [["retry", "orders", "--state", "failed"], "'retry' takes no --state"],
+    [["cancel", "orders", "--type", type, "--limit", "1"], "'cancel' takes no --limit"],
     [["retry"], "needs a SERVICE"],
     [["go"], "say list, show, retry, cancel or schedules"],
   ] as const)
@@ -104,7 +116,7 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
   await database.close();
 }, 60_000);
 
-it("polis tasks list of all services shows what any of them has, and refuses a queue that none has", async () => {
+it("polis tasks list of all services shows what any of them has, and refuses a queue that none has, though one has no database yet", async () => {
   const databases: { [service: string]: ClientConfig } = {};
   for (const service of [accountsService, ordersService, paymentsService])
     databases[service.name] = await testDatabaseConnection(migrationsOf(service).map(({ folder }) => folder));
@@ -114,4 +126,13 @@ it("polis tasks list of all services shows what any of them has, and refuses a q
     status: 1,
     stderr: expect.stringMatching(/accounts has no queue nosuch; it has housekeeping.accounts; .*orders has no queue nosuch/),
   });
+
+  const absent = (connection: ClientConfig | undefined) => ({ ...connection, database: "not_there_yet" });
+  const partly = polisOn({ ...databases, orders: absent(databases.orders) }, "tasks");
+  expect(partly("list", "--queue", "orders.follow-up")).toEqual({ status: 0, stderr: "there are none\n", lines: [] });
+  for (const service of [[], ["orders"]])
+    expect(partly("list", ...service, "--queue", "nosuch")).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining("orders has no queue nosuch; it has housekeeping.orders, orders.follow-up"),
+    });
 }, 60_000);

@@ -1,3 +1,4 @@
+import { isUuid } from "#platform/ids.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { allSchedulesOf, allTasksOf } from "#platform/process/housekeeping.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
@@ -22,18 +23,22 @@ import { printOfServices } from "./print-of-services.ts";
 import { dataOption, openSettings } from "./process-settings.ts";
 import { systems } from "./systems.ts";
 
+/** How each action is called: an option that isn't in its line is refused, and not passed over. */
+const usage = {
+  list: "[SERVICE] [--queue QUEUE] [--type TYPE] [--state STATE] [--limit N] [--json]",
+  show: "SERVICE (TASK_ID | --type TYPE --key KEY)",
+  retry: "SERVICE (TASK_ID | --type TYPE --key KEY | [--queue QUEUE] [--type TYPE])",
+  cancel: "SERVICE (TASK_ID | --type TYPE --key KEY | --queue QUEUE | --type TYPE)",
+  schedules: "[SERVICE] [--json]",
+};
+type Action = keyof typeof usage;
+
 export const tasks = defineCommand({
-  usage: [
-    "tasks list [SERVICE] [--queue QUEUE] [--type TYPE] [--state STATE] [--limit N] [--json] [--data FOLDER]",
-    "tasks show SERVICE (TASK_ID | --type TYPE --key KEY)",
-    "tasks retry SERVICE (TASK_ID | [--queue QUEUE] [--type TYPE])",
-    "tasks cancel SERVICE (TASK_ID | --queue QUEUE | --type TYPE)",
-    "tasks schedules [SERVICE] [--json] [--data FOLDER]",
-  ],
+  usage: Object.entries(usage).map(([action, takes]) => `tasks ${action} ${takes} [--data FOLDER]`),
   text: `
-Work that services do later. TYPE is a task's message, such as polis.orders.v1.FollowUpOrder; STATE is one of waiting (it is due),
-delayed (its time hasn't come), blocked (behind another of its concurrency key), running, done, failed, canceled. What is personal is
-masked.
+Work that services do later. TYPE is a task's message, such as polis.orders.v1.FollowUpOrder; KEY is what one of a type was enqueued
+under; STATE is one of waiting (it is due), delayed (its time hasn't come), blocked (behind another of its concurrency key), running,
+done, failed, canceled. What is personal is masked.
 
   list       tasks, the newest first (100 unless --limit says otherwise)
   show       one task, with what it is to do and what its last try failed by
@@ -48,15 +53,23 @@ Works beside running processes, with every engine; an embedded database that isn
     type: { type: "string" },
     state: { type: "string" },
     key: { type: "string" },
-    limit: { type: "string", default: "100" },
-    json: { type: "boolean", default: false },
+    limit: { type: "string" },
+    json: { type: "boolean" },
   },
-  async run({ queue, type, state, key, limit, json, ...flags }, [action, service, id, ...more]) {
+  async run({ data, ...said }, [action = "", service, id, ...more]) {
     if (more.length > 0) throw new UsageError(`'${more.join(" ")}' is not expected here`);
-    const filter = { queue, type, state: stateOf(state) };
+    if (!Object.hasOwn(usage, action)) throw new UsageError("say list, show, retry, cancel or schedules");
+    for (const option of Object.keys(said))
+      if (!usage[action as Action].includes(`--${option}`)) throw new UsageError(`'${action}' takes no --${option}`);
+    const { queue, type, state, key, limit = "100", json = false } = said;
     const { services } = chooseServices(systems, service === undefined ? {} : { names: service });
-    const act = actionOf(action, { service, id, key, filter, limit: limitOf(limit), json, among: services.length });
-    await printOfServices(services, await openSettings(flags), { act, whenNothing: "there are none" });
+    const filter = { queue, type, state: stateOf(state) };
+    const act = actionOf(action as Action, { service, id, key, filter, limit: limitOf(limit), json });
+    await printOfServices(services, await openSettings({ data }), {
+      act,
+      lackOf: (definition, database) => lackOf(definition, database, filter),
+      whenNothing: "there are none",
+    });
   },
 });
 
@@ -67,22 +80,19 @@ type Asked = {
   readonly filter: TaskFilter;
   readonly limit: number;
   readonly json: boolean;
-  /** How many services are asked. */
-  readonly among: number;
 };
 type Act = (database: Database, service: ServiceDefinition) => Promise<string[]>;
 
 /** What is to be done in each database; returns what to print. Throws UsageError before anything is opened. */
-function actionOf(action: string | undefined, asked: Asked): Act {
-  const { service, filter, limit, json } = asked;
+function actionOf(action: Action, asked: Asked): Act {
+  const { filter, limit, json } = asked;
   switch (action) {
     case "list":
       if (asked.id !== undefined) throw new UsageError("'list' takes a service at the most");
-      return where(asked, async (database, { name }) =>
+      return async (database, { name }) =>
         (await listTasks(database, filter, limit)).map((task) =>
           json ? JSON.stringify({ service: name, ...task, state: stateName(task.state) }) : lineOf(name, task),
-        ),
-      );
+        );
     case "schedules":
       if (asked.id !== undefined) throw new UsageError("'schedules' takes a service at the most");
       return async (database, definition) => {
@@ -97,70 +107,70 @@ function actionOf(action: string | undefined, asked: Asked): Act {
     case "retry":
     case "cancel":
       return changeOf(action, asked);
-    default:
-      throw new UsageError("say list, show, retry, cancel or schedules");
-  }
-
-  function changeOf(what: "retry" | "cancel", { id }: Asked): Act {
-    if (service === undefined) throw new UsageError(`'${what}' needs a SERVICE`);
-    const isFiltered = filter.queue !== undefined || filter.type !== undefined;
-    if (id !== undefined && isFiltered) throw new UsageError(`'${what}' takes a TASK_ID, or --queue and --type`);
-    if (what === "cancel" && id === undefined && !isFiltered) throw new UsageError("'cancel' needs a TASK_ID, --queue or --type");
-    const which = id === undefined ? filter : { id: uuidOf(id) };
-    return where(asked, async (database) => {
-      const changed = await (what === "retry" ? retryTasks(database, which) : endTasksEarly(database, which));
-      if (id !== undefined && changed === 0) throw new Error(`${service} has no task ${id} to ${what}: \`tasks show\` tells how it stands`);
-      return [`${changed} ${what === "retry" ? "to be tried again" : "cancelled"}`];
-    });
   }
 }
 
-/** `act` in services that have what the filter names. Throws where none has: a slip isn't to look as if there were nothing to do. */
-function where({ filter, among }: Asked, act: Act): Act {
-  const lacks: string[] = [];
+function showOf(asked: Asked): Act {
+  const one = oneOf("show", asked);
+  if (one === undefined) throw new UsageError("'show' needs a TASK_ID, or --type and --key");
   return async (database, service) => {
-    const lack = await lackOf(database, service, filter);
-    if (lack === undefined) return act(database, service);
-    lacks.push(lack);
-    if (lacks.length === among) throw new Error(lacks.join("; "));
-    return [];
+    const shown = await showTask(database, one.id, schemasOf(service));
+    if (shown === undefined) throw new Error(`${service.name} has no task ${one.said}, or needn't keep it any more`);
+    return [JSON.stringify({ ...shown, state: stateName(shown.state) }, undefined, 2)];
   };
 }
 
-/** What a service lacks of a filter's queue and type: it has those of its manifest, and those that older tasks still have. */
-async function lackOf(database: Database, service: ServiceDefinition, { queue, type }: TaskFilter): Promise<string | undefined> {
+function changeOf(what: "retry" | "cancel", asked: Asked): Act {
+  const one = oneOf(what, asked);
+  const { queue, type } = asked.filter;
+  if (what === "cancel" && one === undefined && queue === undefined && type === undefined)
+    throw new UsageError("'cancel' needs a TASK_ID, --queue or --type");
+  const which = one === undefined ? asked.filter : { id: one.id };
+  return async (database, { name }) => {
+    const changed = await (what === "retry" ? retryTasks(database, which) : endTasksEarly(database, which));
+    if (one !== undefined && changed === 0)
+      throw new Error(`${name} has no task ${one.said} to ${what}: \`tasks show\` tells how it stands`);
+    return [`${changed} ${what === "retry" ? "to be tried again" : "cancelled"}`];
+  };
+}
+
+/** The one task that is meant, and what was said of it: its id, or its key; undefined where neither was. */
+function oneOf(
+  action: Action,
+  { service, id, key, filter: { queue, type } }: Asked,
+): { readonly id: string; readonly said: string } | undefined {
+  if (service === undefined) throw new UsageError(`'${action}' needs a SERVICE`);
+  if (id !== undefined) {
+    if ([key, queue, type].some((option) => option !== undefined)) throw new UsageError("a TASK_ID says all: no option goes with it");
+    if (!isUuid(id.toLowerCase())) throw new UsageError(`'${id}' is no task's id`);
+    return { id: id.toLowerCase(), said: id };
+  }
+  if (key === undefined) return undefined;
+  if (type === undefined) throw new UsageError("--key needs --type: keys name tasks of one type");
+  if (queue !== undefined) throw new UsageError("--key and --type say all: --queue doesn't go with them");
+  return { id: taskId({ typeName: type }, key), said: key };
+}
+
+/**
+ * What a service lacks of a filter's queue and type, so that a slip doesn't look as if there were nothing to do: it has those of its
+ * manifest, and those that older tasks in its database, if that is there, still have.
+ */
+async function lackOf(
+  service: ServiceDefinition,
+  database: Database | undefined,
+  { queue, type }: TaskFilter,
+): Promise<string | undefined> {
   const own = tasksOf(schemasOf(service), service.name);
   const ownQueues = [...own.values()].map((options) => options.queue);
   const isOwn = (queue === undefined || ownQueues.includes(queue)) && (type === undefined || own.has(type));
   if (isOwn) return undefined;
-  const filed = await filedUnder(database);
+  const filed = database === undefined ? { queues: [], types: [] } : await filedUnder(database);
   const lackIn = (kind: string, name: string | undefined, names: ReadonlySet<string>): string | undefined =>
     name === undefined || names.has(name) ? undefined : `${service.name} has no ${kind} ${name}; it has ${[...names].sort().join(", ")}`;
   return lackIn("queue", queue, new Set([...ownQueues, ...filed.queues])) ?? lackIn("task", type, new Set([...own.keys(), ...filed.types]));
 }
 
 const schemasOf = (service: ServiceDefinition) => allTasksOf(service).map(({ schema }) => schema);
-
-function showOf({ service, id, key, filter: { type } }: Asked): Act {
-  if (service === undefined) throw new UsageError("'show' needs a SERVICE");
-  if ((id === undefined) === (key === undefined)) throw new UsageError("'show' needs a TASK_ID, or --type and --key");
-  if (key !== undefined && type === undefined) throw new UsageError("--key needs --type: keys name tasks of one type");
-  return async (database, definition) => {
-    const schemas = schemasOf(definition);
-    const schema = schemas.find(({ typeName }) => typeName === type);
-    if (key !== undefined && schema === undefined)
-      throw new Error(`${service} has no task ${type}; it has ${schemas.map(({ typeName }) => typeName).join(", ")}`);
-    const wanted = schema === undefined || key === undefined ? uuidOf(id ?? "") : taskId(schema, key);
-    const shown = await showTask(database, wanted, schemas);
-    if (shown === undefined) throw new Error(`${service} has no task ${id ?? key}, or needn't keep it any more`);
-    return [JSON.stringify({ ...shown, state: stateName(shown.state) }, undefined, 2)];
-  };
-}
-
-function uuidOf(text: string): string {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text)) throw new UsageError(`'${text}' is no task's id`);
-  return text;
-}
 
 function stateOf(text: string | undefined): TaskState | undefined {
   if (text === undefined) return undefined;

@@ -137,7 +137,7 @@ export type NewTask = {
 };
 
 /** The id of the task that is, or would be, enqueued under this key. */
-export const taskId = (schema: DescMessage, key: string): string => derivedUuid("task", schema.typeName, key);
+export const taskId = ({ typeName }: Pick<DescMessage, "typeName">, key: string): string => derivedUuid("task", typeName, key);
 
 /** Makes a task of `data`, validated. Throws where it breaks the contract or is too large: the fault of who enqueues it. */
 export function newTask<T extends DescMessage>(
