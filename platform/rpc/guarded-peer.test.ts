@@ -5,7 +5,7 @@ import { ConformanceService } from "#contracts/polis/conformance/v1/conformance_
 import { testLog } from "#platform/postgres/database.testing.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { createClient } from "#platform/rpc/client.ts";
-import { collect, conformanceEndpoint, echo, failure, say, tokens, user } from "#platform/rpc/conformance.testing.ts";
+import { collect, conformanceEndpoint, echo, failure, nothing, say, tokens, user } from "#platform/rpc/conformance.testing.ts";
 import type { Handlers } from "#platform/rpc/endpoint.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
@@ -128,6 +128,25 @@ describe("a call that is lost on its way", () => {
     );
     expect(handled).toHaveBeenCalledTimes(1);
     expect(await tested.metric("polis_peer_retries_total")).toBeUndefined();
+  });
+
+  test("names its peer, and the setting that leads there, as its cause, whatever its kind", async () => {
+    async function* requests() {
+      yield { text: "lost" };
+    }
+    const tested = await peer({ listen: nothing, converse: nothing, tell: async () => say("") });
+    tested.line("cut");
+    const { client } = tested;
+    for (const lost of [
+      client.change({ text: "lost" }),
+      client.tell(requests()),
+      collect(client.listen({})),
+      collect(client.converse(requests())),
+    ])
+      expect(await failure(lost)).toMatchObject({
+        status: "UNAVAILABLE",
+        cause: { message: "tested isn't reached; TESTED_URL says where it is", cause: expect.anything() },
+      });
   });
 
   test("is given up after a while, and a peer in trouble isn't given the work many times over", async () => {

@@ -65,7 +65,7 @@ export function guardedPeer(
       return answer;
     } catch (error) {
       failed(error, entry);
-      throw error;
+      throw withPeer(error, name);
     }
   }
 
@@ -91,7 +91,7 @@ export function guardedPeer(
       if (!isTold) circuit.answered();
     } catch (error) {
       if (!isTold) failed(error, entry);
-      throw error;
+      throw withPeer(error, name);
     }
   }
 
@@ -101,7 +101,7 @@ export function guardedPeer(
         try {
           return await once(call, () => transport.unary(method, request, call));
         } catch (error) {
-          if (!isLost(error) || !isRepeatable(method, call) || !circuit.isWorthWaiting || !circuit.takeRetry()) throw named(error, name);
+          if (!isLost(error) || !isRepeatable(method, call) || !circuit.isWorthWaiting || !circuit.takeRetry()) throw error;
           retried.inc();
           await sleep(RETRY_PAUSE_MS * tries * (0.5 + Math.random()));
         }
@@ -120,7 +120,7 @@ export function guardedPeer(
 const isLost = (error: unknown): boolean => error instanceof CallError && error.status === "UNAVAILABLE" && error.cause !== undefined;
 
 /** What its log says of a lost call: which peer, and the setting that leads there. */
-function named(error: unknown, name: string): unknown {
+function withPeer(error: unknown, name: string): unknown {
   if (!isLost(error)) return error;
   const { status, code, message, cause } = error as CallError;
   const said = new Error(`${name} isn't reached; ${name.toUpperCase()}_URL says where it is`, { cause });
