@@ -5,8 +5,8 @@ import { connect, createServer as createSecureServer, type TlsOptions } from "no
 import { SocketClosedUnexpectedlyError } from "@redis/client";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { authority, certificateFolder } from "#platform/config/certificates.testing.ts";
+import { type Certificates, readCertificates } from "#platform/config/certificates.ts";
 import { connectionFault } from "#platform/config/connection-fault.ts";
-import { type Certificates, engineTls, readCertificates } from "#platform/config/setting-file.ts";
 
 const folder = certificateFolder();
 const [ours, theirs] = [authority(folder, "ours"), authority(folder, "theirs")];
@@ -71,24 +71,5 @@ describe("a connection that fails for what settings say is told in their words",
   test("but nothing is made of what has nothing to do with them", () => {
     for (const error of [Object.assign(new Error("refused"), { code: "ECONNREFUSED" }), "no error", undefined])
       expect(connectionFault("REDIS", {}, error)).toBe(error);
-  });
-});
-
-describe("certificates that make no sense stop the start, and are named:", () => {
-  const other = ours.sign("other");
-  const garbage = import.meta.filename;
-  test.each([
-    [{ ...none, caFile: "/nowhere" }, "REDIS_CA_FILE: the file can't be read"],
-    [{ ...none, caFile: garbage }, "REDIS_CA_FILE: the file holds no certificate in PEM"],
-    [{ ...own, caFile: undefined, certFile: garbage }, "REDIS_CERT_FILE: the file holds no certificate in PEM"],
-    [{ ...own, caFile: undefined, keyFile: garbage }, "REDIS_KEY_FILE: the file holds no private key in PEM"],
-    [{ ...own, caFile: undefined, keyFile: other.keyFile }, "REDIS_KEY_FILE isn't the key of the certificate in REDIS_CERT_FILE"],
-  ])("%j", async (files, words) => {
-    await expect(engineTls("REDIS", { tls: true, scheme: "rediss" }, files)).rejects.toThrow(words);
-  });
-
-  test("where nothing is encrypted", async () => {
-    await expect(engineTls("REDIS", { tls: false, scheme: "rediss" }, known)).rejects.toThrow("REDIS_URL doesn't begin with rediss://");
-    expect(await engineTls("REDIS", { tls: false, scheme: "rediss" }, none)).toBeUndefined();
   });
 });

@@ -1,4 +1,4 @@
-import type { Certificates } from "#platform/config/setting-file.ts";
+import type { Certificates } from "#platform/config/certificates.ts";
 
 /** As Node and OpenSSL name a chain that ends in no authority that is known. */
 const UNKNOWN_AUTHORITY = new Set([

@@ -1,4 +1,5 @@
 import type { Admin, BaseOptions, Consumer, Producer, SASLOptions } from "@platformatic/kafka";
+import type { Certificates } from "#platform/config/certificates.ts";
 import { atMost } from "#platform/events/signal.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
@@ -9,7 +10,7 @@ export type KafkaConnection = {
   /** `host:port`, some of the cluster's brokers. */
   readonly brokers: readonly string[];
   /** Undefined where the connection isn't encrypted. */
-  readonly tls?: { readonly ca?: string | undefined; readonly cert?: string | undefined; readonly key?: string | undefined } | undefined;
+  readonly tls?: Certificates | undefined;
   readonly sasl?:
     | { readonly mechanism: "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512"; readonly username: string; readonly password: string }
     | undefined;

@@ -1,7 +1,6 @@
-import { isIP } from "node:net";
 import { createClient, ErrorReply, RESP_TYPES } from "@redis/client";
+import { type Certificates, serverNameOf } from "#platform/config/certificates.ts";
 import { connectionFault } from "#platform/config/connection-fault.ts";
-import type { Certificates } from "#platform/config/setting-file.ts";
 import { type RedisUrl, redisAddress } from "#platform/config/setting-types.ts";
 import { KvUnavailable } from "#platform/kv/engine.ts";
 import { scripts } from "#platform/kv/redis-scripts.ts";
@@ -36,7 +35,7 @@ const makeClient = ({ url, tls }: RedisConnection) =>
       port: url.port,
       connectTimeout: CONNECT_MS,
       reconnectStrategy: (retries) => Math.min(RECONNECT_MS_MIN * 2 ** retries, RECONNECT_MS_MAX),
-      ...(tls === undefined ? {} : { tls: true as const, ...serverName(url), ...defined(tls) }),
+      ...(tls === undefined ? {} : { tls: true as const, ...serverNameOf([url.host]), ...defined(tls) }),
     },
   });
 
@@ -167,9 +166,6 @@ export function openRedis({ connection, ...tools }: { readonly connection: Redis
  */
 const isFault = ({ message }: ErrorReply): boolean =>
   /^(WRONGTYPE|ERR (?!Error running script|The user executing the script|ACL failure in script))/.test(message);
-
-/** Who is meant, for what stands in front of several; an address is no name. Node wouldn't say it by itself. */
-const serverName = ({ host }: RedisUrl): { readonly servername?: string } => (isIP(host) === 0 ? { servername: host } : {});
 
 const defined = ({ ca, cert, key }: Certificates) => ({
   ...(ca === undefined ? {} : { ca }),

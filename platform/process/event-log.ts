@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { DescMessage } from "@bufbuild/protobuf";
 import { EVENTS_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
-import { engineTls } from "#platform/config/setting-file.ts";
+import { engineTls } from "#platform/config/certificates.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import type { KafkaConnection } from "#platform/events/kafka-client.ts";
 import { postgresGroups } from "#platform/events/postgres-groups.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
+import { engineTls } from "#platform/config/certificates.ts";
 import { KV_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
-import { engineTls } from "#platform/config/setting-file.ts";
 import type { OpenKvEngine } from "#platform/kv/engine.ts";
 import { createKv, type Kv } from "#platform/kv/kv.ts";
 import { forgetExpired, postgresEngine } from "#platform/kv/postgres-engine.ts";

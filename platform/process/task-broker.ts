@@ -1,5 +1,5 @@
+import { engineTls } from "#platform/config/certificates.ts";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
-import { engineTls } from "#platform/config/setting-file.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
 import type { Log } from "#platform/telemetry/log.ts";

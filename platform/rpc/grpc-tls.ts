@@ -1,8 +1,8 @@
 import { checkServerIdentity, rootCertificates } from "node:tls";
 import { isDeepStrictEqual } from "node:util";
 import { type ChannelCredentials, experimental, type ServerCredentials } from "@grpc/grpc-js";
+import { type Certificates, readCertificates } from "#platform/config/certificates.ts";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
-import { readCertificates } from "#platform/config/setting-file.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
 /** How often the files are looked at: certificates are changed without a stop. */
@@ -15,9 +15,6 @@ export type GrpcTls = {
   channel(addresses: readonly string[]): ChannelCredentials;
   close(): void;
 };
-
-/** What the files hold, in PEM. */
-type Held = { readonly authorities: string; readonly certificate: string | undefined; readonly privateKey: string | undefined };
 
 /**
  * TLS as the settings have it; undefined where gRPC is plain. New connections go by what the files hold then; those that are
@@ -37,9 +34,9 @@ export async function openGrpcTls(
   const isMutual = mode === "mutual";
   if (isMutual && (certFile === undefined || caFile === undefined))
     throw new Error("GRPC_TLS is mutual, which needs GRPC_CERT_FILE, GRPC_KEY_FILE and GRPC_CA_FILE");
-  const provider = new Certificates(await readFiles(settings));
+  const provider = new CertificateProvider(await readCertificates("GRPC", settings));
   const timer = setInterval(() => {
-    readFiles(settings).then(
+    readCertificates("GRPC", settings).then(
       (held) => {
         if (provider.update(held)) log.info("the certificates of gRPC were changed");
       },
@@ -68,17 +65,17 @@ export async function openGrpcTls(
 }
 
 /** The present certificates, for grpc-js, which asks to be told of changes. */
-class Certificates implements experimental.CertificateProvider {
-  #held: Held;
+class CertificateProvider implements experimental.CertificateProvider {
+  #held: Certificates;
   readonly #pairs = new Set<experimental.IdentityCertificateUpdateListener>();
   readonly #authorities = new Set<experimental.CaCertificateUpdateListener>();
 
-  constructor(held: Held) {
+  constructor(held: Certificates) {
     this.#held = held;
   }
 
   /** False where nothing is new. */
-  update(held: Held): boolean {
+  update(held: Certificates): boolean {
     if (isDeepStrictEqual(held, this.#held)) return false;
     this.#held = held;
     for (const listener of this.#authorities) this.#tellAuthorities(listener);
@@ -106,17 +103,12 @@ class Certificates implements experimental.CertificateProvider {
   }
 
   #tellAuthorities(listener: experimental.CaCertificateUpdateListener): void {
-    listener({ caCertificate: Buffer.from(this.#held.authorities) });
+    listener({ caCertificate: Buffer.from(this.#held.ca ?? rootCertificates.join("\n")) });
   }
 
   #tellPair(listener: experimental.IdentityCertificateUpdateListener): void {
-    const { certificate, privateKey } = this.#held;
-    if (certificate === undefined || privateKey === undefined) listener(null);
-    else listener({ certificate: Buffer.from(certificate), privateKey: Buffer.from(privateKey) });
+    const { cert, key } = this.#held;
+    if (cert === undefined || key === undefined) listener(null);
+    else listener({ certificate: Buffer.from(cert), privateKey: Buffer.from(key) });
   }
-}
-
-async function readFiles(files: PlatformSettings["grpcTls"]): Promise<Held> {
-  const { ca, cert, key } = await readCertificates("GRPC", files);
-  return { authorities: ca ?? rootCertificates.join("\n"), certificate: cert, privateKey: key };
 }

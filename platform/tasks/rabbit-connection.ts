@@ -1,7 +1,6 @@
-import { isIP } from "node:net";
 import { Connection, type ConnectionOptions } from "rabbitmq-client";
+import { type Certificates, serverNameOf } from "#platform/config/certificates.ts";
 import { connectionFault } from "#platform/config/connection-fault.ts";
-import type { Certificates } from "#platform/config/setting-file.ts";
 import type { RabbitUrl } from "#platform/config/setting-types.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 
@@ -59,18 +58,12 @@ function told(rabbit: Connection, logger: Log): Connection {
 const isRefusal = (error: unknown): boolean =>
   ["ACCESS_REFUSED", "NOT_ALLOWED"].includes((error as { code?: string } | undefined)?.code ?? "");
 
-/** Who is meant, for what stands in front of several; the library says no name by itself, and knows but one for all nodes. */
-function serverName({ hosts }: RabbitUrl): { readonly servername?: string } {
-  const [name, ...others] = new Set(hosts.map((host) => host.replace(/:\d+$/, "")));
-  return name === undefined || others.length > 0 || isIP(name) !== 0 ? {} : { servername: name };
-}
-
 export const clientOptions = ({ url, tls }: RabbitConnection): ConnectionOptions => ({
   hosts: [...url.hosts],
   username: url.user.name,
   password: url.user.password,
   vhost: url.vhost,
-  ...(url.tls ? { tls: { ...serverName(url), ...tls } } : {}),
+  ...(url.tls ? { tls: { ...serverNameOf(url.hosts.map((host) => host.replace(/:\d+$/, ""))), ...tls } } : {}),
   connectionName: "polis",
   connectionTimeout: CONNECT_MS,
   acquireTimeout: CONNECT_MS,

@@ -1,5 +1,6 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
 
 /** The text of the file that a setting names; undefined where it names none. Throws, naming the setting, where it can't be read. */
 async function settingFile(setting: string, path: string | undefined): Promise<string | undefined> {
@@ -32,16 +33,16 @@ export async function readCertificates(name: string, files: CertificateFiles): P
     settingFile(settings.cert, files.certFile),
     settingFile(settings.key, files.keyFile),
   ]);
-  if (ca !== undefined) parsed(settings.ca, "certificate", () => new X509Certificate(ca));
+  if (ca !== undefined) checkAuthorities(settings.ca, ca);
   if (cert === undefined || key === undefined) return { ca };
-  const isPair = parsed(settings.cert, "certificate", () => new X509Certificate(cert)).checkPrivateKey(
-    parsed(settings.key, "private key", () => createPrivateKey(key)),
+  const isPair = parsed(settings.cert, NO_CERTIFICATE, () => new X509Certificate(cert)).checkPrivateKey(
+    parsed(settings.key, "the file holds no private key in PEM", () => createPrivateKey(key)),
   );
   if (!isPair) throw new Error(`${settings.key} isn't the key of the certificate in ${settings.cert}`);
   return { ca, cert, key };
 }
 
-/** The same for an engine; undefined where its connection isn't encrypted. Throws also where one is given though its URL says so. */
+/** The same for an engine; undefined where its connection isn't encrypted. Throws also where a file is set though the URL isn't of `scheme`, which encrypts. */
 export async function engineTls(
   engine: string,
   { tls, scheme }: { readonly tls: boolean; readonly scheme: string },
@@ -53,10 +54,33 @@ export async function engineTls(
   return undefined;
 }
 
-function parsed<T>(setting: string, what: string, parse: () => T): T {
+const NO_CERTIFICATE = "the file holds no certificate in PEM";
+
+/** Each of them: who reads a bundle passes over what stands behind one that can't be read, without a word. */
+function checkAuthorities(setting: string, pem: string): void {
+  const blocks = pem.split(/(?=^-----BEGIN )/m).filter((block) => block.startsWith("-----BEGIN "));
+  if (blocks.length === 0) throw new Error(`${setting}: ${NO_CERTIFICATE}`);
+  for (const [i, block] of blocks.entries())
+    parsed(
+      setting,
+      blocks.length === 1 ? NO_CERTIFICATE : `block ${i + 1} of the file is no certificate in PEM`,
+      () => new X509Certificate(block),
+    );
+}
+
+function parsed<T>(setting: string, fault: string, parse: () => T): T {
   try {
     return parse();
   } catch (error) {
-    throw new Error(`${setting}: the file holds no ${what} in PEM`, { cause: error });
+    throw new Error(`${setting}: ${fault}`, { cause: error });
   }
+}
+
+/**
+ * The name that a client says at the handshake, for what stands in front of several servers: the libraries say none by themselves. An
+ * address is no name; and where the hosts differ there is none, as a client knows but one for all.
+ */
+export function serverNameOf(hosts: readonly string[]): { readonly servername?: string } {
+  const [name, ...others] = new Set(hosts);
+  return name === undefined || others.length > 0 || isIP(name) !== 0 ? {} : { servername: name };
 }
