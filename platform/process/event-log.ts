@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { DescMessage } from "@bufbuild/protobuf";
-import { EVENTS_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
 import { engineTls } from "#platform/config/certificates.ts";
+import { EVENTS_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
 import type { KafkaConnection } from "#platform/events/kafka-client.ts";
 import { postgresGroups } from "#platform/events/postgres-groups.ts";
@@ -13,12 +13,23 @@ import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { Databases } from "#platform/process/databases.ts";
 import { reachDatabase } from "#platform/process/reach-database.ts";
 import { openSchemaRegistry, type SchemaRegistry } from "#platform/schemas/schema-registry.ts";
+import type { ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
 /** The tables of the event log in PostgreSQL. */
 export const eventMigrations: readonly MigrationSet[] = [
   { name: "events", folder: join(import.meta.dirname, "..", "events", "migrations") },
+];
+
+/** Every event that these services publish or consume, once. */
+export const eventsOf = (services: readonly ServiceDefinition[]): DescMessage[] => [
+  ...new Set(
+    services.flatMap(({ publishes, consumers }) => [
+      ...publishes,
+      ...Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema)),
+    ]),
+  ),
 ];
 
 export type EventLogOptions = {

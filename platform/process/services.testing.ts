@@ -13,7 +13,7 @@ import { isRedisThere, openTestRedis, testRedis } from "#platform/kv/redis.testi
 import type { RedisConnection } from "#platform/kv/redis-connection.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
-import { eventMigrations } from "#platform/process/event-log.ts";
+import { eventMigrations, eventsOf } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { kvMigrations, usesKeyValueStore } from "#platform/process/key-value-store.ts";
 import { type Client, createClient } from "#platform/rpc/client.ts";
@@ -27,14 +27,14 @@ import { passingTracer } from "#platform/telemetry/tracing.ts";
 /** Services hosted as in a process, with neither HTTP nor gRPC before them. */
 export type TestServices = {
   client<S extends DescService>(service: S, caller: Caller): Client<S>;
-  /** The database of a service, or the log's: `events`. */
+  /** The database of a service, or the log's, `events`, or where a service keeps something in it the key-value store's, `kv`. */
   database(name: string): Database;
   readonly eventLog: EventLog;
   /** Has a task of a service done. */
   enqueue<T extends DescMessage>(service: string, schema: T, data: MessageInitShape<T>, options?: EnqueueOptions): Promise<string>;
   /** Every record of these services' topics, from the first on, as the log gives it. */
   hear(): Promise<readonly EventRecord[]>;
-  /** Starts the relays and consumers; they end after the tests of the file. */
+  /** Starts relays, consumers, tasks and schedules; they end after the tests of the file. */
   begin(): Promise<void>;
   /**
    * Resolves when all that was published has been relayed, and handled by every group or given up as a dead letter, and due tasks have
@@ -71,14 +71,7 @@ export async function testServices(...definitions: readonly ServiceDefinition[])
   ]);
   const databases = new Map<string, Database>();
   for (const [name, of] of sets) databases.set(name, await testDatabase({ migrations: of.map(({ folder }) => folder) }));
-  const topics = topicsOf([
-    ...new Set(
-      definitions.flatMap(({ publishes, consumers }) => [
-        ...publishes,
-        ...Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema)),
-      ]),
-    ),
-  ]);
+  const topics = topicsOf(eventsOf(definitions));
   const redis = isRedisThere ? testRedis() : undefined;
   const host = async (): Promise<TestServices> => {
     const kvDatabase = databases.get(KV_DATABASE);

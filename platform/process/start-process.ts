@@ -1,4 +1,3 @@
-import type { DescMessage } from "@bufbuild/protobuf";
 import type { Caller } from "#platform/access/caller.ts";
 import { type CallerTokens, callerTokens } from "#platform/access/caller-token.ts";
 import { deploymentSecret } from "#platform/access/secret.ts";
@@ -8,7 +7,7 @@ import { topicsOf } from "#platform/events/event-types.ts";
 import { defaultEventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
 import { openDatabases } from "#platform/process/databases.ts";
-import { openEventLog } from "#platform/process/event-log.ts";
+import { eventsOf, openEventLog } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
 import { openKeyValueStore } from "#platform/process/key-value-store.ts";
@@ -159,13 +158,3 @@ async function startGrpc(
   const endpoints = hosted.map(({ endpoint }) => endpoint);
   return listenAt({ host, port, portSettings: "--grpc-port or GRPC_PORT" }, () => startGrpcServer({ endpoints, ...access, host, port }));
 }
-
-/** Every event that these services publish or consume, once. */
-const eventsOf = (services: readonly ServiceDefinition[]): DescMessage[] => [
-  ...new Set(
-    services.flatMap(({ publishes, consumers }) => [
-      ...publishes,
-      ...Object.values(consumers).flatMap(({ handlers }) => handlers.map(({ schema }) => schema)),
-    ]),
-  ),
-];
