@@ -2,7 +2,7 @@ import type { ApplyOutcome, GuardStatement } from "#platform/events/apply.ts";
 import { isReady, type Ready } from "#platform/events/apply-events.ts";
 import { type ConsumerGroup, type Entry, makeEntry, type PartitionWork } from "#platform/events/consumer-group.ts";
 import { isTransientFailure } from "#platform/events/failure-book.ts";
-import { causeOf, parkedAfter } from "#platform/events/park-events.ts";
+import { parkedAfter } from "#platform/events/park-events.ts";
 import { prepareEvents } from "#platform/events/prepare-events.ts";
 import { fenceGuard } from "#platform/inbox/fence.ts";
 import { handledIds, inboxId, insertHandled } from "#platform/inbox/inbox.ts";
@@ -18,6 +18,7 @@ import {
   updateParked,
 } from "#platform/inbox/parking.ts";
 import type { Statement } from "#platform/postgres/database.ts";
+import { causeOf } from "#platform/rpc/cause-of.ts";
 
 export type Drained = {
   /** Something left or changed: look again at once. */

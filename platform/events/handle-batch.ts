@@ -1,11 +1,12 @@
 import { applyEvents, isReady } from "#platform/events/apply-events.ts";
 import { type ConsumerGroup, type Entry, makeEntry, type PartitionWork } from "#platform/events/consumer-group.ts";
 import type { FetchedBatch } from "#platform/events/event-log.ts";
-import { causeOf, parkedAfter, type Stop, type Stops, waitingBehind } from "#platform/events/park-events.ts";
+import { parkedAfter, type Stop, type Stops, waitingBehind } from "#platform/events/park-events.ts";
 import { type Prepared, prepareEvents } from "#platform/events/prepare-events.ts";
 import { pause } from "#platform/events/signal.ts";
 import { growingPauseMs } from "#platform/events/timings.ts";
 import { handledIds } from "#platform/inbox/inbox.ts";
+import { causeOf } from "#platform/rpc/cause-of.ts";
 
 /** While nothing gets through, no more than so many events are tried at a time. */
 const PROBES_AT_A_TIME = 16;

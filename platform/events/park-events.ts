@@ -1,9 +1,7 @@
-import { inspect } from "node:util";
 import type { ConsumerGroup, Entry } from "#platform/events/consumer-group.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import type { Parking } from "#platform/inbox/parking.ts";
-import { storableText } from "#platform/postgres/storable-text.ts";
-import { CallError } from "#platform/rpc/call-error.ts";
+import { causeOf } from "#platform/rpc/cause-of.ts";
 
 /** Where a key stops: at this event, which is parked so, or without `parking` is left for a further round. */
 export type Stop = { readonly entry: Entry; readonly error: unknown; readonly parking: Parking | undefined };
@@ -17,15 +15,4 @@ export const waitingBehind = (record: EventRecord): Parking => ({ record, state:
 export function parkedAfter({ timings }: ConsumerGroup, tries: number, error: unknown): Omit<Parking, "record"> {
   const afterMs = timings.retryPausesMs[tries - 1];
   return { state: afterMs === undefined ? "dead" : "retrying", tries, afterMs: afterMs ?? 0, cause: causeOf(error) };
-}
-
-const CAUSE_LENGTH_MAX = 2_000;
-
-/**
- * What an event or a task failed by, as text that can be stored: else the parking would fail, again and again, and block the partition.
- * Of a call it says which one failed.
- */
-export function causeOf(error: unknown): string {
-  const called = error instanceof CallError && error.called !== undefined ? `${error.called}: ` : "";
-  return storableText(error instanceof Error ? `${error.name}: ${called}${error.message}` : inspect(error), CAUSE_LENGTH_MAX);
 }

@@ -2,7 +2,7 @@ import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch, encodeRecordBatch } from "#platform/events/record-batch.ts";
 import type { Database, Rows, Sql, Statement } from "#platform/postgres/database.ts";
-import { storableText } from "#platform/postgres/storable-text.ts";
+import { storableCause } from "#platform/postgres/storable-text.ts";
 
 /*
  * Statements of what a service's outbox holds back: events that the log refused, and what came behind them under the same topic
@@ -15,15 +15,11 @@ import { storableText } from "#platform/postgres/storable-text.ts";
 /** A record that was refused, with its cause, or one that waits behind it. */
 export type Parked = { readonly record: EventRecord; readonly cause: string | undefined };
 
-const CAUSE_LENGTH_MAX = 2_000;
-
-const causeOf = (cause: string): string => storableText(cause, CAUSE_LENGTH_MAX);
-
 export const parkRecords = (parked: readonly Parked[]): Statement[] =>
   parked.map(({ record, cause }) => ({
     name: "outbox park",
     text: "INSERT INTO outbox_parked (topic, key, event_id, cause, record) VALUES ($1, $2, $3, $4, $5)",
-    values: [record.topic, record.key, record.eventId, cause === undefined ? null : causeOf(cause), encodeRecordBatch([record])],
+    values: [record.topic, record.key, record.eventId, cause === undefined ? null : storableCause(cause), encodeRecordBatch([record])],
   }));
 
 /** `version` changes whenever somebody asks. */
@@ -68,7 +64,7 @@ export const keepParked = ({ id, version }: ParkedRow, cause: string): Statement
   text: `WITH refused AS (SELECT topic, key FROM outbox_parked WHERE id = $1 AND xmin = $2::xid FOR UPDATE)
          UPDATE outbox_parked p SET retry = false, cause = CASE WHEN p.id = $1 THEN $3 ELSE p.cause END
          FROM refused r WHERE p.topic = r.topic AND p.key = r.key AND p.retry`,
-  values: [id, version, causeOf(cause)],
+  values: [id, version, storableCause(cause)],
 });
 
 export const deleteParked = ({ id }: ParkedRow): Statement => ({ text: "DELETE FROM outbox_parked WHERE id = $1", values: [id] });

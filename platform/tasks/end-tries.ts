@@ -1,11 +1,11 @@
 import type { ApplyItems, ApplyOutcome } from "#platform/events/apply.ts";
 import { isTransientFailure } from "#platform/events/failure-book.ts";
-import { causeOf } from "#platform/events/park-events.ts";
 import { pause } from "#platform/events/signal.ts";
 import { growingPauseMs } from "#platform/events/timings.ts";
 import { isGivenUpWaiting } from "#platform/postgres/errors.ts";
 import { storableText } from "#platform/postgres/storable-text.ts";
 import { isRejection } from "#platform/rejection.ts";
+import { causeOf } from "#platform/rpc/cause-of.ts";
 import type { Outcome, Try } from "#platform/tasks/run-task.ts";
 import { endTasks, heldTasks, type TaskEnding, TasksNotHeld } from "#platform/tasks/task-statements.ts";
 import type { Timings } from "#platform/tasks/timings.ts";
