@@ -4,7 +4,7 @@ import { NoteSchema, ScanSchema, StatementSchema } from "#contracts/polis/taskte
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { claimDue, enterWorker, type Queue, takeFromLost } from "#platform/tasks/claims.ts";
 import { task } from "#platform/tasks/define-task.ts";
-import { findTask } from "#platform/tasks/stored-tasks.ts";
+import { endTasksEarly, findTask, retryTasks } from "#platform/tasks/stored-tasks.ts";
 import { cancelTasks, endTasks } from "#platform/tasks/task-statements.ts";
 import { tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
 
@@ -73,6 +73,24 @@ test.each([
     () => own.enqueue(StatementSchema, { account: "x", text: "next" }),
   );
   expect(await state(next)).toBe("WAITING");
+});
+
+test("one that ends while it is about to be cancelled isn't counted as cancelled, nor one as retried that somebody else retries", async () => {
+  const own = testProcess({ database, tasks });
+  const ids = [await own.enqueue(NoteSchema, { text: "ends" }), await own.enqueue(NoteSchema, { text: "goes on" })];
+  const [ending, other] = ids as [string, string];
+  const [, cancelled] = await overlapping(
+    (tx) => Promise.all(endTasks([{ id: ending, ...done, state: "FAILED" }]).map((statement) => tx.query(statement))),
+    () => endTasksEarly(database, { type: NoteSchema.typeName }),
+  );
+  expect(cancelled).toBe(1);
+  expect([await state(ending), await state(other)]).toEqual(["FAILED", "CANCELED"]);
+
+  const [, retried] = await overlapping(
+    (tx) => tx.query({ text: "UPDATE tasks SET state = 'WAITING', ended_at = NULL WHERE id = $1", values: [ending] }),
+    () => retryTasks(database, { id: ending }),
+  );
+  expect(retried).toBe(0);
 });
 
 test("one that has failed because its worker was lost holds up none of its concurrency key", async () => {

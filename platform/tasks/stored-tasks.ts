@@ -1,8 +1,8 @@
 import { type DescMessage, fromBinary, type JsonValue } from "@bufbuild/protobuf";
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { maskedJson } from "#platform/contract/mask-personal.ts";
-import type { Database, Sql } from "#platform/postgres/database.ts";
-import { cancelTasks, lockLanes, settleLanes } from "#platform/tasks/task-statements.ts";
+import type { Database, Rows, Sql, Statement } from "#platform/postgres/database.ts";
+import { cancelRows, lockLanes, settleLanes } from "#platform/tasks/task-statements.ts";
 
 /** Its row's, but that what waits for its time is DELAYED, as in `polis_tasks{state}`. */
 export const TASK_STATES = ["WAITING", "DELAYED", "BLOCKED", "RUNNING", "DONE", "FAILED", "CANCELED"] as const;
@@ -104,20 +104,16 @@ export async function listSchedules(sql: Sql): Promise<StoredSchedule[]> {
 
 /** Has tasks that failed done after all, from their first try on, or one that was cancelled; returns how many. */
 export const retryTasks = (database: Database, which: { readonly id: string } | TaskFilter): Promise<number> =>
-  change(database, which, "id" in which ? ["FAILED", "CANCELED"] : ["FAILED"], (ids) => [
-    lockLanes(ids),
-    {
-      text: `UPDATE tasks SET state = CASE WHEN concurrency_key IS NULL THEN 'WAITING' ELSE 'BLOCKED' END, attempts = 0, postponed = 0,
-               run_at = clock_timestamp(), offered = false, progress = NULL, ended_at = NULL, forget_at = NULL
-             WHERE id = ANY($1::uuid[]) AND state IN ('FAILED', 'CANCELED')`,
-      values: [ids],
-    },
-    ...settleLanes(ids),
-  ]);
+  change(database, which, "id" in which ? ["FAILED", "CANCELED"] : ["FAILED"], (ids) => ({
+    text: `UPDATE tasks SET state = CASE WHEN concurrency_key IS NULL THEN 'WAITING' ELSE 'BLOCKED' END, attempts = 0, postponed = 0,
+             run_at = clock_timestamp(), offered = false, progress = NULL, ended_at = NULL, forget_at = NULL
+           WHERE id = ANY($1::uuid[]) AND state IN ('FAILED', 'CANCELED')`,
+    values: [ids],
+  }));
 
 /** Ends tasks that have not ended; returns how many. What one that runs would still write is refused. */
 export const endTasksEarly = (database: Database, which: { readonly id: string } | TaskFilter): Promise<number> =>
-  change(database, which, ["WAITING", "BLOCKED", "RUNNING"], cancelTasks);
+  change(database, which, ["WAITING", "BLOCKED", "RUNNING"], cancelRows);
 
 /** The queues and types that tasks of this database have, be they ever so old. */
 export async function filedUnder(sql: Sql): Promise<{ readonly queues: readonly string[]; readonly types: readonly string[] }> {
@@ -134,25 +130,29 @@ async function change(
   database: Database,
   which: { readonly id: string } | TaskFilter,
   states: readonly Exclude<TaskState, "DELAYED">[],
-  statements: (ids: readonly string[]) => ReturnType<typeof cancelTasks>,
+  update: (ids: readonly string[]) => Statement,
 ): Promise<number> {
   const [condition, values] = "id" in which ? ["id = $1::uuid", [which.id]] : [FILTER, filterValues(which)];
   let changed = 0;
   // By their ids, so that one that has failed again meanwhile isn't changed again.
   for (let last = NO_ID; ; ) {
-    const ids = await database.transaction(async (tx) => {
+    const { found, rowCount } = await database.transaction(async (tx) => {
       const { rows } = await tx.query<{ id: string }>({
         text: `SELECT id FROM tasks WHERE (${condition}) AND state = ANY($${values.length + 1}::text[]) AND id > $${values.length + 2}::uuid
                ORDER BY id LIMIT ${CHANGED_AT_ONCE}`,
         values: [...values, states, last],
       });
       const found = rows.map(({ id }) => id);
-      if (found.length > 0) await tx.commit(statements(found));
-      return found;
+      if (found.length === 0) return { found, rowCount: 0 };
+      // The update counts, and not what was found: that isn't locked, since lanes are locked before rows that wait in them, and some of
+      // it may have ended meanwhile.
+      const inLanes = [lockLanes(found), update(found), ...settleLanes(found)].map((statement) => tx.query(statement));
+      const [, updated] = (await Promise.all(inLanes)) as [unknown, Rows<never>];
+      return { found, rowCount: updated.rowCount };
     });
-    changed += ids.length;
-    if (ids.length < CHANGED_AT_ONCE) return changed;
-    last = ids.at(-1) as string;
+    changed += rowCount;
+    if (found.length < CHANGED_AT_ONCE) return changed;
+    last = found.at(-1) as string;
   }
 }
 

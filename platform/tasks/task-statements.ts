@@ -43,17 +43,16 @@ export function enqueueTasks(tasks: readonly NewTask[], offered: boolean): State
 }
 
 /** Ends tasks that haven't ended; what one that runs would still write is refused. */
-export const cancelTasks = (ids: readonly string[]): Statement[] => [
-  lockLanes(ids),
-  {
-    name: "tasks cancel",
-    // Kept as long as any: what its key named is decided.
-    text: `UPDATE tasks SET state = 'CANCELED', worker = NULL, ended_at = clock_timestamp(), forget_at = clock_timestamp() + interval '7 days'
-           WHERE id = ANY($1::uuid[]) AND state IN ('WAITING', 'BLOCKED', 'RUNNING')`,
-    values: [ids],
-  },
-  ...settleLanes(ids),
-];
+export const cancelTasks = (ids: readonly string[]): Statement[] => [lockLanes(ids), cancelRows(ids), ...settleLanes(ids)];
+
+/** That alone, without what it asks of their lanes. */
+export const cancelRows = (ids: readonly string[]): Statement => ({
+  name: "tasks cancel",
+  // Kept as long as any: what its key named is decided.
+  text: `UPDATE tasks SET state = 'CANCELED', worker = NULL, ended_at = clock_timestamp(), forget_at = clock_timestamp() + interval '7 days'
+         WHERE id = ANY($1::uuid[]) AND state IN ('WAITING', 'BLOCKED', 'RUNNING')`,
+  values: [ids],
+});
 
 /** How a try ended. */
 export type TaskEnding = {
