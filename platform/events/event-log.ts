@@ -1,7 +1,7 @@
 import type { EventRecord } from "#platform/events/record.ts";
 
 /** Past this an event's payload is refused, on every engine: 256 KiB. */
-export const LARGEST_PAYLOAD_BYTES = 256 * 1024;
+export const PAYLOAD_BYTES_MAX = 256 * 1024;
 
 export const RECORDS_A_BATCH = 512;
 

@@ -16,13 +16,13 @@ import { event as eventOption } from "#contracts/polis/options/v1/options_pb.ts"
 import { breach } from "#platform/contract/rules.ts";
 import { textGetter } from "#platform/contract/text-getter.ts";
 import type { EventMessage } from "#platform/events/define-consumer.ts";
-import { LARGEST_PAYLOAD_BYTES, type Topic } from "#platform/events/event-log.ts";
+import { PAYLOAD_BYTES_MAX, type Topic } from "#platform/events/event-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { handOver } from "#platform/rpc/handover.ts";
 
 /** Keys stand in indexes, whose entries PostgreSQL keeps below 2,704 bytes. */
-const LONGEST_KEY_BYTES = 512;
+const KEY_BYTES_MAX = 512;
 const DEFAULT_PARTITIONS = 4;
 const DEFAULT_RETENTION_MS = 7 * 24 * 3_600_000;
 
@@ -99,13 +99,13 @@ function assertValid(schema: DescMessage, event: Message): void {
 
 /** Throws where a record is too large for some engine, or its key is none, or can't be stored in an index. */
 export function assertPublishable({ type, eventId, key, payload }: EventRecord): void {
-  if (payload.length > LARGEST_PAYLOAD_BYTES)
-    throw new Error(`${type} ${eventId} has ${payload.length} bytes; at most ${LARGEST_PAYLOAD_BYTES} are carried`);
+  if (payload.length > PAYLOAD_BYTES_MAX)
+    throw new Error(`${type} ${eventId} has ${payload.length} bytes; at most ${PAYLOAD_BYTES_MAX} are carried`);
   if (key === "") throw new Error(`${type} ${eventId} has no key`);
-  if (!isIndexable(key)) throw new Error(`${type} ${eventId} has a key that is longer than ${LONGEST_KEY_BYTES} bytes, or holds NUL`);
+  if (!isIndexable(key)) throw new Error(`${type} ${eventId} has a key that is longer than ${KEY_BYTES_MAX} bytes, or holds NUL`);
 }
 
-const isIndexable = (key: string): boolean => Buffer.byteLength(key) <= LONGEST_KEY_BYTES && !key.includes("\0");
+const isIndexable = (key: string): boolean => Buffer.byteLength(key) <= KEY_BYTES_MAX && !key.includes("\0");
 
 /** The key under which a consumer keeps an event in order: its own, or a digest where a foreign publisher's can't be stored. */
 export const storableKey = (key: string): string => (isIndexable(key) ? key : `sha256:${createHash("sha256").update(key).digest("hex")}`);

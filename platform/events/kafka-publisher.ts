@@ -1,5 +1,5 @@
 import { type MessageToProduce, Producer } from "@platformatic/kafka";
-import { LARGEST_PAYLOAD_BYTES, RecordRefusedError } from "#platform/events/event-log.ts";
+import { PAYLOAD_BYTES_MAX, RecordRefusedError } from "#platform/events/event-log.ts";
 import { clientOptions, closeClient, type KafkaConnection, nameThere } from "#platform/events/kafka-client.ts";
 import { hasProtocolError, isUnknownTopic } from "#platform/events/kafka-errors.ts";
 import { messageBytes, toMessage } from "#platform/events/kafka-messages.ts";
@@ -62,7 +62,7 @@ export function kafkaPublisher({ connection, topics, headerOf, logger, timings }
     const messages: MessageToProduce[] = [];
     for (const record of records) {
       const { topic, key, payload, type } = record;
-      if (payload.length > LARGEST_PAYLOAD_BYTES) throw new RecordRefusedError(record, "its payload is too large");
+      if (payload.length > PAYLOAD_BYTES_MAX) throw new RecordRefusedError(record, "its payload is too large");
       const partitions = await partitionsOf(topic);
       if (partitions === undefined) throw new RecordRefusedError(record, `there is no topic ${topic}`);
       const partition = partitionOf(key, partitions);

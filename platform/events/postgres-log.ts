@@ -1,4 +1,4 @@
-import { type EventLog, LARGEST_PAYLOAD_BYTES, type Lag, RecordRefusedError, type Topic } from "#platform/events/event-log.ts";
+import { type EventLog, type Lag, PAYLOAD_BYTES_MAX, RecordRefusedError, type Topic } from "#platform/events/event-log.ts";
 import { partitionOf } from "#platform/events/partition.ts";
 import { Membership, type PartitionAppend } from "#platform/events/postgres-membership.ts";
 import type { EventRecord } from "#platform/events/record.ts";
@@ -56,7 +56,7 @@ export function openPostgresLog({ database, logger, metrics, timings, wakeups }:
     async publish(records, { durable = true } = {}) {
       const byPartition = new Map<number, EventRecord[]>();
       for (const record of records) {
-        if (record.payload.length > LARGEST_PAYLOAD_BYTES) throw new RecordRefusedError(record, "its payload is too large");
+        if (record.payload.length > PAYLOAD_BYTES_MAX) throw new RecordRefusedError(record, "its payload is too large");
         const ids = partitionIds.get(record.topic) ?? (await partitionsOf(record));
         const id = ids[partitionOf(record.key, ids.length)] as number;
         const others = byPartition.get(id);

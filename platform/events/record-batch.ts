@@ -6,7 +6,7 @@ import type { EventRecord } from "#platform/events/record.ts";
  * numbers are unsigned LEB128. A payload is kept as it is, and decoding only points at it.
  */
 const VERSION = 1;
-const LONGEST_VARINT = 8;
+const VARINT_BYTES_MAX = 8;
 
 /** Encodes records, in order. Lone surrogates become U+FFFD. */
 export function encodeRecordBatch(records: readonly EventRecord[]): Buffer {
@@ -18,12 +18,12 @@ export function encodeRecordBatch(records: readonly EventRecord[]): Buffer {
     numbers.set(text, texts.length);
     return texts.push(text) - 1;
   };
-  let bound = 1 + 2 * LONGEST_VARINT;
+  let bound = 1 + 2 * VARINT_BYTES_MAX;
   const shared = records.map((record) => {
-    bound += (record.key.length + record.eventId.length) * 3 + record.payload.length + 9 * LONGEST_VARINT;
+    bound += (record.key.length + record.eventId.length) * 3 + record.payload.length + 9 * VARINT_BYTES_MAX;
     return [number(record.topic), number(record.type), number(record.traceparent), number(record.actor), number(record.causationId)];
   });
-  for (const text of texts) bound += text.length * 3 + LONGEST_VARINT;
+  for (const text of texts) bound += text.length * 3 + VARINT_BYTES_MAX;
 
   const bytes = Buffer.allocUnsafe(bound);
   let at = bytes.writeUInt8(VERSION, 0);

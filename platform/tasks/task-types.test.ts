@@ -36,8 +36,9 @@ const DAY = 24 * 3_600_000;
 
 test.each<[string, Partial<TaskOption>, string]>([
   ["a queue in capitals", { queue: "Notes" }, "`queue` must be words of a-z and 0-9"],
-  ["the queue of dead letters", { queue: "dead-letters" }, "`queue` must neither be dead-letters nor end as queues of priorities do"],
-  ["a priority's queue", { queue: "test.notes.p10" }, "`queue` must neither be dead-letters nor end as queues of priorities do"],
+  ["the queue of dead letters", { queue: "dead-letters" }, "`queue` must not be dead-letters or none"],
+  ["a queue that couldn't be chosen by its name", { queue: "none" }, "`queue` must not be dead-letters or none"],
+  ["a priority's queue", { queue: "test.notes.p10" }, "`queue` must not be dead-letters or none, nor end as queues of priorities do"],
   ["too many attempts", { attempts: 1_001 }, "`attempts` must be 1000 at the most"],
   ["a negative pause", { pauses: [durationFromMs(1), durationFromMs(-3_000)] }, "none of `pauses` may be negative"],
   ["no time", { timeLimit: durationFromMs(0) }, "`time_limit` must be longer than 0, and 24 days at the most"],

@@ -18,14 +18,14 @@ const ATTEMPTS_MAX = 1_000;
 /** Each has a queue of its own in RabbitMQ, and is a number in an index of PostgreSQL. */
 const PRIORITY_MAX = 1_000;
 /** What is larger belongs into a file or a row, of which the task names the id. */
-const LARGEST_PAYLOAD_BYTES = 256 * 1024;
+const PAYLOAD_BYTES_MAX = 256 * 1024;
 /** They stand in indexes, whose entries PostgreSQL keeps below 2,704 bytes. */
-const LONGEST_KEY_BYTES = 512;
+const KEY_BYTES_MAX = 512;
 /** A name is part of a broker's, which takes 255 bytes. */
 const QUEUE_NAME = /^[a-z0-9]+([.-][a-z0-9]+)*$/;
-const LONGEST_QUEUE_NAME = 150;
-/** Named so in RabbitMQ: what isn't a task, and the queues of priorities. */
-const BROKERS_OWN = /^dead-letters$|\.p-?[0-9]+$/;
+const QUEUE_NAME_LENGTH_MAX = 150;
+/** Named so in RabbitMQ: what isn't a task, and the queues of priorities. And `none` is what POLIS_QUEUES says for no queue at all. */
+const TAKEN_NAME = /^(dead-letters|none)$|\.p-?[0-9]+$/;
 const SERVICE = "{service}";
 
 /** What a contract says of a task, with its defaults. */
@@ -53,10 +53,10 @@ function taskOptions(schema: DescMessage, service: string): TaskOptions {
   };
   const queue = said.queue.replace(SERVICE, service);
   must(
-    QUEUE_NAME.test(queue) && queue.length <= LONGEST_QUEUE_NAME,
-    `\`queue\` must be words of a-z and 0-9 with dots or hyphens between, ${LONGEST_QUEUE_NAME} characters at the most`,
+    QUEUE_NAME.test(queue) && queue.length <= QUEUE_NAME_LENGTH_MAX,
+    `\`queue\` must be words of a-z and 0-9 with dots or hyphens between, ${QUEUE_NAME_LENGTH_MAX} characters at the most`,
   );
-  must(!BROKERS_OWN.test(queue), "`queue` must neither be dead-letters nor end as queues of priorities do, in .p and a number");
+  must(!TAKEN_NAME.test(queue), "`queue` must not be dead-letters or none, nor end as queues of priorities do, in .p and a number");
   const pausesMs = said.pauses.map(durationMs);
   const timeLimitMs = said.timeLimit === undefined ? DEFAULT_TIME_LIMIT_MS : durationMs(said.timeLimit);
   const keepMs = said.keep === undefined ? KEEP_MS_MAX : durationMs(said.keep);
@@ -149,20 +149,20 @@ export function newTask<T extends DescMessage>(
   const task = handOver(schema, data);
   assertValid(schema, task);
   const payload = toBinary(schema as DescMessage, task);
-  if (payload.length > LARGEST_PAYLOAD_BYTES)
-    throw new Error(`${schema.typeName} has ${payload.length} bytes; at most ${LARGEST_PAYLOAD_BYTES} are kept`);
+  if (payload.length > PAYLOAD_BYTES_MAX)
+    throw new Error(`${schema.typeName} has ${payload.length} bytes; at most ${PAYLOAD_BYTES_MAX} are kept`);
   if (key !== undefined && !isIndexable(key))
-    throw new Error(`${schema.typeName}: its key is empty, is longer than ${LONGEST_KEY_BYTES} bytes, or holds NUL`);
+    throw new Error(`${schema.typeName}: its key is empty, is longer than ${KEY_BYTES_MAX} bytes, or holds NUL`);
   const concurrencyKey = options.concurrencyKeyOf?.(task);
   if (concurrencyKey !== undefined && !isIndexable(concurrencyKey))
-    throw new Error(`${schema.typeName}: its concurrency key is longer than ${LONGEST_KEY_BYTES} bytes, or holds NUL`);
+    throw new Error(`${schema.typeName}: its concurrency key is longer than ${KEY_BYTES_MAX} bytes, or holds NUL`);
   const { traceparent, actor, causationId, nowMs } = headers;
   const id = key === undefined ? uuidv7(nowMs) : taskId(schema, key);
   const { queue, priority } = options;
   return { id, type: schema.typeName, queue, priority, key, concurrencyKey, runAt, payload, traceparent, actor, causationId };
 }
 
-const isIndexable = (key: string): boolean => key !== "" && Buffer.byteLength(key) <= LONGEST_KEY_BYTES && !key.includes("\0");
+const isIndexable = (key: string): boolean => key !== "" && Buffer.byteLength(key) <= KEY_BYTES_MAX && !key.includes("\0");
 
 /** Throws where a task breaks the rules of its contract. */
 export function assertValid(schema: DescMessage, task: Message): void {

@@ -365,7 +365,8 @@ export const EventSchema: GenMessage<Event> = /*@__PURE__*/
 export type Task = Message<"polis.options.v1.Task"> & {
   /**
    * Where it waits. Belongs to one service; `{service}` stands for the name of the one that does the task. Words of a-z and 0-9 with
-   * dots or hyphens between; neither `dead-letters` nor an end of `.p` and a number, as RabbitMQ's own queues here have.
+   * dots or hyphens between; not `dead-letters`, nor with `.p` and a number at its end, as RabbitMQ's own queues
+   * here are; and not `none`.
    *
    * @generated from field: string queue = 1;
    */
