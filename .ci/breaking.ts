@@ -7,7 +7,7 @@ import { event, task } from "#contracts/polis/options/v1/options_pb.ts";
 import { buf } from "../contracts/buf.ts";
 
 /** Events, and what is kept in the key-value store. */
-const isRead = (path: string): boolean => /^polis\/.*\/(events|kept)\.proto$/.test(path);
+const isEventsOrKept = (path: string): boolean => /^polis\/.*\/(events|kept)\.proto$/.test(path);
 const isContract = (path: string): boolean => path.startsWith("polis/") && !path.startsWith("polis/options/");
 
 /** Files with messages that are tasks. */
@@ -22,7 +22,7 @@ function taskFiles(set: FileDescriptorSet): ReadonlySet<string> {
  */
 export function breakingChanges(before: FileDescriptorSet, now: FileDescriptorSet, { released }: { released: boolean }): string[] {
   const tasks = taskFiles(before);
-  const watched = (path: string): boolean => (released ? isContract(path) : isRead(path) || tasks.has(path));
+  const watched = (path: string): boolean => (released ? isContract(path) : isEventsOrKept(path) || tasks.has(path));
   return [...changedShapes(withImports(before, watched), withImports(now, watched), watched), ...changedEvents(before, now)];
 }
 

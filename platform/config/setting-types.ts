@@ -191,7 +191,7 @@ export const wholeNumber = (min: number, max: number): SettingType<number> => ({
   show: String,
 });
 
-/** Letters, digits, `.`, `_` and `-`, as names in Kafka have them, and in RabbitMQ. */
+/** Letters, digits, `.`, `_` and `-`, as names in Kafka have them, in RabbitMQ, and keys in Redis. */
 export const namePrefix: SettingType<string> = {
   must: "of letters, digits, ., _ and -, at most 100",
   parse: (value) => (/^[A-Za-z0-9._-]{1,100}$/.test(value) ? value : undefined),

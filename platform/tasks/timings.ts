@@ -7,7 +7,7 @@ export type TaskTimings = {
   readonly workerHeartbeatMs: number;
   /** How often due tasks are looked for without being woken. */
   readonly taskPollMs: number;
-  /** How long a task that a broker was given is left to it, where its queue there is empty. */
+  /** How long a task that a broker was given is left to it, where its queue there is empty, or isn't and has brought none for so long. */
   readonly offerGraceMs: number;
   /** Where a broker's queue isn't empty: how far behind those that it brings a task may have come due. */
   readonly offerLagMs: number;

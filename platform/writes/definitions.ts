@@ -71,8 +71,9 @@ export type Tx = {
   /** Has one of the service's tasks done after the commit. Returns its id, which a key decides (`taskId`). */
   enqueue<T extends DescMessage>(task: T, data: MessageInitShape<T>, options?: EnqueueOptions): string;
   /**
-   * Has cached answers of one of the service's methods forgotten after the commit, before this one's answer: those of requests with
-   * value in the field that the contract names as `group`, which must be given then, else all.
+   * Has cached answers of one of the service's methods forgotten after the commit, before this one's answer. Where the contract names
+   * a `group`: the answers to requests that have this value in that field, and it must be given. Else all of the method's, and none may
+   * be given. Throws otherwise.
    */
   forget(method: DescMethod, group?: string): void;
   /** Ends the task of this id unless it has ended; what it would still write is refused, though it may be running. */
