@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "..");
 const restricted = "lint/style/noRestrictedImports";
@@ -110,9 +110,11 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("the linter complains where", () => {
-  it.each(violations)("%s", (_, rule, path) => expect(found.get(path)).toContain(rule));
+  test.each(violations)("%s", (_, rule, path) => expect(found.get(path)).toContain(rule));
 });
 
 describe("the linter is content with", () => {
-  it.each(Object.keys(lawful).filter((path) => path !== "platform/circle/d.ts"))("%s", (path) => expect(found.get(path) ?? []).toEqual([]));
+  test.each(Object.keys(lawful).filter((path) => path !== "platform/circle/d.ts"))("%s", (path) =>
+    expect(found.get(path) ?? []).toEqual([]),
+  );
 });

@@ -11,7 +11,7 @@ import {
   type FileDescriptorSet,
   FileDescriptorSetSchema,
 } from "@bufbuild/protobuf/wkt";
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { EventSchema, event } from "#contracts/polis/options/v1/options_pb.ts";
 import { breakingChanges } from "./breaking.ts";
 
@@ -32,7 +32,7 @@ const dataOf = (file: FileDescriptorProto) => file.messageType[0]!.nestedType[0]
 const breaking = (now: FileDescriptorSet, released = false) => breakingChanges(landed, now, { released }).join("\n");
 
 describe("of an event", () => {
-  it("nothing breaks when nothing changes, or a field comes", () => {
+  test("nothing breaks when nothing changes, or a field comes", () => {
     const type = FieldDescriptorProto_Type.STRING;
     const label = FieldDescriptorProto_Label.OPTIONAL;
     const field = create(FieldDescriptorProtoSchema, { name: "note", jsonName: "note", number: 99, type, label });
@@ -40,7 +40,7 @@ describe("of an event", () => {
     expect(breaking(edited(events, (file) => dataOf(file).field.push(field)))).toBe("");
   });
 
-  it.each<[string, (file: FileDescriptorProto, set: FileDescriptorSet) => unknown, RegExp]>([
+  test.each<[string, (file: FileDescriptorProto, set: FileDescriptorSet) => unknown, RegExp]>([
     ["a field that goes", (file) => dataOf(file).field.pop(), /deleted/],
     ["a field with another name", (file) => Object.assign(dataOf(file).field[0]!, { name: "order", jsonName: "order" }), /name/],
     ["a field of another type", (file) => Object.assign(dataOf(file).field[2]!, { type: FieldDescriptorProto_Type.INT32 }), /type/],
@@ -48,12 +48,12 @@ describe("of an event", () => {
     ["a file that goes", (file, set) => set.file.splice(set.file.indexOf(file), 1), /events\.proto.*deleted/],
   ])("%s breaks its readers", (_, edit, said) => expect(breaking(edited(events, edit))).toMatch(said));
 
-  it("and of a task no more: it waits in a table for who comes later", () => {
+  test("and of a task no more: it waits in a table for who comes later", () => {
     const shorter = edited("polis/orders/v1/tasks.proto", (file) => file.messageType[1]?.field.pop());
     expect(breaking(shorter)).toMatch(/tasks\.proto.*deleted/);
   });
 
-  it("nor of a value that is kept in the key-value store", () => {
+  test("nor of a value that is kept in the key-value store", () => {
     const kept = (fields: number) =>
       edited(methods, (file, set) => {
         const message = clone(DescriptorProtoSchema, file.messageType.find(({ name }) => name === "GetOrderRequest")!);
@@ -67,7 +67,7 @@ describe("of an event", () => {
     expect(breakingChanges(kept(1), kept(0), { released: false }).join()).toMatch(/kept\.proto.*deleted/);
   });
 
-  it("another topic breaks its readers", () => {
+  test("another topic breaks its readers", () => {
     const option = create(EventSchema, { topic: "elsewhere", key: "data.order_id" });
     const moved = edited(events, (file) => setExtension(file.messageType[0]!.options!, event, option));
     expect(breaking(moved)).toMatch(/OrderCreated was on topic "orders.events".*is on topic "elsewhere"/);
@@ -77,6 +77,6 @@ describe("of an event", () => {
 describe("of a method", () => {
   const renamed = edited(methods, (file) => Object.assign(file.service[0]!.method[0]!, { name: "MakeOrder" }));
 
-  it("nothing is promised before the first release", () => expect(breaking(renamed)).toBe(""));
-  it("nothing may go from then on", () => expect(breaking(renamed, true)).toMatch(/CreateOrder/));
+  test("nothing is promised before the first release", () => expect(breaking(renamed)).toBe(""));
+  test("nothing may go from then on", () => expect(breaking(renamed, true)).toMatch(/CreateOrder/));
 });

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { testServer } from "#platform/postgres/database.testing.ts";
@@ -48,12 +48,12 @@ function run(script: string, args: readonly string[], env: Record<string, string
 }
 
 describe("polis", () => {
-  it("tells what it can do, and its release", () => {
+  test("tells what it can do, and its release", () => {
     expect(polis(["--help"])).toMatchObject({ status: 0, stdout: expect.stringMatching(/start .*\n.*migrate /) });
     expect(polis(["--version"])).toMatchObject({ status: 0, stdout: `${release}\n` });
   });
 
-  it("is content where its reader has enough, as `head` has", () => {
+  test("is content where its reader has enough, as `head` has", () => {
     const command = `{ "$0" "$1" config; echo $? >&2; } | true`;
     const { PATH = "" } = process.env;
     const { stderr } = spawnSync("sh", ["-c", command, process.execPath, join(import.meta.dirname, "main.ts")], {
@@ -63,7 +63,7 @@ describe("polis", () => {
     expect(stderr).toBe("0\n");
   });
 
-  it.skipIf(!existsSync("/dev/full"))("says so where nothing more can be written", () => {
+  test.skipIf(!existsSync("/dev/full"))("says so where nothing more can be written", () => {
     const { stderr } = spawnSync(
       "sh",
       ["-c", `"$0" "$1" config >/dev/full; echo $? >&2`, process.execPath, join(import.meta.dirname, "main.ts")],
@@ -75,7 +75,7 @@ describe("polis", () => {
     expect(stderr).toBe("polis: what it says can't be written: ENOSPC: no space left on device, write\n1\n");
   });
 
-  it.each([
+  test.each([
     [[], "say what to do"],
     [["strat"], "did you mean 'start'?"],
     [["start", "--prot", "1"], "Unknown option '--prot'"],
@@ -85,17 +85,17 @@ describe("polis", () => {
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
   });
 
-  it("shows how the command that was meant is called", () => {
+  test("shows how the command that was meant is called", () => {
     expect(polis(["dead-letters", "show"]).stderr).toContain("usage: polis dead-letters show");
     expect(polis(["dead-letters", "show"]).stderr).not.toContain("polis <command>");
   });
 });
 
 describe.each([join("bench", "main.ts"), join("scenarios", "drill.ts")])("the script %s", (script) => {
-  it("tells about itself", () =>
+  test("tells about itself", () =>
     expect(run(script, ["--help"])).toEqual({ status: 0, stdout: expect.stringMatching(/^npm run \w+ -- /), stderr: "" }));
 
-  it.each([
+  test.each([
     ["--bogus", "Unknown option '--bogus'"],
     ["bogus", "there is no \\w+ 'bogus'"],
   ])("refuses %s in a sentence, above how it is called, with exit code 2", (arg, why) => {
@@ -105,9 +105,11 @@ describe.each([join("bench", "main.ts"), join("scenarios", "drill.ts")])("the sc
 });
 
 describe("a command", () => {
-  it.each(Object.entries(commands))("tells about itself: %s", (name, command) => expect(helpOf(command)).toContain(`usage: polis ${name}`));
+  test.each(Object.entries(commands))("tells about itself: %s", (name, command) =>
+    expect(helpOf(command)).toContain(`usage: polis ${name}`),
+  );
 
-  it.each<[string, string[], string]>([
+  test.each<[string, string[], string]>([
     ["start", ["--port"], "argument missing"],
     ["start", ["now"], "'now' is not expected here"],
     ["start", ["--system", "order-payment"], "did you mean 'order-payments'?"],
@@ -142,20 +144,20 @@ describe("a data folder that can't be one", () => {
   const file = join(folder, "file");
   writeFileSync(file, "");
 
-  it("is told by the start, and how to choose another", () => {
+  test("is told by the start, and how to choose another", () => {
     const { status, stderr } = polis(["start", "--data", file]);
     expect(stderr).toMatch(/^polis: .*file can't be the data folder; choose another by --data or POLIS_DATA\n {2}because: EEXIST/);
     expect(status).toBe(1);
   });
 
-  it("holds neither a database nor a secret", () => {
+  test("holds neither a database nor a secret", () => {
     expect(polis(["groups", "list", "--data", file]).stderr).toBe(`polis: ${file} holds no database\n`);
     expect(polis(["caller-token", "--user", userId, "--data", file]).stderr).toContain(`there is no secret in ${file}`);
   });
 });
 
 describe("a command that needs what is there already", () => {
-  it.each([
+  test.each([
     ["dead-letters", "list"],
     ["dead-letters", "show", "orders.on-payment-settled", "an-id"],
     ["dead-letters", "replay", "orders.on-payment-settled"],
@@ -180,7 +182,7 @@ describe("what isn't there to act on", () => {
   // Databases without a group: nothing ever ran on them.
   beforeAll(() => expect(polis(["migrate", "--services", "orders,"]).status).toBe(0));
 
-  it.each([
+  test.each([
     ["dead-letters replay nope", `there is no group 'nope'; there are ${groupsOfCode}`],
     ["groups drop nope", "there is no group 'nope'; there are none"],
     ["dead-letters show orders.on-payment-settled xx", "orders.on-payment-settled has no parked event xx"],
@@ -192,12 +194,12 @@ describe("what isn't there to act on", () => {
     expect(polis(command.split(" "))).toEqual({ status: 1, stdout: "", stderr: `polis: ${why}\n` }),
   );
 
-  it("is told in the same way for a backup of another's PostgreSQL", () => {
+  test("is told in the same way for a backup of another's PostgreSQL", () => {
     const { status, stderr } = polis(["backup", join(folder, "copy")], { POSTGRES_URL: "postgres://h/d" });
     expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/^polis: POSTGRES_URL is set: .*\n$/) });
   });
 
-  it.each([
+  test.each([
     ["groups list", "there are no groups"],
     ["dead-letters list", "nothing is parked"],
     ["outbox list", "nothing is parked"],
@@ -208,7 +210,7 @@ describe("what isn't there to act on", () => {
 });
 
 describe("a command on a PostgreSQL that isn't reached", () => {
-  it.each([
+  test.each([
     ["POSTGRES_URL", ["start", "--port", "0"]],
     ["POSTGRES_URL", ["migrate"]],
     ["POSTGRES_URL", ["groups", "list"]],
@@ -224,7 +226,7 @@ describe("a command on a PostgreSQL that isn't reached", () => {
     });
   });
 
-  it("says so as well where it is reached and refuses who asks", () => {
+  test("says so as well where it is reached and refuses who asks", () => {
     const { status, stderr } = polis(["groups", "list"], { POSTGRES_URL: urlOf({ ...testServer(), password: "hush" }) });
     expect(stderr).toMatch(/POSTGRES_URL is right\n {2}because: password authentication failed for user "polis"\n$/);
     expect(status).toBe(1);
@@ -232,7 +234,7 @@ describe("a command on a PostgreSQL that isn't reached", () => {
 });
 
 describe("polis config", () => {
-  it("lists every setting with its value and where it comes from, secrets masked", () => {
+  test("lists every setting with its value and where it comes from, secrets masked", () => {
     const { status, stdout } = polis(["config", "--port", "81"], { POSTGRES_URL_ORDERS: "postgres://me:hush@h/d", GRPC_PORT: "50051" });
     expect(status).toBe(0);
     expect(stdout).toMatch(/^PORT +81 +flag +8080 /m);
@@ -242,7 +244,7 @@ describe("polis config", () => {
     expect(stdout).not.toContain("hush");
   });
 
-  it("ends with exit code 2 and every fault where values are wrong, and names slips", () => {
+  test("ends with exit code 2 and every fault where values are wrong, and names slips", () => {
     const { status, stdout, stderr } = polis(["config"], { PORT: "http", LOG_LEVEL: "loud", POLIS_SECERT: "x" });
     expect(status).toBe(2);
     expect(stdout).toContain("(wrong: must be a port, 0 to 65535)");
@@ -251,7 +253,7 @@ describe("polis config", () => {
     expect(stderr).toMatch(/POLIS_SECERT is no setting of Polis; did you mean POLIS_SECRET\?/);
   });
 
-  it("lists for programs", () => {
+  test("lists for programs", () => {
     const lines = polis(["config", "--json"])
       .stdout.trim()
       .split("\n")
@@ -260,7 +262,7 @@ describe("polis config", () => {
   });
 });
 
-it("polis caller-token prints a token that the deployment's secret verifies", async () => {
+test("polis caller-token prints a token that the deployment's secret verifies", async () => {
   const secret = "a secret of this deployment, long enough";
   const { status, stdout } = polis(["caller-token", "--user", userId.toUpperCase(), "--role", "clerk", "--ttl", "15m"], {
     POLIS_SECRET: secret,

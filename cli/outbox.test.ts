@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, test } from "vitest";
 import { orderCreated, serviceMigrations } from "#platform/events/event-log.testing.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { parkRecords, readAskedFor } from "#platform/outbox/parked.ts";
@@ -7,7 +7,7 @@ import { openDatabase } from "#platform/postgres/open-database.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { polisOn } from "./polis.testing.ts";
 
-it("polis outbox lists what a service's outbox holds back and why, and asks for a key of it", async () => {
+test("polis outbox lists what a service's outbox holds back and why, and asks for a key of it", async () => {
   const connection = await testDatabaseConnection(serviceMigrations);
   const polis = polisOn({ orders: connection }, "outbox");
   expect(polis("list", "orders")).toEqual({ status: 0, stderr: "nothing is parked\n", lines: [] });

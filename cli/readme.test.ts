@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { expect, it } from "vitest";
+import { expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "..");
 
@@ -15,7 +15,7 @@ function blockUnder(heading: string): string {
   return block;
 }
 
-it("the first requests of the README do what it says", async () => {
+test("the first requests of the README do what it says", async () => {
   const folder = mkdtempSync(join(tmpdir(), "polis-readme-"));
   const { PATH = "" } = process.env;
   const env = { PATH, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile") };

@@ -5,7 +5,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { afterAll, afterEach, expect, it } from "vitest";
+import { afterAll, afterEach, expect, test } from "vitest";
 
 const root = join(import.meta.dirname, "..");
 const folder = mkdtempSync(join(tmpdir(), "polis-start-"));
@@ -53,7 +53,7 @@ function polis(args: readonly string[], launcher: Launcher = "none") {
 
 const httpOf = (lines: readonly Line[]) => String(lines.find(({ msg }) => msg === "ready")?.http);
 
-it("says what runs and where, answers, and ends after a drain when it is told to", async () => {
+test("says what runs and where, answers, and ends after a drain when it is told to", async () => {
   const { child, lines, ended, said } = polis(["start", "--port", "0"], "bin/polis.js");
   await said("ready");
   expect(lines.find(({ msg }) => msg === "ready")).toMatchObject({
@@ -65,7 +65,7 @@ it("says what runs and where, answers, and ends after a drain when it is told to
   expect(lines.at(-1)?.msg).toBe("stopped");
 });
 
-it("ends quietly when it is told to while it starts", async () => {
+test("ends quietly when it is told to while it starts", async () => {
   const fresh = join(folder, "fresh");
   const { child, lines, ended, said } = polis(["start", "--port", "0", "--data", fresh]);
   await said("migrated");
@@ -75,7 +75,7 @@ it("ends quietly when it is told to while it starts", async () => {
   expect(lines.filter(({ level, msg }) => level !== "info" || msg === "ready")).toEqual([]);
 });
 
-it.each([
+test.each([
   ["--port", "PORT", ["--port"]],
   ["--grpc-port", "GRPC_PORT", ["--port", "0", "--grpc-port"]],
 ])("tells that the port of %s is taken, and how to choose another", async (flag, variable, args) => {
@@ -90,7 +90,7 @@ it.each([
 
 // An address for documentation alone (RFC 5737), and a name whose label is too long for anybody's to be asked for it.
 const longLabel = "a".repeat(64);
-it.each([
+test.each([
   ["HTTP", "192.0.2.1", "192.0.2.1 is no address of this machine", []],
   ["gRPC", "192.0.2.1", "192.0.2.1 is no address of this machine", ["--grpc-port", "0"]],
   ["HTTP", longLabel, `the host ${longLabel} isn't known`, []],
@@ -101,7 +101,7 @@ it.each([
   expect(errors()).toContain(`polis: ${why}; choose another by --host or HOST\n`);
 });
 
-it("tells a second Polis on its data folder that it is the second", async () => {
+test("tells a second Polis on its data folder that it is the second", async () => {
   const first = polis(["start", "--port", "0"]);
   await first.said("ready");
   const second = polis(["start", "--port", "0"]);
@@ -109,7 +109,7 @@ it("tells a second Polis on its data folder that it is the second", async () => 
   expect(second.errors()).toMatch(/^polis: .*folder/);
 });
 
-it("tells that its port is taken, and leaves no server behind", async () => {
+test("tells that its port is taken, and leaves no server behind", async () => {
   const first = polis(["start", "--port", "0"]);
   await first.said("ready");
   const port = new URL(httpOf(first.lines)).port;
@@ -124,7 +124,7 @@ it("tells that its port is taken, and leaves no server behind", async () => {
   holder.close();
 });
 
-it("lists the groups of the log, and drops one once nobody runs it", async () => {
+test("lists the groups of the log, and drops one once nobody runs it", async () => {
   const run = (...args: string[]) => {
     const { PATH = "" } = process.env;
     return spawnSync(process.execPath, [join(root, "cli", "main.ts"), "groups", ...args, "--data", folder], {
@@ -148,21 +148,21 @@ it("lists the groups of the log, and drops one once nobody runs it", async () =>
   });
 }, 60_000);
 
-it("ends when its launcher is killed", async () => {
+test("ends when its launcher is killed", async () => {
   const { child, lines, said } = polis(["start", "--port", "0"], "bin/polis.js");
   await said("ready");
   child.kill("SIGKILL");
   await expect.poll(() => lines.at(-1)?.msg, { timeout: 10_000 }).toBe("stopped");
 });
 
-it("ends when npm is ended, whose signals stay in its shell", async () => {
+test("ends when npm is ended, whose signals stay in its shell", async () => {
   const { child, lines, said } = polis(["start", "--port", "0"], "npm");
   await said("ready");
   child.kill("SIGTERM");
   await expect.poll(() => lines.at(-1)?.msg, { timeout: 10_000 }).toBe("stopped");
 });
 
-it("migrates without serving", async () => {
+test("migrates without serving", async () => {
   const { lines, ended } = polis(["migrate"]);
   expect(await ended).toBe(0);
   expect(lines.filter(({ msg }) => msg === "migrated").map(({ database }) => database)).toEqual(

@@ -1,5 +1,5 @@
 import type { ClientConfig } from "pg";
-import { expect, it } from "vitest";
+import { expect, test } from "vitest";
 import { FollowUpOrderSchema } from "#contracts/polis/orders/v1/tasks_pb.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
@@ -13,7 +13,7 @@ import { ordersService } from "../services/orders/service.ts";
 import { paymentsService } from "../services/payments/service.ts";
 import { polisOn } from "./polis.testing.ts";
 
-it("polis tasks lists, shows, retries and cancels the tasks of a service, and refuses what makes no sense or isn't there", async () => {
+test("polis tasks lists, shows, retries and cancels the tasks of a service, and refuses what makes no sense or isn't there", async () => {
   const connection = await testDatabaseConnection(migrationsOf(ordersService).map(({ folder }) => folder));
   const polis = polisOn({ orders: connection }, "tasks");
   expect(polis("list", "orders")).toEqual({ status: 0, stderr: "there are none\n", lines: [] });
@@ -116,7 +116,7 @@ it("polis tasks lists, shows, retries and cancels the tasks of a service, and re
   await database.close();
 }, 60_000);
 
-it("polis tasks list of all services shows what any of them has, and refuses a queue that none has, though one has no database yet", async () => {
+test("polis tasks list of all services shows what any of them has, and refuses a queue that none has, though one has no database yet", async () => {
   const databases: { [service: string]: ClientConfig } = {};
   for (const service of [accountsService, ordersService, paymentsService])
     databases[service.name] = await testDatabaseConnection(migrationsOf(service).map(({ folder }) => folder));

@@ -1,6 +1,6 @@
 import { hkdfSync } from "node:crypto";
 import { decodeProtectedHeader, SignJWT } from "jose";
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { nobody, serviceCaller, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
 
@@ -22,7 +22,7 @@ const forge = (claims: Record<string, unknown>, secret = SECRET, header: Record<
 const inAMinute = () => Math.floor(Date.now() / 1000) + 60;
 
 describe("a caller token", () => {
-  it.each([
+  test.each([
     ["a user", user],
     ["a service", serviceCaller("payments")],
     ["a service for a user", serviceCaller("payments", user)],
@@ -34,7 +34,7 @@ describe("a caller token", () => {
     expect(await tokens.verify(await tokens.sign(caller))).toEqual(caller);
   });
 
-  it("names one user however the id is written, also in a token that another signed", async () => {
+  test("names one user however the id is written, also in a token that another signed", async () => {
     const tokens = callerTokens({ secrets: [SECRET] });
     const id = "ABCDEF01-2345-7000-8000-ABCDEFABCDEF";
     expect(userCaller(id).userId).toBe(id.toLowerCase());
@@ -44,11 +44,11 @@ describe("a caller token", () => {
     );
   });
 
-  it("is not made for nobody", () => {
+  test("is not made for nobody", () => {
     expect(() => callerTokens({ secrets: [SECRET] }).sign(nobody)).toThrow("nobody");
   });
 
-  it("is the same one for half of its life, and is over after its life and a little skew", async () => {
+  test("is the same one for half of its life, and is over after its life and a little skew", async () => {
     let nowMs = 1_800_000_000_000;
     const tokens = callerTokens({ secrets: [SECRET], clock: () => nowMs });
     const first = await tokens.sign(user);
@@ -62,13 +62,13 @@ describe("a caller token", () => {
     await expect(tokens.verify(first)).rejects.toMatchObject({ ...refused, message: "The caller token has expired." });
   });
 
-  it("of an older secret is good until that secret is dropped", async () => {
+  test("of an older secret is good until that secret is dropped", async () => {
     const token = await callerTokens({ secrets: [OTHER] }).sign(user);
     expect(await callerTokens({ secrets: [SECRET, OTHER] }).verify(token)).toEqual(user);
     await expect(callerTokens({ secrets: [SECRET] }).verify(token)).rejects.toMatchObject(refused);
   });
 
-  it.each<[string, () => Promise<string>]>([
+  test.each<[string, () => Promise<string>]>([
     ["under another key", () => forge({ exp: inAMinute() }, OTHER)],
     ["of another issuer", () => forge({ exp: inAMinute(), iss: "elsewhere" })],
     ["without an end", () => forge({})],
@@ -101,12 +101,12 @@ describe("a caller token", () => {
     await expect(callerTokens({ secrets: [SECRET] }).verify(await make())).rejects.toMatchObject(refused);
   });
 
-  it("of the same claims and key is good, so that what is refused above is refused for its reason", async () => {
+  test("of the same claims and key is good, so that what is refused above is refused for its reason", async () => {
     const tokens = callerTokens({ secrets: [SECRET] });
     expect(await tokens.verify(await forge({ exp: inAMinute() }))).toMatchObject({ kind: "user", userId: "x", roles: [] });
   });
 
-  it("can't be made from a short secret", () => {
+  test("can't be made from a short secret", () => {
     expect(() => callerTokens({ secrets: ["short"] })).toThrow("32");
   });
 });

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { deploymentSecret, existingSecret } from "#platform/access/secret.ts";
 
 const SECRET = "a secret of at least thirty-two characters";
@@ -19,12 +19,12 @@ describe("the deployment's secret", () => {
     for (const made of folders.splice(0)) await rm(made, { recursive: true });
   });
 
-  it("is the setting, where there is one", async () => {
+  test("is the setting, where there is one", async () => {
     expect(await deploymentSecret({ fromSetting: SECRET, folder: await folder() })).toBe(SECRET);
     await expect(deploymentSecret({})).rejects.toThrow("POLIS_SECRET");
   });
 
-  it("is told when it is too short, wherever it comes from", async () => {
+  test("is told when it is too short, wherever it comes from", async () => {
     const data = await folder();
     const keep = (secret: string) => writeFile(join(data, "secret"), `${secret}\n`);
     const [short, enough] = ["x".repeat(31), "x".repeat(32)];
@@ -37,14 +37,14 @@ describe("the deployment's secret", () => {
     expect([await deploymentSecret({ folder: data }), await existingSecret({ folder: data })]).toEqual([enough, enough]);
   });
 
-  it("is looked for in vain where the folder is a file, which is told", async () => {
+  test("is looked for in vain where the folder is a file, which is told", async () => {
     const file = join(await folder(), "file");
     await writeFile(file, "");
     expect(await existingSecret({ folder: file })).toBeUndefined();
     await expect(deploymentSecret({ folder: file })).rejects.toThrow(`${file} can't be the data folder`);
   });
 
-  it("is made once, readable by its owner alone, however many start at once", async () => {
+  test("is made once, readable by its owner alone, however many start at once", async () => {
     const data = join(await folder(), "data");
     const secrets = await Promise.all(Array.from({ length: 20 }, () => deploymentSecret({ folder: data })));
     expect(new Set(secrets).size).toBe(1);
@@ -55,7 +55,7 @@ describe("the deployment's secret", () => {
     expect(await deploymentSecret({ folder: data })).toBe(secrets[0]);
   });
 
-  it("is another starter's where that one was first, though both had found none", async () => {
+  test("is another starter's where that one was first, though both had found none", async () => {
     const data = await folder();
     const starting = deploymentSecret({ folder: data });
     // Its own is begun, and not yet in its place.

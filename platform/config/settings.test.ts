@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { platformSettings, settingPrefixes } from "./platform-settings.ts";
 import { describeSettings, readSettings, SettingsError, unknownSettings } from "./settings.ts";
 
@@ -15,7 +15,7 @@ const faultsOf = (env: Record<string, string>, flags: Record<string, string> = {
 };
 
 describe("settings", () => {
-  it("serve a process that is told nothing", () => {
+  test("serve a process that is told nothing", () => {
     expect(readSettings({}, table)).toMatchObject({
       port: 8080,
       host: "127.0.0.1",
@@ -25,7 +25,7 @@ describe("settings", () => {
     });
   });
 
-  it("come from the environment, and a flag goes before it", () => {
+  test("come from the environment, and a flag goes before it", () => {
     const settings = readSettings({ PORT: "9000", ORDERS_URL: "a:1, [::1]:2", POSTGRES_URL_PAYMENTS: "postgres://h/p" }, table, {
       port: "0",
     });
@@ -34,10 +34,10 @@ describe("settings", () => {
     expect(settings.postgresUrlOf.payments).toBe("postgres://h/p");
   });
 
-  it("count as unset where the text is empty", () =>
+  test("count as unset where the text is empty", () =>
     expect(readSettings({ PORT: "", GRPC_PORT: "" }, table)).toMatchObject({ port: 8080 }));
 
-  it("name every fault at once, by variable or flag", () => {
+  test("name every fault at once, by variable or flag", () => {
     const faults = faultsOf(
       { PORT: "1", GRPC_PORT: "65536", POSTGRES_URL: "mysql://h", POLIS_SECRET: "short", LOG_LEVEL: "loud", ORDERS_URL: "a:1,b" },
       { port: "http" },
@@ -54,7 +54,7 @@ describe("settings", () => {
     expect(faults.join()).not.toContain("short");
   });
 
-  it("read a Kafka cluster with its user from one URL, and show it without the password", () => {
+  test("read a Kafka cluster with its user from one URL, and show it without the password", () => {
     const { kafka } = readSettings({ KAFKA_URL: "kafkas://polis:p%40ss@a:9092,b:9093" }, table);
     expect(kafka.url).toEqual({ brokers: ["a:9092", "b:9093"], tls: true, user: { name: "polis", password: "p@ss" } });
     expect(readSettings({ KAFKA_URL: "kafka://[::1]:9092" }, table).kafka.url).toEqual({
@@ -66,18 +66,18 @@ describe("settings", () => {
     expect(shown?.value).toBe("kafkas://polis:***@a:9092");
   });
 
-  it.each(["a:9092", "http://a:9092", "kafka://a", "kafka://", "kafka://user@a:9092", "kafka://user:%zz@a:9092", "kafka://a:9092/topic"])(
+  test.each(["a:9092", "http://a:9092", "kafka://a", "kafka://", "kafka://user@a:9092", "kafka://user:%zz@a:9092", "kafka://a:9092/topic"])(
     "refuse %j as a Kafka cluster",
     (text) => expect(faultsOf({ KAFKA_URL: text })).toHaveLength(1),
   );
 
-  it("name what a setting of Kafka lacks", () => {
+  test("name what a setting of Kafka lacks", () => {
     expect(faultsOf({ KAFKA_PREFIX: "a" })).toEqual(["KAFKA_PREFIX needs KAFKA_URL, which is not set"]);
     expect(faultsOf({ KAFKA_CERT_FILE: "cert.pem" })).toEqual(["KAFKA_CERT_FILE needs KAFKA_KEY_FILE, which is not set"]);
     expect(faultsOf({ KAFKA_URL: "kafka://a:1", KAFKA_PREFIX: "a b", KAFKA_REPLICAS: "0" })).toHaveLength(2);
   });
 
-  it("refuse a URL without its two slashes, and a host that is a number or no address", () => {
+  test("refuse a URL without its two slashes, and a host that is a number or no address", () => {
     for (const wrong of [
       { POSTGRES_URL: "postgres:polis" },
       { HOST: "8080" },
@@ -91,7 +91,7 @@ describe("settings", () => {
     expect(shown.find(({ name }) => name === "OTEL_EXPORTER_OTLP_ENDPOINT")?.value).toBe("https://***@h");
   });
 
-  it("refuse a URL with a space in it, and a secret of nothing but spaces", () => {
+  test("refuse a URL with a space in it, and a secret of nothing but spaces", () => {
     expect(faultsOf({ POSTGRES_URL: "postgres://u:a secret@h/db" })).toHaveLength(1);
     expect(faultsOf({ POSTGRES_URL: "postgres://u:a secret@h/db" })[0]).not.toContain("a secret");
     expect(faultsOf({ POLIS_SECRET: " ".repeat(40) })).toHaveLength(1);
@@ -99,7 +99,7 @@ describe("settings", () => {
     expect(shown?.value).toBe("postgres://u:***@h/db");
   });
 
-  it("take RabbitMQ's address as it is written everywhere, and show it without its password", () => {
+  test("take RabbitMQ's address as it is written everywhere, and show it without its password", () => {
     const rabbit = (RABBITMQ_URL: string) => readSettings({ RABBITMQ_URL }, table).rabbit.url;
     expect(rabbit("amqp://a")).toEqual({ hosts: ["a:5672"], tls: false, user: { name: "guest", password: "guest" }, vhost: "/" });
     expect(rabbit("amqps://polis:p%40ss@a,b:5679/shop%2Feast")).toEqual({
@@ -112,12 +112,18 @@ describe("settings", () => {
     expect(shown?.value).toBe("amqp://polis:***@a:5672/shop");
   });
 
-  it.each(["a:5672", "http://a", "amqp://", "amqp://user@a", "amqp://user:%zz@a", "amqp://a:99999", "amqp://a/b/c", "amqp://a,[::1]:5672"])(
-    "refuse %s as RabbitMQ's address",
-    (RABBITMQ_URL) => expect(faultsOf({ RABBITMQ_URL })).toHaveLength(1),
-  );
+  test.each([
+    "a:5672",
+    "http://a",
+    "amqp://",
+    "amqp://user@a",
+    "amqp://user:%zz@a",
+    "amqp://a:99999",
+    "amqp://a/b/c",
+    "amqp://a,[::1]:5672",
+  ])("refuse %s as RabbitMQ's address", (RABBITMQ_URL) => expect(faultsOf({ RABBITMQ_URL })).toHaveLength(1));
 
-  it("take Redis' address as it is written everywhere, and show it without its password", () => {
+  test("take Redis' address as it is written everywhere, and show it without its password", () => {
     const redis = (REDIS_URL: string) => readSettings({ REDIS_URL }, table).redis.url;
     expect(redis("redis://a")).toEqual({ host: "a", port: 6379, tls: false, user: undefined, database: 0 });
     expect(redis("redis://:p%40ss@127.0.0.1:6380/")).toEqual({
@@ -140,7 +146,7 @@ describe("settings", () => {
     expect(shown("redis://a")).toBe("redis://a:6379/0");
   });
 
-  it.each([
+  test.each([
     "a:6379",
     "http://a",
     "redis://",
@@ -162,24 +168,24 @@ describe("settings", () => {
     expect(fault).not.toContain("secret");
   });
 
-  it.each(["a", "a:", ":1", "a:0", "a:1,", "a b:1", "::1:5", "a:99999", "http://a:1"])("refuse %j as an address", (text) =>
+  test.each(["a", "a:", ":1", "a:0", "a:1,", "a b:1", "::1:5", "a:99999", "http://a:1"])("refuse %j as an address", (text) =>
     expect(faultsOf({ ORDERS_URL: text })).toHaveLength(1),
   );
 
-  it.each(["orders:50051", "10.0.0.1:1", "[fe80::1]:65535", "a.b-c.example.:80"])("take %j as an address", (text) =>
+  test.each(["orders:50051", "10.0.0.1:1", "[fe80::1]:65535", "a.b-c.example.:80"])("take %j as an address", (text) =>
     expect(faultsOf({ ORDERS_URL: text })).toEqual([]),
   );
 
-  it("refuse a direct database beside none", () =>
+  test("refuse a direct database beside none", () =>
     expect(faultsOf({ POSTGRES_DIRECT_URL: "postgres://h/d" })).toEqual(["POSTGRES_DIRECT_URL needs POSTGRES_URL, which is not set"]));
 
-  it("refuse one port for both HTTP and gRPC, unless it is any free one", () => {
+  test("refuse one port for both HTTP and gRPC, unless it is any free one", () => {
     expect(faultsOf({ GRPC_PORT: "8085" }, { port: "8085" })).toEqual(["GRPC_PORT is 8085, and so is --port: each needs one of its own"]);
     expect(faultsOf({}, { "grpc-port": "8080" })).toEqual(["--grpc-port is 8080, and so is PORT: each needs one of its own"]);
     expect(faultsOf({ PORT: "0", GRPC_PORT: "0" })).toEqual([]);
   });
 
-  it("refuse a sampler of traces that OpenTelemetry would take for another, and an argument that it would take for everything", () => {
+  test("refuse a sampler of traces that OpenTelemetry would take for another, and an argument that it would take for everything", () => {
     const [sampler, argument, ...more] = faultsOf({ OTEL_TRACES_SAMPLER: "bogus", OTEL_TRACES_SAMPLER_ARG: "10%" });
     expect(sampler).toMatch(/^OTEL_TRACES_SAMPLER must be one of always_on, /);
     expect(argument).toMatch(/^OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1/);
@@ -187,7 +193,7 @@ describe("settings", () => {
     expect(faultsOf({ OTEL_TRACES_SAMPLER: "parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG: "0.1" })).toEqual([]);
   });
 
-  it("are listed with their values and where these come from, secrets masked", () => {
+  test("are listed with their values and where these come from, secrets masked", () => {
     const env = {
       POLIS_SECRET: "s".repeat(40),
       POSTGRES_URL: "postgres://me:pa:ss@h:5432/polis?password=pass&sslmode=require",
@@ -205,13 +211,13 @@ describe("settings", () => {
 describe("a name in the environment that no setting has", () => {
   const unknown = (...names: string[]) => unknownSettings(Object.fromEntries(names.map((name) => [name, "1"])), table, settingPrefixes);
 
-  it("is reported with what was likely meant", () =>
+  test("is reported with what was likely meant", () =>
     expect(unknown("POLIS_SECERT", "POSTGRES_URL_ORDRES")).toEqual([
       "POLIS_SECERT is no setting of Polis; did you mean POLIS_SECRET?",
       "POSTGRES_URL_ORDRES is no setting of Polis; did you mean POSTGRES_URL_ORDERS?",
     ]));
 
-  it("is reported as well where it only nearly begins as ours do", () => {
+  test("is reported as well where it only nearly begins as ours do", () => {
     const slips = {
       GRPC_TSL: "GRPC_TLS",
       LOG_LEVLE: "LOG_LEVEL",
@@ -224,10 +230,10 @@ describe("a name in the environment that no setting has", () => {
     );
   });
 
-  it("is reported without a guess where nothing is near", () =>
+  test("is reported without a guess where nothing is near", () =>
     expect(unknown("POLIS_FROBNICATE")).toEqual(["POLIS_FROBNICATE is no setting of Polis"]));
 
-  it("is left alone where it is another's, or Kubernetes put it there", () =>
+  test("is left alone where it is another's, or Kubernetes put it there", () =>
     expect(
       unknown(
         "PATH",

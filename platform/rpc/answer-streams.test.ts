@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { AnswerSchema } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { nobody } from "#platform/access/caller.ts";
 import { reject } from "#platform/rejection.ts";
@@ -7,7 +7,7 @@ import { collect, describeCalls, failure, nothing, say, texts } from "#platform/
 
 describeCalls(({ serve, client, clientOf }) => {
   describe("with a stream of answers", () => {
-    it("gets them in order", async () => {
+    test("gets them in order", async () => {
       serve({
         listen: async function* ({ text }) {
           for (let i = 0; i < 100; i += 1) yield say(`${text}${i}`);
@@ -16,7 +16,7 @@ describeCalls(({ serve, client, clientOf }) => {
       expect(texts(await collect(client().listen({ text: "n" })))).toEqual(Array.from({ length: 100 }, (_, i) => `n${i}`));
     });
 
-    it("starts when it is read", async () => {
+    test("starts when it is read", async () => {
       const listen = vi.fn(nothing);
       serve({ listen });
       const stream = client().listen({});
@@ -26,7 +26,7 @@ describeCalls(({ serve, client, clientOf }) => {
       expect(listen).toHaveBeenCalledOnce();
     });
 
-    it("holds a service up that is faster than its reader", async () => {
+    test("holds a service up that is faster than its reader", async () => {
       let made = 0;
       const block = new Uint8Array(64 * 1024);
       serve({
@@ -57,7 +57,7 @@ describeCalls(({ serve, client, clientOf }) => {
       expect(made).toBeLessThan(200);
     });
 
-    it("that is read no further ends at the service", async () => {
+    test("that is read no further ends at the service", async () => {
       let ended = false;
       let signal: AbortSignal | undefined;
       serve({
@@ -78,7 +78,7 @@ describeCalls(({ serve, client, clientOf }) => {
       expect(signal?.aborted).toBe(true);
     });
 
-    it("ends with a rejection or an exception, after what came before it", async () => {
+    test("ends with a rejection or an exception, after what came before it", async () => {
       for (const [end, expected] of [
         [() => reject("thing_not_found"), { status: "NOT_FOUND", code: "thing_not_found", message: "No such thing." }],
         [
@@ -106,12 +106,12 @@ describeCalls(({ serve, client, clientOf }) => {
       }
     });
 
-    it("is checked for its caller and its request like any other", async () => {
+    test("is checked for its caller and its request like any other", async () => {
       expect(await failure(collect(clientOf(nobody).listen({})))).toMatchObject({ code: "unauthenticated" });
       expect(await failure((async () => collect(client().listen({ text: "\0" })))())).toMatchObject({ code: "validation_failed" });
     });
 
-    it("lets its reader go at the deadline, also between two answers", async () => {
+    test("lets its reader go at the deadline, also between two answers", async () => {
       let signal: AbortSignal | undefined;
       serve({
         listen: async function* (_request, context) {
@@ -129,7 +129,7 @@ describeCalls(({ serve, client, clientOf }) => {
       await vi.waitFor(() => expect(signal?.aborted).toBe(true));
     });
 
-    it("may have no deadline at all", async () => {
+    test("may have no deadline at all", async () => {
       let deadlineMs: number | undefined;
       serve({
         listen: async function* (_request, context) {

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { OwnedSchema } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { type Caller, nobody, serviceCaller, userCaller } from "#platform/access/caller.ts";
 import { describeCalls, failure, say, texts, user } from "#platform/rpc/conformance.testing.ts";
@@ -11,7 +11,7 @@ describeCalls(({ serve, client, clientOf }) => {
       ["a service", serviceCaller("tester")],
       ["a service for a user", serviceCaller("tester", userCaller("someone", { roles: ["admin"] }))],
     ];
-    it.each(callers)("tells the service who calls: %s", async (_, caller) => {
+    test.each(callers)("tells the service who calls: %s", async (_, caller) => {
       let seen: Caller | undefined;
       serve({
         ask: async (_request, context) => {
@@ -23,13 +23,13 @@ describeCalls(({ serve, client, clientOf }) => {
       expect(seen).toEqual(caller);
     });
 
-    it("lets nobody call what is public, and nothing else", async () => {
+    test("lets nobody call what is public, and nothing else", async () => {
       expect(texts([await clientOf(nobody).askPublic({ text: "hi" })])).toEqual(["hi"]);
       expect(await failure(clientOf(nobody).ask({}))).toMatchObject({ status: "UNAUTHENTICATED", code: "unauthenticated" });
     });
 
     const guarded = { roles: ["auditor"], scopes: ["secrets", "more"], secondFactor: true };
-    it.each<[string, Caller, boolean]>([
+    test.each<[string, Caller, boolean]>([
       ["all that is asked for", userCaller("a", guarded), true],
       ["another of the roles", userCaller("a", { ...guarded, roles: ["admin"] }), true],
       ["no such role", userCaller("a", { ...guarded, roles: [] }), false],
@@ -42,17 +42,17 @@ describeCalls(({ serve, client, clientOf }) => {
       else expect(await failure(call)).toMatchObject({ status: "PERMISSION_DENIED", code: "forbidden" });
     });
 
-    it("lets only the named services call what is for services", async () => {
+    test("lets only the named services call what is for services", async () => {
       expect((await clientOf(serviceCaller("tester")).askInternal({ text: "x" })).text).toBe("x");
       for (const other of [serviceCaller("other"), serviceCaller("other", user), user])
         expect(await failure(clientOf(other).askInternal({}))).toMatchObject({ code: "forbidden" });
     });
 
-    it("is checked before the request is", async () => {
+    test("is checked before the request is", async () => {
       expect(await failure(clientOf(serviceCaller("other")).ask({ amount: -1n }))).toMatchObject({ code: "forbidden" });
     });
 
-    it.each<[string, Caller, boolean]>([
+    test.each<[string, Caller, boolean]>([
       ["the owner", user, true],
       ["another user", userCaller("another"), false],
       ["a service for the owner", serviceCaller("tester", user), true],
@@ -65,7 +65,7 @@ describeCalls(({ serve, client, clientOf }) => {
       else expect(await failure(call)).toMatchObject({ status: "NOT_FOUND", code: "not_found" });
     });
 
-    it("shows what has no owner to no user", async () => {
+    test("shows what has no owner to no user", async () => {
       serve({ getOwned: async () => create(OwnedSchema) });
       expect(await failure(client().getOwned({}))).toMatchObject({ code: "not_found" });
     });

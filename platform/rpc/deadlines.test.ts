@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { describeCalls, echo, failure, say } from "#platform/rpc/conformance.testing.ts";
 import type { Context } from "#platform/rpc/context.ts";
 
@@ -7,7 +7,7 @@ describeCalls(({ serve, client }) => {
     const forever = (context: Context) =>
       new Promise<never>((_, fail) => context.signal.addEventListener("abort", () => fail(context.signal.reason)));
 
-    it("lets the caller go at the deadline and tells the handler", async () => {
+    test("lets the caller go at the deadline and tells the handler", async () => {
       let signal: AbortSignal | undefined;
       const started = Date.now();
       serve({
@@ -22,14 +22,14 @@ describeCalls(({ serve, client }) => {
       expect(signal?.reason).toMatchObject({ status: "DEADLINE_EXCEEDED" });
     });
 
-    it("isn't begun when it is too late", async () => {
+    test("isn't begun when it is too late", async () => {
       const ask = vi.fn(echo);
       serve({ ask });
       expect(await failure(client().ask({}, { timeoutMs: 0 }))).toMatchObject({ code: "deadline_exceeded" });
       expect(ask).not.toHaveBeenCalled();
     });
 
-    it("has a deadline, also where nobody named one", async () => {
+    test("has a deadline, also where nobody named one", async () => {
       let deadlineMs = 0;
       serve({
         ask: async (_request, context) => {
@@ -44,7 +44,7 @@ describeCalls(({ serve, client }) => {
       await expect(client().ask({}, { timeoutMs: Number.POSITIVE_INFINITY })).rejects.toThrow(RangeError);
     });
 
-    it("is given up with its caller, and the handler is told", async () => {
+    test("is given up with its caller, and the handler is told", async () => {
       const controller = new AbortController();
       let context: Context | undefined;
       serve({
@@ -61,7 +61,7 @@ describeCalls(({ serve, client }) => {
       expect(await failure(client().ask({}, { signal: controller.signal }))).toMatchObject({ code: "cancelled" });
     });
 
-    it("doesn't tell a handler that was in time", async () => {
+    test("doesn't tell a handler that was in time", async () => {
       let signal: AbortSignal | undefined;
       serve({
         ask: async (_request, context) => {

@@ -1,7 +1,7 @@
 import { clone, create, createFileRegistry, type DescFile, type DescService, getOption, setExtension } from "@bufbuild/protobuf";
 import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetSchema, MethodOptionsSchema } from "@bufbuild/protobuf/wkt";
 import { pino } from "pino";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { AnswerSchema, ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { type Method, Method_Idempotency, MethodSchema, method as methodOption } from "#contracts/polis/options/v1/options_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
@@ -42,14 +42,14 @@ function changed(changes: Record<string, (options: Method) => Method | undefined
 }
 
 describe("an endpoint", () => {
-  it("isn't made with a method without a handler, or a handler without a method, and says so of all", () => {
+  test("isn't made with a method without a handler, or a handler without a method, and says so of all", () => {
     const { ask: _, tell: __, ...handlers } = { ...handlersOf(ConformanceService), askk: async () => create(AnswerSchema) };
     expect(() => defineEndpoint(ConformanceService, handlers as never, tools)).toThrow(
       /ConformanceService\/Ask: has no handler[\s\S]*\/Tell: has no handler[\s\S]*no method for the handler askk/,
     );
   });
 
-  it("isn't made from a contract that leaves out what has no default, and says so of all", () => {
+  test("isn't made from a contract that leaves out what has no default, and says so of all", () => {
     const service = changed({
       Ask: () => undefined,
       Change: (options) => ({ ...options, idempotency: Method_Idempotency.UNSPECIFIED }),
@@ -62,11 +62,11 @@ describe("an endpoint", () => {
     );
   });
 
-  it("is made from the contract as it is", () => {
+  test("is made from the contract as it is", () => {
     expect(defineEndpoint(ConformanceService, handlersOf(ConformanceService), tools).name).toBe("conformance");
   });
 
-  it("says to the log what fails after its caller was let go, and nothing to anybody else", async () => {
+  test("says to the log what fails after its caller was let go, and nothing to anybody else", async () => {
     const failing = Promise.withResolvers<never>();
     const handlers = { ...handlersOf(ConformanceService), ask: () => failing.promise };
     const client = createClient(ConformanceService, defineEndpoint(ConformanceService, handlers, tools), { caller: userCaller("x") });
@@ -76,7 +76,7 @@ describe("an endpoint", () => {
     await vi.waitFor(() => expect(lines.map(({ msg }) => msg)).toEqual(["a call failed after its caller was let go"]));
   });
 
-  it("keeps deadlines apart: many at once, near and far, each let go in its time and none of the others", async () => {
+  test("keeps deadlines apart: many at once, near and far, each let go in its time and none of the others", async () => {
     const handlers = { ...handlersOf(ConformanceService), ask: () => new Promise<never>(() => {}) };
     const client = createClient(ConformanceService, defineEndpoint(ConformanceService, handlers, tools), { caller: userCaller("x") });
     const far = client.ask({}, { timeoutMs: 60_000 * 60 * 24 * 60, signal: AbortSignal.timeout(300) }).catch((error) => error);

@@ -1,5 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { describe, expect, it } from "vitest";
+import { describe, expect, test } from "vitest";
 import { AnswerSchema, type AskRequestSchema } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { reject } from "#platform/rejection.ts";
 import { CallError, type Status, statuses } from "#platform/rpc/call-error.ts";
@@ -8,7 +8,7 @@ import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
 
 describeCalls(({ serve, client, logged }) => {
   describe("that breaks the contract", () => {
-    it("is told every field and rule, by the names of JSON", async () => {
+    test("is told every field and rule, by the names of JSON", async () => {
       const error = await failure(
         client().ask({
           amount: -1n,
@@ -28,7 +28,7 @@ describeCalls(({ serve, client, logged }) => {
       expect(error.violations.every(({ message }) => message.length > 0)).toBe(true);
     });
 
-    it.each<[string, MessageInitShape<typeof AskRequestSchema>, string]>([
+    test.each<[string, MessageInitShape<typeof AskRequestSchema>, string]>([
       ["a lone surrogate", { text: "a\ud800" }, "text string.well_formed"],
       ["NUL", { text: "a\0" }, "text string.no_nul"],
       ["NUL in a map's key", { everything: { labels: { "a\0": "" } } }, 'everything.labels["a\\u0000"] string.no_nul'],
@@ -43,12 +43,12 @@ describeCalls(({ serve, client, logged }) => {
       expect(error.violations.map(({ field, rule }) => `${field} ${rule}`)).toEqual([violation]);
     });
 
-    it("with violations without end is told the first of them", async () => {
+    test("with violations without end is told the first of them", async () => {
       const error = await failure(client().ask({ parts: Array.from({ length: 1000 }, () => ({})) }));
       expect(error.violations.length).toBe(32);
     });
 
-    it.each<[string, object]>([
+    test.each<[string, object]>([
       ["a number where a bigint belongs", { amount: 1 }],
       ["a bigint out of range", { amount: 2n ** 63n }],
       ["an integer out of range", { everything: { anInt32: 2 ** 31 } }],
@@ -59,7 +59,7 @@ describeCalls(({ serve, client, logged }) => {
       await expect(client().ask(request as never)).rejects.toThrow(TypeError);
     });
 
-    it("over the size of a message is refused, and just under it is not", async () => {
+    test("over the size of a message is refused, and just under it is not", async () => {
       const overhead = 8;
       const fits = "a".repeat(MESSAGE_BYTES_MAX - overhead);
       serve({ ask: async ({ text }) => say(String(text.length)) });
@@ -72,14 +72,14 @@ describeCalls(({ serve, client, logged }) => {
       expect(await failure(client().ask({ text: "я".repeat(MESSAGE_BYTES_MAX / 2) }))).toMatchObject({ code: "message_too_large" });
     });
 
-    it("refuses an idempotency key that a header couldn't carry", async () => {
+    test("refuses an idempotency key that a header couldn't carry", async () => {
       for (const idempotencyKey of ["", " a", "ключ", "a\n", "a".repeat(256)])
         expect(await failure(client().ask({}, { idempotencyKey }))).toMatchObject({ code: "validation_failed" });
     });
   });
 
   describe("that is refused", () => {
-    it.each<[string, Status]>([
+    test.each<[string, Status]>([
       ["failed_precondition", "FAILED_PRECONDITION"],
       ["thing_not_found", "NOT_FOUND"],
       ["thing_exists", "ALREADY_EXISTS"],
@@ -92,21 +92,21 @@ describeCalls(({ serve, client, logged }) => {
       expect(await failure(client().ask({}))).toMatchObject({ status, code });
     });
 
-    it("gets the contract's text, or the detail where there is one", async () => {
+    test("gets the contract's text, or the detail where there is one", async () => {
       serve({ ask: async ({ text }) => reject("failed_precondition", text === "" ? undefined : text) });
       expect((await failure(client().ask({}))).message).toBe("Not now.");
       expect((await failure(client().ask({ text: "Nicht jetzt: %41 äöü\n🎉" }))).message).toBe("Nicht jetzt: %41 äöü\n🎉");
       expect(logged).toEqual([]);
     });
 
-    it("by a code that the contract doesn't declare is a fault, and told to the log", async () => {
+    test("by a code that the contract doesn't declare is a fault, and told to the log", async () => {
       serve({ ask: async () => reject("surprise"), change: async () => reject("idempotency_key_reused") });
       expect(await failure(client().ask({}))).toMatchObject({ status: "INTERNAL", code: "internal" });
       expect(logged.some(({ err }) => err.message.includes("surprise"))).toBe(true);
       expect(await failure(client().change({}))).toMatchObject({ status: "ALREADY_EXISTS", code: "idempotency_key_reused" });
     });
 
-    it.each(Object.keys(statuses) as Status[])("by a peer with %s gets what the peer said, whole", async (status) => {
+    test.each(Object.keys(statuses) as Status[])("by a peer with %s gets what the peer said, whole", async (status) => {
       const violations = [{ field: "legs[0].amount", rule: "int64.gt", message: "must be > 0 – ü" }];
       serve({
         ask: async () => {
@@ -117,7 +117,7 @@ describeCalls(({ serve, client, logged }) => {
       expect(error).toMatchObject({ status, code: "peer_code", message: "A text of the peer.", violations, retryAfterMs: 1500 });
     });
 
-    it("knows which call it was, for its own log, and isn't told which one failed behind it", async () => {
+    test("knows which call it was, for its own log, and isn't told which one failed behind it", async () => {
       const fail = () => {
         throw Object.assign(new CallError("UNAVAILABLE", "unavailable", "No."), { called: "polis.secret.v1.SecretService/Ask" });
       };
@@ -135,7 +135,7 @@ describeCalls(({ serve, client, logged }) => {
       }
     });
 
-    it.each<[string, () => Promise<never>]>([
+    test.each<[string, () => Promise<never>]>([
       ["an exception", () => Promise.reject(new Error("secret detail"))],
       ["something thrown that is no error", () => Promise.reject("secret detail")],
       [
@@ -158,7 +158,7 @@ describeCalls(({ serve, client, logged }) => {
       expect(logged[0]).toMatchObject({ level: 50, method: "polis.conformance.v1.ConformanceService/Ask" });
     });
 
-    it("is refused for an answer that may not leave: too large, ill-formed, of another type", async () => {
+    test("is refused for an answer that may not leave: too large, ill-formed, of another type", async () => {
       const answers = [
         create(AnswerSchema, { data: new Uint8Array(MESSAGE_BYTES_MAX + 1) }),
         say("\ud800"),

@@ -5,7 +5,7 @@ import { create, createFileRegistry, type DescMessage, fromBinary, getOption, ty
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { ErrorInfoSchema } from "#contracts/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "#contracts/google/rpc/status_pb.ts";
 import { AnswerSchema, ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
@@ -98,7 +98,7 @@ const failure = (call: Promise<unknown>) =>
   );
 
 describe("a stranger with a plain gRPC client", () => {
-  it.each(["v1", "v1alpha"])("learns the contracts by reflection %s, whole, and can call with a token", async (version) => {
+  test.each(["v1", "v1alpha"])("learns the contracts by reflection %s, whole, and can call with a token", async (version) => {
     const { port } = await start();
     const client = plainClient(port);
     const reflect = async (field: number, text: string) =>
@@ -129,7 +129,7 @@ describe("a stranger with a plain gRPC client", () => {
     expect(answer).toMatchObject({ text: "hello" });
   });
 
-  it("can check health, of the server and of a service", async () => {
+  test("can check health, of the server and of a service", async () => {
     const { port } = await start();
     for (const name of ["", SERVICE]) {
       const answer = await plainClient(port).unary("/grpc.health.v1.Health/Check", textField(1, name));
@@ -138,13 +138,13 @@ describe("a stranger with a plain gRPC client", () => {
     }
   });
 
-  it("can call what is public, and else must say who it is", async () => {
+  test("can call what is public, and else must say who it is", async () => {
     const { port } = await start();
     expect(utf8(fieldsOf(await plainClient(port).unary(`/${SERVICE}/AskPublic`, textField(1, "hi"))).get(1)?.[0])).toBe("hi");
     expect(await failure(plainClient(port).unary(`/${SERVICE}/Ask`, textField(1, "hi")))).toMatchObject({ code: status.UNAUTHENTICATED });
   });
 
-  it("isn't believed what it says of itself without our key", async () => {
+  test("isn't believed what it says of itself without our key", async () => {
     const { port } = await start();
     const own = await tokens.sign(user);
     const expired = await callerTokens({ secrets: [SECRET], clock: () => Date.now() - 3_600_000 }).sign(user);
@@ -170,7 +170,7 @@ describe("a stranger with a plain gRPC client", () => {
     });
   });
 
-  it("gets errors in the standard's form", async () => {
+  test("gets errors in the standard's form", async () => {
     const { port } = await start();
     const error = await failure(plainClient(port).unary(`/${SERVICE}/Ask`, new Uint8Array()));
     const details = fromBinary(StatusSchema, error.metadata.get("grpc-status-details-bin")[0] as Buffer);
@@ -179,7 +179,7 @@ describe("a stranger with a plain gRPC client", () => {
     expect(fromBinary(ErrorInfoSchema, details.details[0]!.value)).toMatchObject({ reason: "unauthenticated", domain: "polis" });
   });
 
-  it("is told when its bytes are no message, its message too large, its key no key, its method unknown", async () => {
+  test("is told when its bytes are no message, its message too large, its key no key, its method unknown", async () => {
     const { port } = await start();
     const headers = { authorization: `Bearer ${await tokens.sign(user)}` };
     const call = (method: string, bytes: Uint8Array, more = {}) =>
@@ -208,7 +208,7 @@ function inOrder(files: Map<string, { name: string; dependency: string[] }>) {
 }
 
 describe("the way over gRPC", () => {
-  it("says unavailable where nobody listens, and not where that was", async () => {
+  test("says unavailable where nobody listens, and not where that was", async () => {
     const port = await freePort();
     const error = await failure(clientTo(`127.0.0.1:${port}`).ask({}));
     expect(error).toBeInstanceOf(CallError);
@@ -217,7 +217,7 @@ describe("the way over gRPC", () => {
     expect(await failure(clientTo("no-such-host.invalid:1").ask({}))).toMatchObject({ status: "UNAVAILABLE" });
   });
 
-  it("takes a peer that doesn't know our token for one that is away: whoever calls isn't to blame", async () => {
+  test("takes a peer that doesn't know our token for one that is away: whoever calls isn't to blame", async () => {
     const { port } = await start();
     const transport = grpcTransport({ addresses: [`127.0.0.1:${port}`], tokens: callerTokens({ secrets: [`another ${SECRET}`] }) });
     closing.push(() => transport.close());
@@ -230,7 +230,7 @@ describe("the way over gRPC", () => {
     }
   });
 
-  it("leaves errors their stacks, whether a call has failed or couldn't even be started", async () => {
+  test("leaves errors their stacks, whether a call has failed or couldn't even be started", async () => {
     const transport = transportTo("127.0.0.1:1");
     const client = createClient(ConformanceService, transport, { caller: user });
     expect(await failure(client.ask({}))).toMatchObject({ status: "UNAVAILABLE" });
@@ -239,7 +239,7 @@ describe("the way over gRPC", () => {
     expect(Error.stackTraceLimit).toBe(stackTraceLimit);
   });
 
-  it("finds its service again after that was away", async () => {
+  test("finds its service again after that was away", async () => {
     const first = await start();
     const client = clientTo(`127.0.0.1:${first.port}`);
     await client.ask({});
@@ -250,7 +250,7 @@ describe("the way over gRPC", () => {
     expect(endpointAgain.port).toBe(first.port);
   });
 
-  it("takes turns over several addresses, and passes by one that is dead", async () => {
+  test("takes turns over several addresses, and passes by one that is dead", async () => {
     const served = [0, 0];
     const servers = await Promise.all(
       served.map((_, index) =>
@@ -270,7 +270,7 @@ describe("the way over gRPC", () => {
     );
   });
 
-  it("gives up a peer that takes a connection and says nothing, and finds the one that comes in its place", async () => {
+  test("gives up a peer that takes a connection and says nothing, and finds the one that comes in its place", async () => {
     const mute = createServer().listen(0, "127.0.0.1");
     const taken: Socket[] = [];
     mute.on("connection", (socket) => void taken.push(socket.resume()));
@@ -289,13 +289,13 @@ describe("the way over gRPC", () => {
     await vi.waitFor(async () => expect((await client.ask({ text: "there" })).text).toBe("there"), { timeout: 5_000 });
   });
 
-  it("refuses an address that is none", () => {
+  test("refuses an address that is none", () => {
     for (const address of ["", "orders", "orders:", "http://orders:50051", "orders:x"])
       expect(() => grpcTransport({ addresses: [address], tokens })).toThrow("host:port");
     expect(() => grpcTransport({ addresses: [], tokens })).toThrow("at least one");
   });
 
-  it("doesn't need a token for nobody", async () => {
+  test("doesn't need a token for nobody", async () => {
     const { port } = await start();
     const client = createClient(ConformanceService, transportTo(`127.0.0.1:${port}`), { caller: nobody });
     expect((await client.askPublic({ text: "x" })).text).toBe("x");
@@ -329,12 +329,12 @@ describe("a stranger that keeps its request back", () => {
     };
   };
 
-  it("is refused by what its head says where it must say who it is", async () => {
+  test("is refused by what its head says where it must say who it is", async () => {
     const { port } = await start();
     expect(await begun(port, "Ask")()).toBe(status.UNAUTHENTICATED);
   });
 
-  it("has some seconds for what is public, as one of a few", async () => {
+  test("has some seconds for what is public, as one of a few", async () => {
     const { port } = await start(undefined, { requestMs: 300 });
     const open = begun(port, "AskPublic");
     const answers = await Promise.all(Array.from({ length: 20 }, () => open()));
@@ -343,7 +343,7 @@ describe("a stranger that keeps its request back", () => {
     expect(utf8(fieldsOf(await plainClient(port).unary(`/${SERVICE}/AskPublic`, textField(1, "hi"))).get(1)?.[0])).toBe("hi");
   });
 
-  it("is none of the few any more once it has cancelled", async () => {
+  test("is none of the few any more once it has cancelled", async () => {
     const { port } = await start();
     const cancelling = new AbortController();
     const open = begun(port, "AskPublic");
@@ -354,7 +354,7 @@ describe("a stranger that keeps its request back", () => {
     await vi.waitFor(async () => expect(utf8(fieldsOf(await ask()).get(1)?.[0])).toBe("hi"), 5_000);
   });
 
-  it.each([
+  test.each([
     ["in the time that it gave itself", { "grpc-timeout": "50m" }, Buffer.from([0, 0, 0, 1, 0]), status.DEADLINE_EXCEEDED],
     ["and began a message that is too large", {}, Buffer.from([0, 0x7f, 0, 0, 0]), status.RESOURCE_EXHAUSTED],
   ] as const)("is none of the few any more once it was told that it failed, %s", async (_, headers, sent, code) => {
@@ -364,14 +364,14 @@ describe("a stranger that keeps its request back", () => {
       expect(new Set(await Promise.all(Array.from({ length: 16 }, () => open()))), turn).toEqual(new Set([code]));
   });
 
-  it("has no more of them for the rest, where it sends a message and doesn't end", async () => {
+  test("has no more of them for the rest, where it sends a message and doesn't end", async () => {
     const { port } = await start(undefined, { requestMs: 300 });
     const whole = Buffer.from([0, 0, 0, 0, 0]);
     for (const path of ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"])
       expect(await begun(port, path, whole)(), path).toBe(status.DEADLINE_EXCEEDED);
   });
 
-  it("is as anybody, who may call, and doesn't", async () => {
+  test("is as anybody, who may call, and doesn't", async () => {
     const { port } = await start(undefined, { requestMs: 300 });
     const authorization = `Bearer ${await tokens.sign(user)}`;
     expect(await begun(port, "Ask", undefined, { authorization })()).toBe(status.DEADLINE_EXCEEDED);
@@ -379,7 +379,7 @@ describe("a stranger that keeps its request back", () => {
 });
 
 describe("a server that closes", () => {
-  it("answers what runs, and takes nothing new", async () => {
+  test("answers what runs, and takes nothing new", async () => {
     const going = Promise.withResolvers<void>();
     const begun = Promise.withResolvers<void>();
     const server = await start(async () => {
@@ -399,7 +399,7 @@ describe("a server that closes", () => {
     await closed;
   });
 
-  it("doesn't wait for who watches its health, and tells them that it goes", async () => {
+  test("doesn't wait for who watches its health, and tells them that it goes", async () => {
     const server = await start();
     const client = new Client(`127.0.0.1:${server.port}`, credentials.createInsecure());
     closing.push(() => client.close());
@@ -414,7 +414,7 @@ describe("a server that closes", () => {
     expect([(await ended)[0].code, told.at(-1)]).toEqual([status.OK, [8, 2]]);
   });
 
-  it("ends what takes too long, and tells its handler", async () => {
+  test("ends what takes too long, and tells its handler", async () => {
     let signal: AbortSignal | undefined;
     const server = await start((_request, context) => {
       signal = context.signal;
@@ -431,7 +431,7 @@ describe("a server that closes", () => {
     await vi.waitFor(() => expect(signal?.aborted).toBe(true));
   });
 
-  it("refuses a port that is taken, when it starts", async () => {
+  test("refuses a port that is taken, when it starts", async () => {
     const { port } = await start();
     await expect(restart(port)).rejects.toThrow(/EADDRINUSE|address/i);
   });

@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { serviceCaller } from "#platform/access/caller.ts";
 import { peersOf } from "#platform/rpc/client.ts";
@@ -11,7 +11,7 @@ describeCalls(({ serve, client, transport }) => {
   describe("made while another is served", () => {
     const peers = (context: Context) => peersOf(context, { service: "tester", transportFor: transport })(ConformanceService);
 
-    it("takes along its user, deadline and trace, and acts as its service", async () => {
+    test("takes along its user, deadline and trace, and acts as its service", async () => {
       const traceparent = newTraceparent(true);
       const seen: Context[] = [];
       serve({
@@ -28,7 +28,7 @@ describeCalls(({ serve, client, transport }) => {
       expect(seen.map((context) => context.idempotencyKey)).toEqual(["k-1", undefined]);
     });
 
-    it("ends with it, at its deadline or when it is given up", async () => {
+    test("ends with it, at its deadline or when it is given up", async () => {
       for (const makeOptions of [
         () => ({ timeoutMs: 400 }),
         () => ({ signal: AbortSignal.timeout(400) }),
@@ -57,7 +57,7 @@ describeCalls(({ serve, client, transport }) => {
       }
     });
 
-    it("begins a new trace where there is none, or a broken one", async () => {
+    test("begins a new trace where there is none, or a broken one", async () => {
       const seen: string[] = [];
       serve({
         ask: async (_request, context) => {
@@ -72,7 +72,7 @@ describeCalls(({ serve, client, transport }) => {
       expect(seen[0]).not.toBe(seen[2]);
     });
 
-    it("in a transaction throws, and after it doesn't", async () => {
+    test("in a transaction throws, and after it doesn't", async () => {
       await expect(withoutCalls(() => client().ask({}))).rejects.toThrow("inside a transaction");
       await expect(withoutCalls(async () => collect(client().listen({})))).rejects.toThrow("inside a transaction");
       expect((await client().ask({ text: "after" })).text).toBe("after");

@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { collect, describeCalls, failure, say, texts } from "#platform/rpc/conformance.testing.ts";
 
 async function* asks(...words: string[]) {
@@ -7,13 +7,13 @@ async function* asks(...words: string[]) {
 
 describeCalls(({ serve, client, logged }) => {
   describe("with a stream of requests", () => {
-    it("gets one answer to all of them", async () => {
+    test("gets one answer to all of them", async () => {
       serve({ tell: async (requests) => say(texts(await collect(requests)).join("+")) });
       expect((await client().tell(asks("a", "b", "c"))).text).toBe("a+b+c");
       expect((await client().tell(asks())).text).toBe("");
     });
 
-    it("may be answered before its end, and its source is told", async () => {
+    test("may be answered before its end, and its source is told", async () => {
       let ended = false;
       serve({
         tell: async (requests) => {
@@ -35,7 +35,7 @@ describeCalls(({ serve, client, logged }) => {
       await vi.waitFor(() => expect(ended).toBe(true));
     });
 
-    it("whose source fails gives its caller that failure, and the service an end", async () => {
+    test("whose source fails gives its caller that failure, and the service an end", async () => {
       let seen: unknown;
       let signal: AbortSignal | undefined;
       serve({
@@ -59,12 +59,12 @@ describeCalls(({ serve, client, logged }) => {
       expect(logged.filter(({ level }) => level >= 50)).toEqual([]);
     });
 
-    it("is refused for a message that breaks the contract, wherever it stands", async () => {
+    test("is refused for a message that breaks the contract, wherever it stands", async () => {
       serve({ tell: async (requests) => say(String((await collect(requests)).length)) });
       expect(await failure(client().tell(asks("a", "\0")))).toMatchObject({ code: "validation_failed" });
     });
 
-    it("lets its caller go at the deadline while the source is silent", async () => {
+    test("lets its caller go at the deadline while the source is silent", async () => {
       serve({ tell: async (requests) => say(String((await collect(requests)).length)) });
       const source = (async function* () {
         yield { text: "a" };
@@ -74,7 +74,7 @@ describeCalls(({ serve, client, logged }) => {
     });
   });
 
-  it("that streams requests is never taken for complete when its client goes away", async () => {
+  test("that streams requests is never taken for complete when its client goes away", async () => {
     const ends: string[] = [];
     let begun = 0;
     serve({
@@ -101,7 +101,7 @@ describeCalls(({ serve, client, logged }) => {
   });
 
   describe("both ways", () => {
-    it("answers each request as it comes", async () => {
+    test("answers each request as it comes", async () => {
       serve({
         converse: async function* (requests) {
           for await (const { text } of requests) yield say(`re: ${text}`);
@@ -118,7 +118,7 @@ describeCalls(({ serve, client, logged }) => {
       expect(heard).toEqual(["re: 0", "re: 1", "re: 2", "re: 3", "re: 4"]);
     });
 
-    it("that is read no further ends the handler and the source", async () => {
+    test("that is read no further ends the handler and the source", async () => {
       const ended: string[] = [];
       serve({
         converse: async function* (requests) {

@@ -1,5 +1,5 @@
 import { create, equals, type MessageInitShape } from "@bufbuild/protobuf";
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   AnswerSchema,
   type AskRequest,
@@ -11,11 +11,11 @@ import { describeCalls, failure, say } from "#platform/rpc/conformance.testing.t
 
 describeCalls(({ serve, client, metrics }) => {
   describe("with one answer", () => {
-    it("gets it", async () => {
+    test("gets it", async () => {
       expect(await client().ask({ text: "hello" })).toEqual(say("hello"));
     });
 
-    it("hands over every kind of field as it is", async () => {
+    test("hands over every kind of field as it is", async () => {
       const everything: MessageInitShape<typeof EverythingSchema> = {
         aBool: true,
         anInt32: -(2 ** 31),
@@ -61,14 +61,14 @@ describeCalls(({ serve, client, metrics }) => {
       expect(Object.keys(answer.everything?.labels ?? {})).toContain("__proto__");
     });
 
-    it("leaves what wasn't said unsaid", async () => {
+    test("leaves what wasn't said unsaid", async () => {
       serve({ ask: async ({ everything }) => create(AnswerSchema, { everything: everything! }) });
       const { everything } = await client().ask({ everything: {} });
       expect(everything).toEqual(create(EverythingSchema));
       expect(everything?.maybe).toBeUndefined();
     });
 
-    it("shares nothing between the two sides, neither the request nor the answer", async () => {
+    test("shares nothing between the two sides, neither the request nor the answer", async () => {
       const kept = create(AnswerSchema, { text: "as it was", data: new Uint8Array([1]), everything: { children: [{ aString: "inner" }] } });
       const seen: string[] = [];
       const later = Promise.withResolvers<void>();
@@ -98,7 +98,7 @@ describeCalls(({ serve, client, metrics }) => {
       expect(kept.everything?.children[0]?.aString).toBe("inner");
     });
 
-    it("is counted with its status", async () => {
+    test("is counted with its status", async () => {
       await client().ask({});
       await failure(client().ask({ amount: -1n }));
       const text = await metrics.text();

@@ -1,5 +1,5 @@
 import { create, type Message } from "@bufbuild/protobuf";
-import { expect, it } from "vitest";
+import { expect, test } from "vitest";
 import { AccountsService, PostingSchema, PostRequestSchema } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { CreateOrderRequestSchema, OrderSchema } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { serviceCaller } from "#platform/access/caller.ts";
@@ -22,13 +22,13 @@ const posting = (id: string) => ({
   referenceOrderId: id,
 });
 
-it("writes what the contract calls a uuid in lower case, however deep it lies, and nothing else", () => {
+test("writes what the contract calls a uuid in lower case, however deep it lies, and nothing else", () => {
   const request = create(PostRequestSchema, posting(UPPER));
   lowerUuids(PostRequestSchema, request);
   expect(request).toEqual(create(PostRequestSchema, posting(lower)));
 });
 
-it("leaves texts, and messages without uuids, as they are", () => {
+test("leaves texts, and messages without uuids, as they are", () => {
   const order = create(CreateOrderRequestSchema, { description: UPPER, currency: "RUB" });
   lowerUuids(CreateOrderRequestSchema, order);
   expect(order.description).toBe(UPPER);
@@ -39,7 +39,7 @@ it("leaves texts, and messages without uuids, as they are", () => {
   expect(() => lowerUuids(PostRequestSchema, create(PostRequestSchema))).not.toThrow();
 });
 
-it("is done at a service's edge, and the caller's own message stays as it was", async () => {
+test("is done at a service's edge, and the caller's own message stays as it was", async () => {
   const seen: Message[] = [];
   const answer = async (request: Message) => {
     seen.push(request);

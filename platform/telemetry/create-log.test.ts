@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { create } from "@bufbuild/protobuf";
-import { expect, it, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { OrderSchema } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { createLog } from "./create-log.ts";
@@ -27,13 +27,13 @@ const record = async (format: "json" | "pretty", level: "info" | "silent" = "inf
   return { log, written, last: () => JSON.parse(written.at(-1) ?? "null") };
 };
 
-it("writes a JSON object a line, with the fields of its part", async () => {
+test("writes a JSON object a line, with the fields of its part", async () => {
   const { log, last } = await record("json");
   log.child({ service: "orders" }).info({ attempts: 2n }, "retried");
   expect(last()).toMatchObject({ level: "info", msg: "retried", service: "orders", attempts: "2", time: expect.stringMatching(/Z$/) });
 });
 
-it("leaves out what is below its level", async () => {
+test("leaves out what is below its level", async () => {
   const { log, written } = await record("json");
   log.debug("not told");
   const silent = await record("json", "silent");
@@ -41,7 +41,7 @@ it("leaves out what is below its level", async () => {
   expect([...written, ...silent.written]).toEqual([]);
 });
 
-it("masks secrets and personal data at any depth, in a part's fields as in a line's", async () => {
+test("masks secrets and personal data at any depth, in a part's fields as in a line's", async () => {
   const { log, written } = await record("json");
   log
     .child({ peer: { callerToken: "hush" } })
@@ -51,7 +51,7 @@ it("masks secrets and personal data at any depth, in a part's fields as in a lin
   expect(written.join("")).toContain("[polis.orders.v1.Order]");
 });
 
-it("shows an error with its causes, without the rows that PostgreSQL quotes", async () => {
+test("shows an error with its causes, without the rows that PostgreSQL quotes", async () => {
   const { log, last } = await record("json");
   const cause = Object.assign(new Error("duplicate key"), { code: "23505", constraint: "accounts_owner", detail: "Key (user_id)=(hush)" });
   log.error({ err: new Error("not stored", { cause }) }, "failed");
@@ -64,20 +64,20 @@ it("shows an error with its causes, without the rows that PostgreSQL quotes", as
   expect(JSON.stringify(last())).not.toContain("hush");
 });
 
-it("says which call failed", async () => {
+test("says which call failed", async () => {
   const { log, last } = await record("json");
   const error = Object.assign(new CallError("UNAVAILABLE", "unavailable", "The service can't be reached."), { called: "polis.a.v1.A/Do" });
   log.error({ err: error }, "failed");
   expect(last().err).toMatchObject({ type: "CallError", status: "UNAVAILABLE", called: "polis.a.v1.A/Do" });
 });
 
-it("takes an error alone, as pino does", async () => {
+test("takes an error alone, as pino does", async () => {
   const { log, last } = await record("json");
   log.error(new Error("broken"));
   expect(last()).toMatchObject({ msg: "broken", err: { message: "broken" } });
 });
 
-it("survives what refers to itself", async () => {
+test("survives what refers to itself", async () => {
   const { log, last } = await record("json");
   const loop: Record<string, unknown> = { name: "loop" };
   loop.self = loop;
@@ -85,13 +85,13 @@ it("survives what refers to itself", async () => {
   expect(last()).toMatchObject({ msg: "told", loop: { name: "loop" } });
 });
 
-it("writes lines for a reader where it is told to", async () => {
+test("writes lines for a reader where it is told to", async () => {
   const { log, written } = await record("pretty");
   log.info({ service: "orders" }, "started");
   expect(written.join("")).toMatch(/INFO.*started[\s\S]*service: "orders"/);
 });
 
-it("lets its process go on where nobody reads it any more, and end when that wants to", async () => {
+test("lets its process go on where nobody reads it any more, and end when that wants to", async () => {
   const { child, stdout, said, ended } = logging(`
     process.once("message", () => {
       for (let n = 0; n < 100; n++) log.info({ n }, "nobody reads this");
@@ -104,7 +104,7 @@ it("lets its process go on where nobody reads it any more, and end when that wan
   expect(await Promise.all([said(), ended()])).toEqual(["went on", 7]);
 });
 
-it("holds nothing up where its reader takes nothing, and tells that reader later what it missed", async () => {
+test("holds nothing up where its reader takes nothing, and tells that reader later what it missed", async () => {
   const { child, stdout, said, ended } = logging(`
     for (let n = 0; n < 20; n++) log.info({ n }, "x".repeat(1_000_000));
     process.once("message", () => process.exit(7));
@@ -120,7 +120,7 @@ it("holds nothing up where its reader takes nothing, and tells that reader later
   expect(await ended()).toBe(7);
 });
 
-it("goes through a backlog of many lines without holding the process up", async () => {
+test("goes through a backlog of many lines without holding the process up", async () => {
   const { child, stdout, said, ended } = logging(`
     for (let n = 0; n < 60_000; n++) log.info({ n }, "short");
     let turns = 0;
@@ -141,14 +141,14 @@ it("goes through a backlog of many lines without holding the process up", async 
   expect(await ended()).toBe(7);
 });
 
-it("ends with its process though its reader takes nothing", async () => {
+test("ends with its process though its reader takes nothing", async () => {
   const { ended } = logging(`
     for (let n = 0; n < 5; n++) log.info("x".repeat(1_000_000));
     process.exit(7);`);
   expect(await ended()).toBe(7);
 });
 
-it("writes a line whole that a pipe doesn't take at once", async () => {
+test("writes a line whole that a pipe doesn't take at once", async () => {
   const { stdout } = logging(`
     log.info("x".repeat(1_000_000));
     log.info("last");`);

@@ -1,5 +1,5 @@
 import { createServer } from "node:http";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { LATENCY_BUCKETS_S } from "#platform/telemetry/latency.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 import { childTraceparent, formatTraceparent, newTraceparent, parseTraceparent } from "#platform/telemetry/trace-context.ts";
@@ -10,7 +10,7 @@ const SPAN = "00f067aa0ba902b7";
 const VALID = `00-${TRACE}-${SPAN}-01`;
 
 describe("a traceparent", () => {
-  it("is read and written as W3C has it", () => {
+  test("is read and written as W3C has it", () => {
     expect(parseTraceparent(VALID)).toEqual({ traceId: TRACE, spanId: SPAN, sampled: true });
     expect(formatTraceparent({ traceId: TRACE, spanId: SPAN, sampled: false })).toBe(`00-${TRACE}-${SPAN}-00`);
     expect(parseTraceparent(`00-${TRACE}-${SPAN}-fe`)?.sampled).toBe(false);
@@ -18,7 +18,7 @@ describe("a traceparent", () => {
     expect(parseTraceparent(`01-${TRACE}-${SPAN}-01-more`)?.traceId).toBe(TRACE);
   });
 
-  it.each([
+  test.each([
     undefined,
     "",
     "nonsense",
@@ -35,7 +35,7 @@ describe("a traceparent", () => {
     expect(parseTraceparent(passingTracer.start("x", text).traceparent)).toBeDefined();
   });
 
-  it("has children in the same trace, each with a span of its own", () => {
+  test("has children in the same trace, each with a span of its own", () => {
     const children = Array.from({ length: 1000 }, () => parseTraceparent(childTraceparent(VALID)));
     expect(new Set(children.map((child) => child?.traceId))).toEqual(new Set([TRACE]));
     expect(new Set(children.map((child) => child?.spanId)).size).toBe(1000);
@@ -49,13 +49,13 @@ describe("a tracer", () => {
     vi.unstubAllEnvs();
   });
 
-  it("only passes traces on where nothing says where to export them", async () => {
+  test("only passes traces on where nothing says where to export them", async () => {
     for (const environment of [{}, { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1", OTEL_SDK_DISABLED: "true" }])
       expect(await openTracer(environment, traced)).toBe(passingTracer);
     expect(passingTracer.start("x", VALID).traceparent).toBe(VALID);
   });
 
-  it("exports spans with their parent, links and outcome where it is told where to", async () => {
+  test("exports spans with their parent, links and outcome where it is told where to", async () => {
     const bodies: string[] = [];
     const collector = createServer((request, response) => {
       request.on("data", (data: Buffer) => bodies.push(data.toString())).on("end", () => response.end("{}"));
@@ -85,7 +85,7 @@ describe("a tracer", () => {
 });
 
 describe("a latency histogram", () => {
-  it("shows what Prometheus expects, cumulated, in one metric for all that ask for it", async () => {
+  test("shows what Prometheus expects, cumulated, in one metric for all that ask for it", async () => {
     const metrics = new Metrics();
     const first = metrics.latency("polis_x_seconds", "X.", ["a"]);
     expect(metrics.latency("polis_x_seconds", "X.", ["a"])).toBe(first);
