@@ -4,13 +4,13 @@ import type { LatencyRecorder } from "#platform/telemetry/latency.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
 /**
- * Runs an operation of the store. Where the engine is away, it answers `lost` for what may be lost, and throws CallError UNAVAILABLE
- * for what may not.
+ * Runs an operation of the store, whose arguments are checked already: what is refused isn't measured. Where the engine is away, it
+ * answers `without` for what may be lost, and throws CallError UNAVAILABLE for what may not.
  */
-export type Guard = <T>(operation: string, lost: T, run: () => Promise<T>) => Promise<T>;
+export type Guard = <T>(operation: string, without: T, run: () => Promise<T>) => Promise<T>;
 
 /** The guard of a kind: measures, and acts as the kind says where the engine is away. */
-export function guardOf({ name: kind, loss }: { readonly name: string; readonly loss: Loss | "limit" }, metrics: Metrics): Guard {
+export function guardOf({ name: kind, loss }: { readonly name: string; readonly loss: Loss }, metrics: Metrics): Guard {
   const durations = metrics.latency("polis_kv_duration_seconds", "Operations of the key-value store, by kind of data", [
     "kind",
     "operation",

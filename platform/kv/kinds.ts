@@ -10,7 +10,7 @@ export type Ground = { readonly engine: KvEngine; readonly guard: Guard };
 export type Kind<Handle> = {
   /** `<service>.<what it is>`, as in `auth.session`. */
   readonly name: string;
-  readonly loss: Loss | "limit";
+  readonly loss: Loss;
   open(ground: Ground): Handle;
 };
 
@@ -25,7 +25,7 @@ const AT_ONCE_MAX = 1_000;
 
 const NAME_LENGTH_MAX = 100;
 
-function named(name: string): void {
+function checkName(name: string): void {
   if (!NAME.test(name))
     throw new Error(`${JSON.stringify(name)}: a kind of keys is named <service>.<words of a-z and 0-9, dots or hyphens between>`);
   if (name.length > NAME_LENGTH_MAX)
@@ -69,10 +69,7 @@ function allFull(kind: string, keys: readonly string[]): string[] {
   return keys.map((key) => `${kind}:${key}`);
 }
 
-function countOf(kind: string, most: number): number {
-  checkWhole(kind, "limit", most, [1, AT_ONCE_MAX]);
-  return most;
-}
+const checkCount = (kind: string, most: number): void => checkWhole(kind, "limit", most, [1, AT_ONCE_MAX]);
 
 const checkTtl = (kind: string, ttlMs: number): void =>
   checkWhole(kind, "ttlMs", ttlMs, [1, Number.MAX_SAFE_INTEGER], "whole milliseconds");
@@ -105,7 +102,7 @@ export type ValuesOf<S extends DescMessage> = {
 
 /** Values that are messages of a contract. */
 export function values<S extends DescMessage>(name: string, schema: S, timed: Timed): Kind<ValuesOf<S>> {
-  named(name);
+  checkName(name);
   checkTimed(name, timed);
   const { loss, ttlMs: kindMs } = timed;
   const encode = (value: MessageInitShape<S>): Uint8Array => {
@@ -131,22 +128,31 @@ export function values<S extends DescMessage>(name: string, schema: S, timed: Ti
       };
       const decodeOne = (found: readonly (Uint8Array | undefined)[]): MessageShape<S> | undefined => decode(found[0]);
       return {
-        get: (key) => guard("get", undefined, () => engine.get([full(name, key)]).then(decodeOne)),
+        async get(key) {
+          const asked = [full(name, key)];
+          return guard("get", undefined, () => engine.get(asked).then(decodeOne));
+        },
         async getAll(keys) {
           const asked = allFull(name, keys);
           const found = await guard("get", [], () => engine.get(asked));
           return asked.map((_, n) => decode(found[n]));
         },
-        set: (key, value, ttlMs) => guard("set", undefined, () => engine.set(full(name, key), encode(value), timeOf(ttlMs))),
+        async set(key, value, ttlMs) {
+          const put = [full(name, key), encode(value), timeOf(ttlMs)] as const;
+          return guard("set", undefined, () => engine.set(...put));
+        },
         async delete(...keys) {
           const asked = allFull(name, keys);
           return guard("delete", false, () => engine.delete(asked).then(() => true));
         },
-        add: (key, value, ttlMs) => guard("add", false, () => engine.add(full(name, key), encode(value), timeOf(ttlMs))),
-        compareAndSet: (key, from, to, ttlMs) =>
-          guard("compareAndSet", false, () =>
-            engine.compareAndSet(full(name, key), asRead.get(from) ?? toBinary(schema, from), to && encode(to), timeOf(ttlMs)),
-          ),
+        async add(key, value, ttlMs) {
+          const put = [full(name, key), encode(value), timeOf(ttlMs)] as const;
+          return guard("add", false, () => engine.add(...put));
+        },
+        async compareAndSet(key, from, to, ttlMs) {
+          const put = [full(name, key), asRead.get(from) ?? toBinary(schema, from), to && encode(to), timeOf(ttlMs)] as const;
+          return guard("compareAndSet", false, () => engine.compareAndSet(...put));
+        },
       };
     },
   };
@@ -171,7 +177,7 @@ export function limit(
   name: string,
   { limit: most, windowMs, whenAway }: { readonly limit: number; readonly windowMs: number; readonly whenAway: "open" | "closed" },
 ): Kind<LimitOf> {
-  named(name);
+  checkName(name);
   checkWhole(name, "limit", most, [1, LIMIT_MAX]);
   checkWhole(name, "windowMs", windowMs, [WINDOW_MS_MIN, WINDOW_MS_MAX], "whole milliseconds");
   checkChoice(name, "whenAway", whenAway, "open", "closed");
@@ -179,24 +185,28 @@ export function limit(
   const placeOf = (key: string): string => `${full(name, key)}/${windowMs}`;
   return {
     name,
-    loss: "limit",
+    loss: "cache",
     open({ engine, guard }) {
       const isOpen = whenAway === "open";
-      const unknown: InUse = { used: 0, resetMs: isOpen ? 0 : windowMs };
-      const untold = { ...unknown, isTaken: isOpen, isAway: true };
+      const inUseWhenAway: InUse = { used: 0, resetMs: isOpen ? 0 : windowMs };
+      const takenWhenAway = { ...inUseWhenAway, isTaken: isOpen, isAway: true };
       return {
         async take(key, amount = 1) {
           checkWhole(name, "amount", amount, [1, Number.MAX_SAFE_INTEGER]);
-          return guard("take", untold, async () => ({ ...(await engine.take(placeOf(key), amount, most, windowMs)), isAway: false }));
+          const place = placeOf(key);
+          return guard("take", takenWhenAway, async () => ({ ...(await engine.take(place, amount, most, windowMs)), isAway: false }));
         },
-        look: (key) =>
-          guard("look", unknown, async () => {
-            const { used, resetMs } = await engine.take(placeOf(key), 0, most, windowMs);
+        async look(key) {
+          const place = placeOf(key);
+          return guard("look", inUseWhenAway, async () => {
+            const { used, resetMs } = await engine.take(place, 0, most, windowMs);
             return { used, resetMs };
-          }),
+          });
+        },
         async clear(...keys) {
           checkTexts(name, "key", keys);
-          return guard("clear", undefined, () => engine.clear(keys.map(placeOf)));
+          const places = keys.map(placeOf);
+          return guard("clear", undefined, () => engine.clear(places));
         },
       };
     },
@@ -215,7 +225,7 @@ export type SetOf = {
 
 /** Sets whose members each live for `ttlMs`. */
 export function memberSet(name: string, timed: Timed): Kind<SetOf> {
-  named(name);
+  checkName(name);
   checkTimed(name, timed);
   const { loss, ttlMs } = timed;
   return {
@@ -224,17 +234,24 @@ export function memberSet(name: string, timed: Timed): Kind<SetOf> {
     open: ({ engine, guard }) => ({
       async add(key, ...members) {
         checkTexts(name, "member", members);
-        return guard("addMembers", undefined, () => engine.addMembers(full(name, key), members, ttlMs));
+        const set = full(name, key);
+        return guard("addMembers", undefined, () => engine.addMembers(set, members, ttlMs));
       },
       async remove(key, ...members) {
         checkTexts(name, "member", members);
-        return guard("removeMembers", undefined, () => engine.removeMembers(full(name, key), members));
+        const set = full(name, key);
+        return guard("removeMembers", undefined, () => engine.removeMembers(set, members));
       },
       async has(key, member) {
         checkText(name, "member", member);
-        return guard("hasMember", false, () => engine.hasMember(full(name, key), member));
+        const set = full(name, key);
+        return guard("hasMember", false, () => engine.hasMember(set, member));
       },
-      members: (key, most = AT_ONCE_MAX) => guard("members", [], () => engine.members(full(name, key), countOf(name, most))),
+      async members(key, most = AT_ONCE_MAX) {
+        checkCount(name, most);
+        const set = full(name, key);
+        return guard("members", [], () => engine.members(set, most));
+      },
     }),
   };
 }
@@ -250,7 +267,7 @@ export type FeedOf = {
 
 /** Feeds of which the `keep` highest items stay, for `ttlMs` after the last addition. */
 export function feed(name: string, { keep, ...timed }: Timed & { readonly keep: number }): Kind<FeedOf> {
-  named(name);
+  checkName(name);
   checkTimed(name, timed);
   checkWhole(name, "keep", keep, [1, AT_ONCE_MAX]);
   const { loss, ttlMs } = timed;
@@ -271,15 +288,19 @@ export function feed(name: string, { keep, ...timed }: Timed & { readonly keep: 
     open: ({ engine, guard }) => ({
       async add(key, ...items) {
         const put = checked(items);
-        return guard("addItems", undefined, () => engine.addItems(full(name, key), put, keep, ttlMs));
+        const place = full(name, key);
+        return guard("addItems", undefined, () => engine.addItems(place, put, keep, ttlMs));
       },
       async remove(key, ...members) {
         checkTexts(name, "member", members);
-        return guard("removeItems", undefined, () => engine.removeItems(full(name, key), members));
+        const place = full(name, key);
+        return guard("removeItems", undefined, () => engine.removeItems(place, members));
       },
       async items(key, most, after) {
+        checkCount(name, most);
         const page = after && checked([after])[0];
-        return guard("items", [], () => engine.items(full(name, key), countOf(name, most), page));
+        const place = full(name, key);
+        return guard("items", [], () => engine.items(place, most, page));
       },
     }),
   };

@@ -174,6 +174,36 @@ describe("a kind of data", () => {
     await expect(async () => await act()).rejects.toThrow(fault);
   });
 
+  test("counts no operation that was refused, whichever it is", async () => {
+    const metrics = new Metrics();
+    const { of } = storeOn(undefined, metrics);
+    const bad = "k".repeat(513);
+    const refused = [
+      () => of(cards).get(bad),
+      () => of(cards).getAll([bad]),
+      () => of(cards).set(bad, thing("1")),
+      () => of(cards).delete(bad),
+      () => of(cards).add(bad, thing("1")),
+      () => of(cards).compareAndSet(bad, thing("1"), thing("2")),
+      () => of(openLimit).take(bad),
+      () => of(openLimit).look(bad),
+      () => of(openLimit).clear(bad),
+      () => of(devices).add(bad, "a"),
+      () => of(devices).remove(bad, "a"),
+      () => of(devices).has(bad, "a"),
+      () => of(devices).members(bad),
+      () => of(base).add(bad, { member: "a", score: 1 }),
+      () => of(base).remove(bad, "a"),
+      () => of(base).items(bad, 1),
+    ];
+    for (const ask of refused) await expect(ask()).rejects.toThrow("a key has 513 bytes");
+    const counted = async () =>
+      [...(await metrics.text()).matchAll(/^polis_kv_duration_seconds_count\{.*operation="(.+?)"/gm)].map(([, name]) => name);
+    expect(await counted()).toEqual([]);
+    await of(cards).get("a");
+    expect(await counted()).toEqual(["get"]);
+  });
+
   test("that a service's manifest doesn't name isn't that service's", async () => {
     const own = kvOf("test", [cards], kv);
     expect(await own.of(cards).get("same")).toEqual(thing("card"));

@@ -36,7 +36,7 @@ export function createKv(options: {
 }
 
 /** The store of a process that has one. */
-export function opened(kv: Kv | undefined): Kv {
+export function requireKv(kv: Kv | undefined): Kv {
   if (kv === undefined) throw new Error("no key-value store is open");
   return kv;
 }
@@ -59,11 +59,11 @@ export function kvOf(service: string, keeps: readonly Kind<unknown>[], kv: Kv | 
     taken.add(name);
   }
   const kept = new Set(keeps);
-  for (const kind of kept) opened(kv).of(kind);
+  for (const kind of kept) requireKv(kv).of(kind);
   return {
     of(kind) {
       if (!kept.has(kind)) throw new Error(`${service} uses ${kind.name}, which its manifest doesn't name among what it keeps`);
-      return opened(kv).of(kind);
+      return requireKv(kv).of(kind);
     },
   };
 }

@@ -5,7 +5,7 @@ import { startConsumer } from "#platform/events/consumer.ts";
 import { groupName } from "#platform/events/define-consumer.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
-import { type Kv, kvOf, opened } from "#platform/kv/kv.ts";
+import { type Kv, kvOf, requireKv } from "#platform/kv/kv.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
@@ -85,7 +85,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   const consumers: Awaited<ReturnType<typeof startConsumer>>[] = [];
   const cached = cachedMethods(definition);
   const cache =
-    cached.length === 0 ? undefined : new AnswerCache({ service: name, methods: cached, kv: opened(surroundings.kv), metrics, log });
+    cached.length === 0 ? undefined : new AnswerCache({ service: name, methods: cached, kv: requireKv(surroundings.kv), metrics, log });
   const writer = new Writer({
     service: name,
     database,
