@@ -2,11 +2,16 @@ import { randomUUID } from "node:crypto";
 import { createClient, ErrorReply } from "@redis/client";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { authority, certificateFolder } from "#platform/config/certificates.testing.ts";
+import { redisUrl } from "#platform/config/setting-types.ts";
 import { KvUnavailable } from "#platform/kv/engine.ts";
 import { isRedisThere, testRedis } from "#platform/kv/redis.testing.ts";
 import { openRedis, type RedisConnection, type RedisSession } from "#platform/kv/redis-connection.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
+import { loggedLines, namesAsked } from "#platform/process/engine-tls.testing.ts";
 import type { Log } from "#platform/telemetry/log.ts";
+
+const WRONG_IN_SCRIPT = "ERR Error running script (call to f_1): @user_script:3: WRONGTYPE Operation against a key holding the wrong kind";
 
 const untilReached = async (session: RedisSession): Promise<void> => {
   while (!session.isReached) await new Promise((resolve) => setTimeout(resolve, 2));
@@ -18,6 +23,16 @@ async function open(connection: RedisConnection, log: Log = testLog): Promise<Re
   await untilReached(session);
   return session;
 }
+
+test("a connection to a Redis whose URL says TLS is encrypted, also where no certificates are named", async () => {
+  const { port } = await namesAsked(authority(certificateFolder(), "ours").sign("localhost"));
+  const { log, logged } = loggedLines();
+  const url = redisUrl.parse(`rediss://localhost:${port}`)!;
+  const session = openRedis({ connection: { url, tls: undefined, prefix: "" }, log });
+  onTestFinished(() => session.close());
+  // It has read what that is shown, and knows nobody who signed it.
+  await vi.waitFor(() => expect(logged[0]?.err?.message).toMatch("unable to verify the first certificate"), 10_000);
+});
 
 describe.skipIf(!isRedisThere)("a connection to Redis", () => {
   let other: ReturnType<typeof createClient>;
@@ -84,12 +99,21 @@ describe.skipIf(!isRedisThere)("a connection to Redis", () => {
       [/^WRONGTYPE /, () => run((on) => on.hGet(key, "field"))],
       [/^WRONGTYPE /, () => run((on) => on.take(key, "1", "1", "1000"))],
       [/^ERR unknown command/, () => run((on) => on.sendCommand(["NONE"]))],
+      // As Redis 6 tells of it.
+      [/WRONGTYPE/, () => run((on) => on.eval("return redis.error_reply(ARGV[1])", { arguments: [WRONG_IN_SCRIPT] }))],
     ];
     for (const [words, ask] of failing) {
       const error: unknown = await ask().catch((caught: unknown) => caught);
       expect(error).toBeInstanceOf(ErrorReply);
       expect(error).toHaveProperty("message", expect.stringMatching(words));
     }
+  });
+
+  test("throws a fault of ours as it is, which is no absence of Redis'", async () => {
+    const { run } = await open(testRedis());
+    await expect(run((on) => on.sendCommand(["GET", 1 as unknown as string]))).rejects.toBeInstanceOf(TypeError);
+    await expect(run(() => Promise.reject(new RangeError("too large")))).rejects.toBeInstanceOf(RangeError);
+    expect(await run((on) => on.ping())).toBe("PONG");
   });
 
   test("takes a Redis that refuses for one that is away, warns of it once in a while, and stays", async () => {

@@ -16,6 +16,7 @@ const REFUSED_PAUSE_MS = 10_000;
 
 export type RedisConnection = {
   readonly url: RedisUrl;
+  /** What it is reached with where its URL says TLS. */
   readonly tls: Certificates | undefined;
   /** Stands in front of every key. */
   readonly prefix: string;
@@ -35,7 +36,7 @@ const makeClient = ({ url, tls }: RedisConnection) =>
       port: url.port,
       connectTimeout: CONNECT_MS,
       reconnectStrategy: (retries) => Math.min(RECONNECT_MS_MIN * 2 ** retries, RECONNECT_MS_MAX),
-      ...(tls === undefined ? {} : { tls: true as const, ...serverNameOf([url.host]), ...defined(tls) }),
+      ...(url.tls ? { tls: true as const, ...serverNameOf([url.host]), ...defined(tls) } : {}),
     },
   });
 
@@ -140,7 +141,7 @@ export function openRedis({ connection, ...tools }: { readonly connection: Redis
       try {
         return await ask(asked);
       } catch (error) {
-        throw error instanceof ErrorReply && isFault(error) ? error : unavailable(error);
+        throw isFault(error) ? error : unavailable(error);
       } finally {
         // One that was given up is counted no more.
         if (asked === client) {
@@ -161,13 +162,16 @@ export function openRedis({ connection, ...tools }: { readonly connection: Redis
 }
 
 /**
- * What no waiting mends: the operation itself is wrong. All else is Redis' state, or what it lets us do, which for what is in a script
- * Redis 6, 7.0 and later ones each tell in other words after ERR.
+ * What no waiting mends: the operation itself is wrong, as Redis says, or the client, which throws a TypeError for what it can't write
+ * and none of these for a lost connection. All else is Redis' state, or what it lets us do. What stops a script, Redis 6, 7.0 and later
+ * ones each tell in other words after ERR, and Redis 6 so tells of a WRONGTYPE, too.
  */
-const isFault = ({ message }: ErrorReply): boolean =>
-  /^(WRONGTYPE|ERR (?!Error running script|The user executing the script|ACL failure in script))/.test(message);
+const isFault = (error: unknown): boolean =>
+  error instanceof ErrorReply
+    ? /WRONGTYPE|^ERR (?!Error running script|The user executing the script|ACL failure in script)/.test(error.message)
+    : error instanceof TypeError || error instanceof RangeError;
 
-const defined = ({ ca, cert, key }: Certificates) => ({
+const defined = ({ ca, cert, key }: Certificates = {}) => ({
   ...(ca === undefined ? {} : { ca }),
   ...(cert === undefined ? {} : { cert }),
   ...(key === undefined ? {} : { key }),
