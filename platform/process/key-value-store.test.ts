@@ -34,12 +34,21 @@ const service = (more: Partial<ServiceDefinition>) =>
 
 type Environment = Readonly<Record<string, string>>;
 
-async function open(services: readonly ServiceDefinition[], environment: Environment = {}, metrics = new Metrics(), log = testLog) {
+async function open(
+  services: readonly ServiceDefinition[],
+  environment: Environment = {},
+  metrics = new Metrics(),
+  log = testLog,
+  from = databases,
+) {
   const settings = readSettings(environment, platformSettings([]));
-  const store = await openKeyValueStore({ settings, databases, services, log, metrics });
+  const store = await openKeyValueStore({ settings, databases: from, services, log, metrics });
   if (store !== undefined) onTestFinished(() => store.close());
   return store;
 }
+
+/** What the process says of Redis. */
+const saidAway = async (metrics: Metrics) => (await metrics.text()).match(/^polis_redis_away (\d)$/m)?.[1];
 
 /** As its setting has it. */
 const written = ({ url: { host, port, user } }: RedisConnection): string => `redis://:${user?.password ?? ""}@${host}:${port}`;
@@ -67,9 +76,8 @@ test("a Redis that is away is told of, and leaves the process ready", { skip: !i
     log,
   );
   const ready = readinessOf(store?.parts ?? []);
-  const away = async () => (await metrics.text()).match(/^polis_redis_away (\d)$/m)?.[1];
   await vi.waitFor(
-    async () => expect([await ready(), await away()]).toEqual([{ ready: true, checks: { kv: "ok", redis: "ok" } }, "0"]),
+    async () => expect([await ready(), await saidAway(metrics)]).toEqual([{ ready: true, checks: { kv: "ok", redis: "ok" } }, "0"]),
     10_000,
   );
   const handle = store?.store.of(cards);
@@ -77,7 +85,8 @@ test("a Redis that is away is told of, and leaves the process ready", { skip: !i
   expect(await handle?.get("a")).toMatchObject({ id: "1" });
   line("cut");
   await vi.waitFor(
-    async () => expect([await ready(), await away()]).toEqual([{ ready: true, checks: { kv: "ok", redis: "unreachable" } }, "1"]),
+    async () =>
+      expect([await ready(), await saidAway(metrics)]).toEqual([{ ready: true, checks: { kv: "ok", redis: "unreachable" } }, "1"]),
     10_000,
   );
   expect(await handle?.get("a")).toBeUndefined();
@@ -181,10 +190,29 @@ test("however much has expired, all of it is deleted each time", async () => {
   await vi.waitFor(async () => expect(await left()).toBe(0), 5_000);
 });
 
-test("a process that closes its store leaves no connection to Redis", { skip: !isRedisThere }, async () => {
+test("a process that closes its store leaves no connection to Redis, and says no more whether it is away", {
+  skip: !isRedisThere,
+}, async () => {
   const { connection: redis, sockets } = await redisBehindLine();
-  const store = await open([service({ keeps: [cards] })], { REDIS_URL: written(redis) });
-  await vi.waitFor(() => expect(sockets()).toBe(1), 10_000);
+  const metrics = new Metrics();
+  const store = await open([service({ keeps: [cards] })], { REDIS_URL: written(redis) }, metrics);
+  await vi.waitFor(async () => expect([sockets(), await saidAway(metrics)]).toEqual([1, "0"]), 10_000);
   await store?.close();
+  await vi.waitFor(() => expect(sockets()).toBe(0), 10_000);
+  expect(await saidAway(metrics)).toBe("0");
+});
+
+test("a store that can't be opened leaves no connection to Redis, either", { skip: !isRedisThere }, async () => {
+  const { connection: redis, sockets } = await redisBehindLine();
+  const failing: typeof databases = {
+    ...databases,
+    async open() {
+      await vi.waitFor(() => expect(sockets()).toBe(1), 10_000);
+      throw new Error("no database");
+    },
+  };
+  await expect(open([service({ keeps: [cards] })], { REDIS_URL: written(redis) }, new Metrics(), testLog, failing)).rejects.toThrow(
+    "no database",
+  );
   await vi.waitFor(() => expect(sockets()).toBe(0), 10_000);
 });

@@ -28,7 +28,10 @@ export type OpenKeyValueStore = {
   close(): Promise<void>;
 };
 
-/** The key-value store of a process: a database of its own, and Redis where REDIS_URL says where it is. Undefined where no service here uses it. */
+/**
+ * The key-value store of a process: a database of its own, and Redis where REDIS_URL says where it is. Undefined where no service here
+ * uses it. Where it can't be opened, nothing of it stays.
+ */
 export async function openKeyValueStore(options: {
   readonly settings: PlatformSettings;
   readonly databases: Databases;
@@ -38,33 +41,37 @@ export async function openKeyValueStore(options: {
 }): Promise<OpenKeyValueStore | undefined> {
   const { settings, databases, services, log, metrics } = options;
   if (!usesKeyValueStore(services)) return undefined;
-  const redis = await openRedis(settings, log, metrics);
+  await using stack = new AsyncDisposableStack();
+  const redis = await openRedis({ settings, log, metrics }, stack);
   const database = await databases.open(KV_DATABASE, kvMigrations);
+  stack.defer(() => database.close());
   const forgetting = forgetRegularly(database, log);
+  stack.defer(() => forgetting.stop());
   const kept = postgresEngine(database, "kept");
+  const opened = stack.move();
   return {
     store: createKv({ kept, passing: redis ?? postgresEngine(database, "passing"), copies: redis, metrics }),
     parts: [
       { ...databasePart(database), name: KV_DATABASE },
       ...(redis === undefined ? [] : [{ name: "redis", isNeeded: false, ask: () => redis.ask() }]),
     ],
-    async close() {
-      await forgetting.stop();
-      await redis?.close();
-      await database.close();
-    },
+    close: () => opened.disposeAsync(),
   };
 }
 
-async function openRedis({ redis: settings }: PlatformSettings, log: Log, metrics: Metrics): Promise<OpenKvEngine | undefined> {
-  const { url, prefix = "", ...files } = settings;
+type RedisTools = { readonly settings: PlatformSettings; readonly log: Log; readonly metrics: Metrics };
+
+async function openRedis({ settings, log, metrics }: RedisTools, stack: AsyncDisposableStack): Promise<OpenKvEngine | undefined> {
+  const { url, prefix = "", ...files } = settings.redis;
   if (url === undefined) return undefined;
   // A client is loaded only where its engine is used.
   const { redisEngine } = await import("#platform/kv/redis-engine.ts");
   const tls = await engineTls("REDIS", { tls: url.tls, scheme: "rediss" }, files);
   const engine = redisEngine({ connection: { url, tls, prefix }, log });
+  stack.defer(() => engine.close());
   const away = metrics.gauge("polis_redis_away", "1 while Redis isn't reached, and is done without", []);
-  metrics.measureWhenRead(() => away.set(engine.isReached ? 0 : 1));
+  const stopMeasuring = metrics.measureWhenRead(() => away.set(engine.isReached ? 0 : 1));
+  stack.defer(stopMeasuring);
   return engine;
 }
 
