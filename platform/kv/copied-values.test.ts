@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { type Copies, copiedValues, type KeptValues } from "#platform/kv/copied-values.ts";
 import { KvUnavailable, type Values } from "#platform/kv/engine.ts";
 import { kvMigrations } from "#platform/kv/kv-engine.testing.ts";
@@ -63,7 +63,7 @@ async function process() {
       if (!isFull) return reachable(() => copies.set(...write));
       throw new KvUnavailable(undefined);
     },
-    delete: (keys) => reachable(() => copies.delete(keys)),
+    delete: (keys) => reachable(() => held("age", () => copies.delete(keys))),
     add: (...write) => reachable(() => copies.add(...write)),
     compareAndSet: (...write) => reachable(() => held("copies", () => copies.compareAndSet(...write))),
   };
@@ -91,6 +91,10 @@ async function process() {
       isCutOff = false;
       connection += 1;
     },
+    /** The copies, which refused everything, do so no more, on the same connection. */
+    letIn() {
+      isCutOff = false;
+    },
     /** Holds what it asks next; resolves once it is held, with what lets it go on. */
     hold(when: Gate["when"], where: Gate["where"] = "kept"): Promise<() => void> {
       const { promise: opened, resolve: open } = Promise.withResolvers<void>();
@@ -103,7 +107,8 @@ async function process() {
 
 type Gate = {
   readonly when: "before" | "after";
-  readonly where: "kept" | "copies";
+  /** Where what is kept is asked, where a copy is changed, or where the copies' age is ended. */
+  readonly where: "kept" | "copies" | "age";
   readonly reached: () => void;
   readonly opened: Promise<void>;
 };
@@ -232,6 +237,24 @@ test("who asks what is kept has some seconds to copy it", async () => {
   expect([await reading, await reader.read(key), reader.asked()]).toEqual(["a", "a", 0]);
 });
 
+test("a copy doesn't outlive its value, however long who copies it takes for that", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const [slow, reader] = await processes();
+  const key = randomUUID();
+  await kept.set(key, bytes("a"), 10_000);
+  const held = slow.hold("after");
+  const reading = slow.read(key);
+  const goOn = await held;
+  vi.advanceTimersByTime(4_000);
+  await pass(4_000);
+  goOn();
+  expect([await reading, await reader.read(key), reader.asked()]).toEqual(["a", "a", 0]);
+  await pass(6_000);
+  await reader.read(key);
+  expect(reader.asked()).toBe(1);
+});
+
 test("what one asked for who then died is soon copied by others", async () => {
   const [key, [dead, reader]] = [await written("a"), await processes()];
   const held = dead.hold("after");
@@ -278,6 +301,33 @@ describe("a copy of before a write that was done without the copies isn't read",
     await writer.write(key, "new");
     expect(await (await process()).read(key)).toBe("new");
   });
+
+  test.each(["before its commit", "after it"])(
+    "by who wrote, where the end of the age that was under way before comes %s, and the one that follows it is refused",
+    async (comes) => {
+      const [key, [reader, writer]] = [await written("old"), await processes()];
+      writer.connect();
+      const ending = writer.hold("after", "age");
+      const beginning = writer.read(randomUUID());
+      const goOn = await ending;
+      const endAge = async () => {
+        goOn();
+        await beginning;
+      };
+      expect(await reader.read(key)).toBe("old");
+      writer.fill();
+      const committing = writer.hold("before");
+      const writing = writer.write(key, "new");
+      const commit = await committing;
+      writer.cutOff();
+      if (comes === "before its commit") await endAge();
+      commit();
+      await writing;
+      await endAge();
+      writer.letIn();
+      expect(await writer.read(key)).toBe("new");
+    },
+  );
 
   test("by anybody, where the copies take no mark, for they are full", async () => {
     const [key, [reader, writer]] = [await written("old"), await processes()];

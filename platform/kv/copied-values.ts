@@ -42,18 +42,24 @@ const AGE_BYTES = 16;
 export function copiedValues(kept: KeptValues, copies: Copies): Values {
   /** The connection on which all copies that are read are known to be good. */
   let goodOn: number | undefined;
+  /** How often a write has ended without a mark. An age that was ended before it says nothing of the copies since. */
+  let unmarked = 0;
   const endAge = async (): Promise<void> => {
     const { connection } = copies;
+    const before = unmarked;
     // Not set anew: a Redis that is out of memory still deletes.
     await copies.delete([AGE]);
-    goodOn = connection;
+    if (unmarked === before) goodOn = connection;
   };
   const written = async <T>(keys: readonly string[], write: () => Promise<T>): Promise<T> => {
     const mark = tagged(WRITE, Buffer.from(randomUUID()));
     const marks = await quietly(() => Promise.all(keys.map((key) => copies.set(key, mark, WRITE_MS))));
-    if (marks === undefined) goodOn = undefined;
     // Where it fails, it may still be carried out: the mark is left, and ends by itself.
-    const answer = await write();
+    const answer = await write().finally(() => {
+      if (marks !== undefined) return;
+      unmarked += 1;
+      goodOn = undefined;
+    });
     await quietly(async () => {
       if (marks === undefined) await endAge();
       else await Promise.all(keys.map((key) => endMark(copies, key, mark)));
@@ -105,7 +111,10 @@ async function askAndCopy(
   const takeLease = ({ key, instead }: Missing): Promise<boolean> =>
     instead?.[0] === COPY ? copies.compareAndSet(key, instead, lease, LEASE_MS) : copies.add(key, lease, LEASE_MS);
   const leased = (age && (await quietly(() => Promise.all(missing.map(takeLease))))) ?? [];
+  const askedMs = performance.now();
   const found = await kept.getTimed(missing.map(({ key }) => key));
+  // What was left of a value is less by now, and a copy's time begins now.
+  const passedMs = performance.now() - askedMs;
   const asked = new Map<string, Uint8Array>();
   const puts: Promise<unknown>[] = [];
   for (const [n, { key }] of missing.entries()) {
@@ -113,7 +122,7 @@ async function askAndCopy(
     if (held === undefined) continue;
     asked.set(key, held.value);
     if (age === undefined || leased[n] !== true) continue;
-    const ttlMs = Math.min(COPY_MS, held.leftMs ?? COPY_MS);
+    const ttlMs = Math.min(COPY_MS, (held.leftMs ?? Number.POSITIVE_INFINITY) - passedMs);
     const copy = tagged(COPY, Buffer.concat([age, held.value]));
     if (ttlMs >= 1) puts.push(copies.compareAndSet(key, lease, copy, Math.floor(ttlMs)));
   }
