@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { clone, create, type DescMethodUnary, getOption, ScalarType, setExtension } from "@bufbuild/protobuf";
 import { durationFromMs, MethodDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import {
+  type Card,
   CardSchema,
   CardsService,
   GetCardRequestSchema,
@@ -18,7 +19,7 @@ import {
 } from "#contracts/polis/options/v1/options_pb.ts";
 import { type Caller, nobody, userCaller } from "#platform/access/caller.ts";
 import { type MadeField, madeType } from "#platform/contract/made-type.testing.ts";
-import type { KvEngine } from "#platform/kv/engine.ts";
+import { type KvEngine, KvUnavailable } from "#platform/kv/engine.ts";
 import { createKv } from "#platform/kv/kv.ts";
 import { postgresEngine } from "#platform/kv/postgres-engine.ts";
 import { isRedisThere, openTestRedis, redisBehindLine } from "#platform/kv/redis.testing.ts";
@@ -51,13 +52,18 @@ beforeEach(() => {
 const put = (text: string, process = one) => cards(process).putCard({ cardId, text });
 
 const kvDatabase = services.database("kv");
+const inPostgres = postgresEngine(kvDatabase, "passing");
 let caches = 0;
 /** A cache of one method by itself, in which there is nothing yet. */
-function cacheOf(method: DescMethodUnary, passing: KvEngine = postgresEngine(kvDatabase, "passing")) {
+function cacheOf(method: DescMethodUnary, passing: KvEngine = inPostgres, service = `cachetest${++caches}`) {
   const metrics = new Metrics();
   const kv = createKv({ kept: postgresEngine(kvDatabase, "kept"), passing, copies: undefined, metrics });
-  return { cache: new AnswerCache({ service: `cachetest${++caches}`, methods: [method], kv, metrics, log: testLog }), metrics };
+  return { cache: new AnswerCache({ service, methods: [method], kv, metrics, log: testLog }), metrics };
 }
+
+/** For what is in the store, so much time passes. */
+const pass = (ms: number) =>
+  kvDatabase.query({ text: "UPDATE passing_values SET expires_at = expires_at - $1::float8 * interval '1 ms'", values: [ms] });
 
 /** Holds the next answer where it is made, after it was read; resolves once it is held, with what lets it go on. */
 function holdNext(): Promise<() => void> {
@@ -135,8 +141,6 @@ describe("an answer that the contract lets be cached", () => {
   });
 
   test("is over after its time", async () => {
-    const pass = (ms: number) =>
-      kvDatabase.query({ text: "UPDATE passing_values SET expires_at = expires_at - $1::float8 * interval '1 ms'", values: [ms] });
     const { getOwnCard: method } = CardsService.method;
     const { cache } = cacheOf(method);
     const make = vi.fn(async () => create(CardSchema, { id: cardId }));
@@ -331,6 +335,103 @@ describe("near a process, what is public", () => {
     await ask("a", () => forget("a"));
     for (const name of ["a", "b", "c"]) await ask(name);
     expect(await near("a", "b", "c")).toEqual(["a", "b", "c"]);
+  });
+});
+
+/** Two processes, of which one has an answer's words changed by a store that the test plays. */
+describe("what a change couldn't have forgotten at once", () => {
+  const { getOwnCard: method } = CardsService.method;
+  const away: KvEngine["delete"] = () => Promise.reject(new KvUnavailable(undefined));
+  let changeWords: KvEngine["delete"];
+  /** The card as the database has it. */
+  let text: string;
+  beforeEach(() => {
+    changeWords = inPostgres.delete;
+    text = "old";
+  });
+
+  const processes = () => {
+    const service = `cachetest${++caches}`;
+    const { cache: writer } = cacheOf(method, { ...inPostgres, delete: (keys) => changeWords(keys) }, service);
+    const { cache: reader } = cacheOf(method, inPostgres, service);
+    const read = async (cache: AnswerCache, id = cardId) =>
+      ((await cache.answer(method, create(GetOwnCardRequestSchema, { cardId: id }), ada, async () => create(CardSchema, { text }))) as Card)
+        .text;
+    return {
+      read: (id?: string) => read(writer, id),
+      readElsewhere: (id?: string) => read(reader, id),
+      forget: (...ids: string[]) => writer.forget(ids.map((group) => ({ method, group }))),
+    };
+  };
+
+  test("isn't taken for forgotten when an earlier change's word comes that it is", async () => {
+    const { read, readElsewhere, forget } = processes();
+    const [reached, opened] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    changeWords = async (keys) => {
+      await inPostgres.delete(keys);
+      reached.resolve();
+      await opened.promise;
+    };
+    const forgetting = forget(cardId);
+    await reached.promise;
+    expect(await readElsewhere()).toBe("old");
+    text = "new";
+    changeWords = away;
+    await forget(cardId);
+    opened.resolve();
+    await forgetting;
+    changeWords = inPostgres.delete;
+    expect(await read()).toBe("new");
+  });
+
+  test("is forgotten before it is read, once for all who read at once", async () => {
+    const { read, readElsewhere, forget } = processes();
+    const ids = [cardId, randomUUID(), randomUUID()];
+    for (const id of ids) await read(id);
+    text = "new";
+    changeWords = away;
+    await forget(...ids);
+    const changed: number[] = [];
+    changeWords = (keys) => {
+      changed.push(keys.length);
+      return inPostgres.delete(keys);
+    };
+    expect(new Set(await Promise.all(ids.flatMap((id) => [read(id), read(id), read(id)])))).toEqual(new Set(["new"]));
+    expect(changed).toEqual([3]);
+    for (const id of ids) expect(await readElsewhere(id)).toBe("new");
+  });
+
+  test("is forgotten with what changes next, for others", async () => {
+    const { read, readElsewhere, forget } = processes();
+    await read();
+    text = "new";
+    changeWords = away;
+    await forget(cardId);
+    expect(await readElsewhere()).toBe("old");
+    changeWords = inPostgres.delete;
+    await forget(randomUUID());
+    expect(await readElsewhere()).toBe("new");
+  });
+
+  test("is no longer known where it is too much: then nothing is read that is kept, until none of it can be there", async () => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { read, forget } = processes();
+    const DAY = 24 * 3_600_000;
+    await read();
+    text = "new";
+    changeWords = away;
+    await forget(cardId, ...Array.from({ length: 100_000 }, (_, n) => String(n)));
+    changeWords = inPostgres.delete;
+    expect(await read()).toBe("new");
+    vi.advanceTimersByTime(DAY - 1);
+    text = "newer";
+    expect(await read()).toBe("newer");
+    vi.advanceTimersByTime(1);
+    await pass(DAY);
+    expect(await read()).toBe("newer");
+    text = "newest";
+    expect(await read()).toBe("newer");
   });
 });
 

@@ -26,6 +26,8 @@ const NEAR_BYTES_MAX = 32 * 1024 * 1024;
 const NEAR_OVERHEAD = 700;
 /** Words that are changed by one operation. */
 const WORDS_AT_ONCE = 500;
+/** Groups whose word couldn't be changed: 15 MB of them. */
+const UNFORGOTTEN_MAX = 100_000;
 /** What is larger isn't kept. */
 const ANSWER_BYTES_MAX = 64 * 1024;
 /** The word that holds a group's answers together lives longer than they. */
@@ -82,8 +84,15 @@ export class AnswerCache {
   readonly #near = new Map<string, Near>();
   /** What is being made or fetched, by its place. */
   readonly #flights = new Map<string, Promise<Found>>();
-  /** Groups whose word is still the one of before a change. */
-  readonly #unforgotten = new Set<string>();
+  /**
+   * Where the word of a group may still be the one of before a change, the oldest change first. Each change has an object of its own:
+   * what forgets one isn't what forgets another.
+   */
+  readonly #unforgotten = new Map<string, { readonly untilMs: number }>();
+  /** Changes the words of all of them, once for all who ask meanwhile. */
+  #catchingUp: Promise<void> | undefined;
+  /** Until then no word is believed. */
+  #blindUntilMs = Number.NEGATIVE_INFINITY;
   readonly #log: Log;
   #nearBytes = 0;
 
@@ -148,26 +157,58 @@ export class AnswerCache {
   /** Answers of these groups are over. Never rejects: a group whose word can't be changed now isn't read here until it is. */
   async forget(groups: readonly AnswerGroup[]): Promise<void> {
     const names = new Set(groups.map(({ method, group }) => groupName(method, group)));
-    for (const name of names) {
-      this.#dropNear(name);
-      this.#unforgotten.add(name);
-    }
-    await this.#forgetWords();
+    for (const name of names) this.#dropNear(name);
+    const places = [...names].map(hashed);
+    const isDone = await this.#changeWords(places);
+    if (!isDone) for (const place of places) this.#remember(place);
     // Who has read the word just before it went may have kept an answer under it.
     for (const name of names) this.#dropNear(name);
+    // For others: this process reads none of these.
+    if (isDone && this.#unforgotten.size > 0) await this.#catchUp();
   }
 
-  async #forgetWords(): Promise<void> {
-    const names = [...this.#unforgotten];
+  /** False where not all could be changed. Never rejects. */
+  async #changeWords(places: Iterable<string>): Promise<boolean> {
+    for (const some of inParts(places, WORDS_AT_ONCE)) {
+      const changes = some.map((place) => this.#unforgotten.get(place));
+      if (!(await this.#deleteWords(some))) return false;
+      // Of one that has changed again, another process may have kept an answer between this and that, under a new word.
+      for (const [n, place] of some.entries()) if (this.#unforgotten.get(place) === changes[n]) this.#unforgotten.delete(place);
+    }
+    return true;
+  }
+
+  async #deleteWords(places: readonly string[]): Promise<boolean> {
     try {
-      for (let from = 0; from < names.length; from += WORDS_AT_ONCE) {
-        const some = names.slice(from, from + WORDS_AT_ONCE);
-        if (!(await this.#words.delete(...some.map(hashed)))) return;
-        for (const name of some) this.#unforgotten.delete(name);
-      }
+      return await this.#words.delete(...places);
     } catch (error) {
       this.#log.error({ err: error }, "cached answers that are over can't be forgotten, and are read by others until their time is up");
+      return false;
     }
+  }
+
+  /**
+   * A word that stood at a change is gone a day later by itself. Of too many, the oldest are forgotten, and until their day is over no
+   * word is believed here: whose they are isn't known any more.
+   */
+  #remember(place: string): void {
+    const nowMs = performance.now();
+    this.#unforgotten.delete(place);
+    this.#unforgotten.set(place, { untilMs: nowMs + GROUP_MS });
+    for (const [oldest, { untilMs }] of this.#unforgotten) {
+      if (this.#unforgotten.size <= UNFORGOTTEN_MAX) break;
+      this.#unforgotten.delete(oldest);
+      if (nowMs >= this.#blindUntilMs)
+        this.#log.error("too much was changed while the store was away: no cached answers are read for a day");
+      this.#blindUntilMs = untilMs;
+    }
+  }
+
+  #catchUp(): Promise<void> {
+    this.#catchingUp ??= this.#changeWords(this.#unforgotten.keys()).then(() => {
+      this.#catchingUp = undefined;
+    });
+    return this.#catchingUp;
   }
 
   /** Joined by who has read the same word; who comes after a change has another. */
@@ -203,11 +244,12 @@ export class AnswerCache {
 
   /** The word of a group, a new one where it has none; undefined where the store is away. */
   async #wordOf(group: string): Promise<string | undefined> {
-    if (this.#unforgotten.has(group)) {
-      await this.#forgetWords();
-      if (this.#unforgotten.has(group)) return undefined;
-    }
+    if (performance.now() < this.#blindUntilMs) return undefined;
     const name = hashed(group);
+    if (this.#unforgotten.has(name)) {
+      await this.#catchUp();
+      if (this.#unforgotten.has(name)) return undefined;
+    }
     const known = await this.#words.get(name);
     if (known !== undefined) return Buffer.from(known.value).toString("base64");
     const value = randomBytes(12);
@@ -253,6 +295,17 @@ function made({ counts }: Rule, make: () => Promise<Answer>): Promise<Answer> {
 }
 
 const groupName = (method: DescMethod, group: string): string => `${methodName(method)} ${group}`;
+
+function* inParts<T>(items: Iterable<T>, size: number): Generator<T[]> {
+  let part: T[] = [];
+  for (const item of items) {
+    part.push(item);
+    if (part.length < size) continue;
+    yield part;
+    part = [];
+  }
+  if (part.length > 0) yield part;
+}
 
 /** Requests and groups are of any length. */
 const hashed = (text: string): string => createHash("sha256").update(text, "utf8").digest("base64url");
