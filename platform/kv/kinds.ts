@@ -11,6 +11,8 @@ export type Kind<Handle> = {
   /** `<service>.<what it is>`, as in `auth.session`. */
   readonly name: string;
   readonly loss: Loss;
+  /** What its values are, where it has any. */
+  readonly schema?: DescMessage;
   open(ground: Ground): Handle;
 };
 
@@ -117,6 +119,7 @@ export function values<S extends DescMessage>(name: string, schema: S, timed: Ti
   return {
     name,
     loss,
+    schema,
     open({ engine, guard }) {
       /** As they stand there: another release may write the same message in other bytes. */
       const asRead = new WeakMap<object, Uint8Array>();

@@ -1,5 +1,8 @@
+import { dirname } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, test, vi } from "vitest";
+import { fileOf } from "#contracts/file-of.testing.ts";
+import { CardsService } from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
 import { ThingSchema } from "#contracts/polis/resttest/v1/resttest_pb.ts";
 import type { OpenKvEngine } from "#platform/kv/engine.ts";
 import { feed, type Kind, limit, memberSet, values } from "#platform/kv/kinds.ts";
@@ -19,6 +22,10 @@ const closedLimit = limit("test.codes", { limit: 2, windowMs: HOUR, whenAway: "c
 const devices = memberSet("test.devices", { loss: "cache", ttlMs: HOUR });
 const ownDevices = memberSet("test.own-devices", { loss: "durable" });
 const base = feed("test.base", { loss: "cache", ttlMs: HOUR, keep: 3 });
+
+/** The beginning of a file of contracts. */
+const fileIn = (path: string) => `syntax = "proto3"; package ${dirname(path).replaceAll("/", ".")};`;
+const contract = fileOf("polis/test/v1/test.proto", `${fileIn("polis/test/v1/test.proto")} service TestService {}`).services[0]!;
 
 const database = await testDatabase({ migrations: [kvMigrations] });
 const kept = postgresEngine(database, "kept");
@@ -205,28 +212,43 @@ describe("a kind of data", () => {
   });
 
   test("that a service's manifest doesn't name isn't that service's", async () => {
-    const own = kvOf("test", [cards], kv);
-    expect(await own.of(cards).get("same")).toEqual(thing("card"));
+    const own = kvOf(contract, [devices], kv);
+    await kv.of(devices).add("same", "phone");
+    expect(await own.of(devices).has("same", "phone")).toBe(true);
     expect(() => own.of(sessions)).toThrow("test uses test.session, which its manifest doesn't name");
-    expect(() => kvOf("other", [cards], kv)).toThrow("other keeps test.card");
+    expect(() => kvOf(CardsService, [devices], kv)).toThrow("cardtest keeps test.devices");
+  });
+
+  test("has its messages in the file of its service in which nothing may go or change: else the service doesn't start", async () => {
+    const draftsIn = (file: string) =>
+      values("test.draft", fileOf(file, `${fileIn(file)} message Draft { string id = 1; }`).messages[0]!, { loss: "durable" });
+    const drafts = draftsIn("polis/test/v1/kept.proto");
+    expect(await kvOf(contract, [drafts], kv).of(drafts).get("a")).toBeUndefined();
+    for (const [file, type] of [
+      ["polis/test/v1/test.proto", "polis.test.v1.Draft"],
+      ["polis/other/v1/kept.proto", "polis.other.v1.Draft"],
+    ] as const)
+      expect(() => kvOf(contract, [draftsIn(file)], storeOn(undefined))).toThrow(
+        `test keeps test.draft: ${type} is in ${file}; what is kept must be in polis/test/v1/kept.proto`,
+      );
   });
 
   test("has a name of its own, which the service's cache hasn't either: else the service doesn't start", () => {
-    const same = memberSet("test.card", { loss: "durable" });
-    expect(() => kvOf("test", [cards, sessions, same], kv)).toThrow("test keeps test.card twice");
+    const same = memberSet("test.devices", { loss: "durable" });
+    expect(() => kvOf(contract, [devices, base, same], kv)).toThrow("test keeps test.devices twice");
     for (const name of ["test.answers", "test.answer-groups"])
-      expect(() => kvOf("test", [memberSet(name, { loss: "durable" })], kv)).toThrow(`test keeps ${name}: so the platform names`);
+      expect(() => kvOf(contract, [memberSet(name, { loss: "durable" })], kv)).toThrow(`test keeps ${name}: so the platform names`);
   });
 
   test("has its losses counted from the start on, so that the first one is seen to be more", async () => {
     const metrics = new Metrics();
-    kvOf("test", [cards, openLimit], storeOn(undefined, metrics));
+    kvOf(contract, [devices, openLimit], storeOn(undefined, metrics));
     const counted = [...(await metrics.text()).matchAll(/^polis_kv_lost_total\{kind="(.+)"\} (\d+)$/gm)].map(([, kind, count]) => [
       kind,
       count,
     ]);
     expect(counted).toEqual([
-      ["test.card", "0"],
+      ["test.devices", "0"],
       ["test.calls", "0"],
     ]);
   });

@@ -1,3 +1,5 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { serviceName } from "#platform/contract/method-options.ts";
 import { copiedValues, type KeptValues } from "#platform/kv/copied-values.ts";
 import type { KvEngine, OpenKvEngine } from "#platform/kv/engine.ts";
 import { guardOf } from "#platform/kv/guard.ts";
@@ -48,15 +50,22 @@ export const cacheKinds = (service: string) => ({ answers: `${service}.answers`,
  * The store as one service has it: of the kinds that its manifest names (`keeps`), and no others. All are opened, so that a name that
  * is no good is found now, and what each has lost is counted from nothing on.
  */
-export function kvOf(service: string, keeps: readonly Kind<unknown>[], kv: Kv | undefined): Kv {
+export function kvOf(contract: DescService, keeps: readonly Kind<unknown>[], kv: Kv | undefined): Kv {
+  const service = serviceName(contract);
+  const file = `${contract.file.proto.package.replaceAll(".", "/")}/kept`;
   const taken = new Set<string>();
   const cached: readonly string[] = Object.values(cacheKinds(service));
-  for (const { name } of keeps) {
+  for (const { name, schema } of keeps) {
     if (!name.startsWith(`${service}.`)) throw new Error(`${service} keeps ${name}: its kinds of keys are named ${service}.…`);
     if (cached.includes(name))
       throw new Error(`${service} keeps ${name}: so the platform names what the service's cache has; take another name`);
     if (taken.has(name)) throw new Error(`${service} keeps ${name} twice: each kind of keys has a name of its own`);
     taken.add(name);
+    // There alone it is seen when something of a message goes that another release has written.
+    if (schema !== undefined && schema.file.name !== file)
+      throw new Error(
+        `${service} keeps ${name}: ${schema.typeName} is in ${schema.file.name}.proto; what is kept must be in ${file}.proto`,
+      );
   }
   const kept = new Set(keeps);
   for (const kind of kept) requireKv(kv).of(kind);

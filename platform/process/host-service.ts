@@ -76,7 +76,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   const { name } = definition;
   const { metrics, tracer, clock, timings, wakeups, eventLog, broker, works } = surroundings;
   const log = surroundings.log.child({ service: name });
-  const kv = kvOf(name, definition.keeps, surroundings.kv);
+  const kv = kvOf(definition.contract, definition.keeps, surroundings.kv);
   const transportFor = declaredPeers(definition, surroundings.transportFor);
   const tasks = allTasksOf(definition);
   const schedules = allSchedulesOf(definition);
