@@ -99,7 +99,6 @@ export function brokerSource(options: {
     const isHere = (lines.get(priority)?.length ?? 0) > 0;
     if (waiting === 0 || isHere) idle.delete(priority);
     if (waiting === 0) return true;
-    if (isHere) return false;
     const known = idle.get(priority) ?? { sinceMs: performance.now(), isTold: false };
     idle.set(priority, known);
     if (performance.now() - known.sinceMs <= timings.offerGraceMs) return false;
