@@ -6,6 +6,7 @@ import { routeOf } from "#platform/rest/exchange.ts";
 import { matchPath } from "#platform/rest/path-template.ts";
 import { HttpFault, httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { type Binding, isOwnPath } from "#platform/rest/routes.ts";
+import { leavesMuchUnread } from "#platform/rest/unread-bodies.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { cancelled } from "#platform/rpc/served-call.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -42,8 +43,7 @@ export function answerErrors(server: FastifyInstance, { edge, bindings, log }: T
 /** Any error as its answer. */
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply, challenge: string): FastifyReply {
   const { status, headers, problem } = problemAnswer(error, request.id, challenge);
-  // A body that was not read can't be told from the next request.
-  if (status === 413) headers.connection = "close";
+  if (leavesMuchUnread(request)) headers.connection = "close";
   return reply
     .code(status)
     .headers({ ...answerHeaders(request.id), ...headers })
