@@ -5,7 +5,7 @@ import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { claimDue, enterWorker, type Queue, takeFromLost } from "#platform/tasks/claims.ts";
 import { task } from "#platform/tasks/define-task.ts";
 import { endTasksEarly, findTask, retryTasks } from "#platform/tasks/stored-tasks.ts";
-import { cancelTasks, endTasks } from "#platform/tasks/task-statements.ts";
+import { cancelTasks, endTasks, heldTasks } from "#platform/tasks/task-statements.ts";
 import { tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
 
 // What two do at once in the table, the one held in the midst of it.
@@ -91,6 +91,22 @@ test("one that ends while it is about to be cancelled isn't counted as cancelled
     () => retryTasks(database, { id: ending }),
   );
   expect(retried).toBe(0);
+});
+
+test("who cancels one whose end is being written waits for that, and holds up nothing of its concurrency key meanwhile", async () => {
+  const own = testProcess({ database, tasks });
+  const id = await own.enqueue(StatementSchema, { account: "x", text: "runs" });
+  const [claimed] = await claimDue(database, await worker(), statements, 1, everything);
+  const { cancelling } = await database.transaction(async (tx) => {
+    await tx.query(heldTasks([{ id, claim: claimed?.claim ?? "" }]));
+    const cancelling = endTasksEarly(database, { id });
+    await vi.waitFor(async () => expect(await isSomebodyWaiting()).toBe(true), { timeout: 10_000, interval: 10 });
+    const lanes = "SELECT FROM pg_locks JOIN pg_database ON oid = database WHERE datname = current_database() AND locktype = 'advisory'";
+    expect((await tx.query({ text: lanes })).rowCount).toBe(0);
+    await Promise.all(endTasks([{ id, ...done }]).map((statement) => tx.query(statement)));
+    return { cancelling };
+  });
+  expect([await cancelling, await state(id)]).toEqual([0, "DONE"]);
 });
 
 test("one that has failed because its worker was lost holds up none of its concurrency key", async () => {

@@ -2,7 +2,7 @@ import { type DescMessage, fromBinary, type JsonValue } from "@bufbuild/protobuf
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { maskedJson } from "#platform/contract/mask-personal.ts";
 import type { Database, Rows, Sql, Statement } from "#platform/postgres/database.ts";
-import { cancelRows, lockLanes, settleLanes } from "#platform/tasks/task-statements.ts";
+import { cancelRows, lockLanes, lockRunning, settleLanes } from "#platform/tasks/task-statements.ts";
 
 /** Its row's, but that what waits for its time is DELAYED, as in `polis_tasks{state}`. */
 export const TASK_STATES = ["WAITING", "DELAYED", "BLOCKED", "RUNNING", "DONE", "FAILED", "CANCELED"] as const;
@@ -144,10 +144,11 @@ async function change(
       });
       const found = rows.map(({ id }) => id);
       if (found.length === 0) return { found, rowCount: 0 };
-      // The update counts, and not what was found: that isn't locked, since lanes are locked before rows that wait in them, and some of
-      // it may have ended meanwhile.
-      const inLanes = [lockLanes(found), update(found), ...settleLanes(found)].map((statement) => tx.query(statement));
-      const [, updated] = (await Promise.all(inLanes)) as [unknown, Rows<never>];
+      // The update counts, and not what was found: what waits isn't locked, since its lane is locked before it, and some of it may have
+      // ended meanwhile.
+      const statements = [lockRunning(found), lockLanes(found), update(found), ...settleLanes(found)];
+      const answers = await Promise.all(statements.map((statement) => tx.query(statement)));
+      const [, , updated] = answers as [unknown, unknown, Rows<never>];
       return { found, rowCount: updated.rowCount };
     });
     changed += rowCount;

@@ -43,7 +43,12 @@ export function enqueueTasks(tasks: readonly NewTask[], offered: boolean): State
 }
 
 /** Ends tasks that haven't ended; what one that runs would still write is refused. */
-export const cancelTasks = (ids: readonly string[]): Statement[] => [lockLanes(ids), cancelRows(ids), ...settleLanes(ids)];
+export const cancelTasks = (ids: readonly string[]): Statement[] => [
+  lockRunning(ids),
+  lockLanes(ids),
+  cancelRows(ids),
+  ...settleLanes(ids),
+];
 
 /** That alone, without what it asks of their lanes. */
 export const cancelRows = (ids: readonly string[]): Statement => ({
@@ -133,6 +138,13 @@ export const writeProgress = (news: readonly { readonly id: string; readonly cla
 });
 
 const LANES_OF = "SELECT DISTINCT queue, concurrency_key FROM tasks WHERE id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL";
+
+/** Of these tasks, those that run are locked: before their lanes, as their workers do it when they end them. */
+export const lockRunning = (ids: readonly string[]): Statement => ({
+  name: "tasks lock running",
+  text: "SELECT FROM tasks WHERE id = ANY($1::uuid[]) AND state = 'RUNNING' ORDER BY id FOR NO KEY UPDATE",
+  values: [ids],
+});
 
 /** Locks the lanes of these tasks until the transaction ends; what comes after it sees what was done in them before. */
 export const lockLanes = (ids: readonly string[]): Statement => ({
