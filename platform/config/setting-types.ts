@@ -141,7 +141,7 @@ export const redisUrl: SettingType<RedisUrl> = {
     if (found === null) return undefined;
     const place = found[4] ?? "";
     const address = /:\d+$/.test(place) ? place : `${place}:6379`;
-    if (!isAddress(address)) return undefined;
+    if (!isAddress(address) || address.includes("%")) return undefined;
     const colon = address.lastIndexOf(":");
     const [name, password] = [found[2] || "default", found[3]].map((part) => part && decoded(part));
     if (name === undefined || (found[3] !== undefined && password === undefined)) return undefined;

@@ -161,6 +161,7 @@ describe("settings", () => {
     "redis://user:@a",
     "redis://:%zz@a",
     "redis://%zz:secret@a",
+    "redis://[fe80::1%25eth0]",
   ])("refuse %s as Redis' address", (REDIS_URL) => {
     const [fault = "", ...more] = faultsOf({ REDIS_URL });
     expect(more).toEqual([]);

@@ -274,7 +274,7 @@ export function feed(name: string, { keep, ...timed }: Timed & { readonly keep: 
   checkTimed(name, timed);
   checkWhole(name, "keep", keep, [1, AT_ONCE_MAX]);
   const { loss, ttlMs } = timed;
-  const checked = (items: readonly FeedItem[]): FeedItem[] => {
+  const checkItems = (items: readonly FeedItem[]): void => {
     checkTexts(
       name,
       "member",
@@ -282,17 +282,15 @@ export function feed(name: string, { keep, ...timed }: Timed & { readonly keep: 
     );
     const odd = items.find(({ score }) => !Number.isFinite(score));
     if (odd !== undefined) throw new RangeError(`${name}: \`score\` is ${odd.score}; it must be a finite number`);
-    // No negative zero, which Redis has and PostgreSQL hasn't.
-    return items.map(({ member, score }) => ({ member, score: score + 0 }));
   };
   return {
     name,
     loss,
     open: ({ engine, guard }) => ({
       async add(key, ...items) {
-        const put = checked(items);
+        checkItems(items);
         const place = full(name, key);
-        return guard("addItems", undefined, () => engine.addItems(place, put, keep, ttlMs));
+        return guard("addItems", undefined, () => engine.addItems(place, items, keep, ttlMs));
       },
       async remove(key, ...members) {
         checkTexts(name, "member", members);
@@ -301,9 +299,9 @@ export function feed(name: string, { keep, ...timed }: Timed & { readonly keep: 
       },
       async items(key, most, after) {
         checkCount(name, most);
-        const page = after && checked([after])[0];
+        if (after !== undefined) checkItems([after]);
         const place = full(name, key);
-        return guard("items", [], () => engine.items(place, most, page));
+        return guard("items", [], () => engine.items(place, most, after));
       },
     }),
   };

@@ -271,6 +271,20 @@ describeEngines((open) => {
       expect(await names()).toEqual(["0", "я", "e", "d"]);
     });
 
+    test("has one zero", async () => {
+      await kv.addItems(
+        fresh(),
+        [
+          { member: "b", score: 0 },
+          { member: "a", score: -0 },
+        ],
+        10,
+        LONG,
+      );
+      expect(await kv.items(key, 1, undefined)).toEqual([{ member: "b", score: 0 }]);
+      expect(await kv.items(key, 9, { member: "b", score: -0 })).toEqual([{ member: "a", score: 0 }]);
+    });
+
     test("keeps so many also where many add at once", async () => {
       fresh();
       await atOnce(30, (engine, n) => engine.addItems(key, [{ member: `m${n}`, score: n }], 10, LONG));

@@ -103,3 +103,17 @@ test("who forgets what has expired passes by what another one has in hand", asyn
   await forgetExpired(database);
   expect(await left()).toEqual(tables.map(() => []));
 });
+
+test("who takes items from a feed waits for who adds to it, so that no two wait for each other", async () => {
+  const key = randomUUID();
+  const items = ["a", "b"].map((member) => ({ member, score: 1 }));
+  await kept.addItems(key, items, 10, HOUR);
+  const { removing } = await database.transaction(async (tx) => {
+    await tx.query({ text: "SELECT FROM kept_feeds WHERE key = $1 FOR NO KEY UPDATE", values: [key] });
+    const removing = kept.removeItems(key, ["a"]);
+    await vi.waitFor(async () => expect(await isSomebodyWaiting()).toBe(true), { timeout: 10_000, interval: 10 });
+    return { removing };
+  });
+  await removing;
+  expect(await kept.items(key, 10, undefined)).toEqual([items[1]]);
+});

@@ -204,7 +204,11 @@ const feeds = ({ statement, run, runAll }: Tables): Feeds => ({
     );
   },
   async removeItems(key, members) {
-    await run("DELETE FROM @items WHERE key = $1 AND member = ANY($2)", key, members);
+    await runAll(
+      // First, as who adds does: else two who have members in common could wait for each other.
+      statement("SELECT FROM @feeds WHERE key = $1 FOR NO KEY UPDATE", key),
+      statement("DELETE FROM @items WHERE key = $1 AND member = ANY($2)", key, members),
+    );
   },
   items: (key, limit, after) =>
     run<FeedItem>(

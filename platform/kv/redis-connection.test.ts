@@ -116,6 +116,21 @@ describe.skipIf(!isRedisThere)("a connection to Redis", () => {
     expect(await run((on) => on.ping())).toBe("PONG");
   });
 
+  test.each([
+    ["a wrong password", { user: { name: "default", password: "guess" } }, /^WRONGPASS/],
+    ["a database that there isn't", { database: 9_999 }, /^ERR DB index is out of range/],
+  ])("that is refused for %s is told as such, and tried again", async (_, wrong, words) => {
+    const { log, logged } = loggedLines();
+    const connection = testRedis();
+    const session = openRedis({ connection: { ...connection, url: { ...connection.url, ...wrong } }, log });
+    onTestFinished(() => session.close());
+    await vi.waitFor(() => expect(logged).toHaveLength(1), 10_000);
+    expect(logged).toMatchObject([
+      { msg: "Redis won't have us; what it holds is done without until that changes", err: { message: expect.stringMatching(words) } },
+    ]);
+    expect(session.isReached).toBe(false);
+  });
+
   test("takes a Redis that refuses for one that is away, warns of it once in a while, and stays", async () => {
     const user = `test-${randomUUID()}`;
     await other.sendCommand(["ACL", "SETUSER", user, "on", ">word", "~*", "+@all", "-set", "-hincrby"]);

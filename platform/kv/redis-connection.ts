@@ -78,7 +78,8 @@ export function openRedis({ connection, ...tools }: { readonly connection: Redis
     if (isAway && (fault === error || told.has(String(fault)))) return;
     isAway = true;
     told.add(String(fault));
-    log.warn({ err: fault }, "Redis isn't reached; what it holds is done without until it is");
+    const why = error instanceof ErrorReply ? "Redis won't have us" : "Redis isn't reached";
+    log.warn({ err: fault }, `${why}; what it holds is done without until that changes`);
   }
 
   function unavailable(error: unknown): KvUnavailable {
