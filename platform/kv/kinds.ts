@@ -1,5 +1,6 @@
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { AsRead } from "#platform/kv/as-read.ts";
 import type { FeedItem, InUse, KvEngine, Loss, Taken } from "#platform/kv/engine.ts";
 import type { Guard } from "#platform/kv/guard.ts";
 
@@ -112,6 +113,8 @@ export function values<S extends DescMessage>(name: string, schema: S, timed: Ti
     if (bytes.length > VALUE_BYTES_MAX) throw new RangeError(`${name}: ${bytes.length} bytes; a value has at most ${VALUE_BYTES_MAX}`);
     return bytes;
   };
+  /** As they stand there: another release may write the same message in other bytes. */
+  const bytesOf = (read: MessageShape<S>): Uint8Array => AsRead.bytesOf(read) ?? toBinary(schema, read);
   const timeOf = (ttlMs: number | undefined): number | undefined => {
     if (ttlMs !== undefined) checkTtl(name, ttlMs);
     return ttlMs ?? kindMs;
@@ -121,12 +124,10 @@ export function values<S extends DescMessage>(name: string, schema: S, timed: Ti
     loss,
     schema,
     open({ engine, guard }) {
-      /** As they stand there: another release may write the same message in other bytes. */
-      const asRead = new WeakMap<object, Uint8Array>();
       const decode = (bytes: Uint8Array | undefined): MessageShape<S> | undefined => {
         if (bytes === undefined) return undefined;
         const value = fromBinary(schema, bytes);
-        asRead.set(value, bytes);
+        AsRead.note(value, bytes);
         return value;
       };
       const decodeOne = (found: readonly (Uint8Array | undefined)[]): MessageShape<S> | undefined => decode(found[0]);
@@ -153,7 +154,7 @@ export function values<S extends DescMessage>(name: string, schema: S, timed: Ti
           return guard("add", false, () => engine.add(...put));
         },
         async compareAndSet(key, from, to, ttlMs) {
-          const put = [full(name, key), asRead.get(from) ?? toBinary(schema, from), to && encode(to), timeOf(ttlMs)] as const;
+          const put = [full(name, key), bytesOf(from), to && encode(to), timeOf(ttlMs)] as const;
           return guard("compareAndSet", false, () => engine.compareAndSet(...put));
         },
       };

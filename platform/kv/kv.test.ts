@@ -1,5 +1,5 @@
 import { dirname } from "node:path";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test, vi } from "vitest";
 import { fileOf } from "#contracts/file-of.testing.ts";
 import { CardsService } from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
@@ -50,6 +50,20 @@ describe("a kind of data", () => {
     expect(await handle.getAll(["a", "b", "b"])).toEqual([undefined, thing("b"), thing("b")]);
     expect(await handle.compareAndSet("b", thing("b"), undefined)).toBe(true);
     expect(await handle.get("b")).toBeUndefined();
+  });
+
+  test("knows a value that it gave, in whatever bytes another release has written it, and no copy of it that was changed", async () => {
+    const handle = kv.of(sessions);
+    // The same message, its fields in another order.
+    const [id, amount] = [
+      toBinary(ThingSchema, create(ThingSchema, { id: "1" })),
+      toBinary(ThingSchema, create(ThingSchema, { amount: 7n })),
+    ];
+    await kept.set(`${sessions.name}:odd`, Buffer.concat([amount, id]), undefined);
+    const read = await handle.get("odd");
+    expect(read).toEqual(thing("1"));
+    expect(await handle.compareAndSet("odd", { ...read!, amount: 8n }, thing("2"))).toBe(false);
+    expect(await handle.compareAndSet("odd", read!, thing("2"))).toBe(true);
   });
 
   test("keeps its keys apart from those of others, and is one handle for all who ask", async () => {
