@@ -6,7 +6,6 @@ import { routeOf } from "#platform/rest/exchange.ts";
 import { matchPath } from "#platform/rest/path-template.ts";
 import { HttpFault, httpFault, problemAnswer } from "#platform/rest/problem.ts";
 import { type Binding, isOwnPath } from "#platform/rest/routes.ts";
-import { leavesMuchUnread } from "#platform/rest/unread-bodies.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { cancelled } from "#platform/rpc/served-call.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -43,7 +42,8 @@ export function answerErrors(server: FastifyInstance, { edge, bindings, log }: T
 /** Any error as its answer. */
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply, challenge: string): FastifyReply {
   const { status, headers, problem } = problemAnswer(error, request.id, challenge);
-  if (leavesMuchUnread(request)) headers.connection = "close";
+  // What is over the limit may come on without end.
+  if (status === 413) headers.connection = "close";
   return reply
     .code(status)
     .headers({ ...answerHeaders(request.id), ...headers })

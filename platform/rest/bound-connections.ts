@@ -1,13 +1,14 @@
 import type { Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
 import { httpFault } from "#platform/rest/problem.ts";
+import { boundUnread } from "#platform/rest/unread-bodies.ts";
 
 /** Connections of one process. */
 const CONNECTIONS_MAX = 10_000;
 /** Requests that one connection may have under way: HTTP/1.1 answers them in their order, so that more of them only wait. */
 const UNDER_WAY_MAX = 100;
 
-/** Bounds what one client can put upon a process: connections, and requests that it sends without waiting for answers. */
+/** Bounds what one client can put upon a process: connections, requests that it sends without waiting for answers, and bodies that nobody reads. */
 export function boundConnections(server: FastifyInstance): void {
   server.server.maxConnections = CONNECTIONS_MAX;
   const underWay = new WeakMap<Socket, number>();
@@ -16,8 +17,12 @@ export function boundConnections(server: FastifyInstance): void {
     underWay.set(socket, now);
     return now;
   };
-  server.addHook("onRequest", ({ raw: { socket } }, reply, done) => {
-    reply.raw.once("close", () => count(socket, -1));
+  server.addHook("onRequest", ({ raw }, reply, done) => {
+    const { socket } = raw;
+    reply.raw.once("close", () => {
+      count(socket, -1);
+      boundUnread(raw);
+    });
     if (count(socket, 1) <= UNDER_WAY_MAX) return done();
     reply.header("connection", "close");
     done(httpFault("overloaded", `More than ${UNDER_WAY_MAX} requests are under way on this connection.`));

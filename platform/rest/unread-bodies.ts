@@ -1,8 +1,9 @@
-import type { ServerResponse } from "node:http";
-import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { FastifyInstance } from "fastify";
 
-/** So much of a body that nobody reads is taken in, and the connection kept. */
-const DRAINED_BYTES_MAX = 64 * 1024;
+/** As much as most bodies may have. */
+const UNREAD_BYTES_MAX = 1024 * 1024;
+const WATCH_MS = 20;
 
 /**
  * `Expect: 100-continue`: a body is asked for once it is known that the one who would send it may call. Node asks for every one by
@@ -20,9 +21,18 @@ export function askForBodies(server: FastifyInstance): void {
   });
 }
 
-/** Whether an answer now must end its connection: what of the body still comes is much, or of any length, and all of it would be read in vain. */
-export function leavesMuchUnread({ raw, headers }: FastifyRequest): boolean {
-  if (raw.complete) return false;
-  const length = headers["content-length"];
-  return length === undefined ? headers["transfer-encoding"] !== undefined : Number(length) > DRAINED_BYTES_MAX;
+/**
+ * Once a request is answered, what of its body still comes is read in vain: up to so much, so that its sender has time to read the
+ * answer, and may go on with the next request. Then the connection ends.
+ */
+export function boundUnread(request: IncomingMessage): void {
+  if (request.complete) return;
+  const { socket } = request;
+  const readBefore = socket.bytesRead;
+  // Node reads it past the request, and tells nobody.
+  const watch = setInterval(() => {
+    if (socket.bytesRead - readBefore > UNREAD_BYTES_MAX) socket.destroy();
+    if (request.complete || socket.destroyed) clearInterval(watch);
+  }, WATCH_MS);
+  watch.unref();
 }
