@@ -104,7 +104,7 @@ test("who forgets what has expired passes by what another one has in hand", asyn
   expect(await left()).toEqual(tables.map(() => []));
 });
 
-test("who takes items from a feed waits for who adds to it, so that no two wait for each other", async () => {
+test("who takes items from a feed waits for who has the feed in hand, as who adds to it does", async () => {
   const key = randomUUID();
   const items = ["a", "b"].map((member) => ({ member, score: 1 }));
   await kept.addItems(key, items, 10, HOUR);

@@ -28,6 +28,8 @@ export type TaskBroker = {
   offer(offers: readonly Offer[]): void;
   /** The broker takes what is offered. */
   readonly isThere: boolean;
+  /** How many ids it takes now; what is offered beyond them isn't brought. */
+  readonly room: number;
   /** Makes these queues where they aren't there. Throws, naming it, where one differs from what it should be; not where the broker is away. */
   ensureQueues(queues: readonly BrokerQueue[]): Promise<void>;
   /** Has the ids of a queue's tasks brought here, message by message; so many of these of each priority wait for `take` to resolve, at the most. */

@@ -57,6 +57,8 @@ export function workQueue(options: QueueWorkOptions): QueueWork {
     isFull = room < takeFrom;
     if (worker === undefined || isFull) return false;
     const { tasks, isMore } = await source.take(worker.id, room);
+    // Nobody would give them up: they go back with the worker's lease.
+    if (stopping.signal.aborted) return false;
     for (const one of tasks) start(one, worker);
     return isMore;
   };
@@ -77,6 +79,7 @@ export function workQueue(options: QueueWorkOptions): QueueWork {
 
   return {
     wake(atMs) {
+      if (stopping.signal.aborted) return;
       if (atMs === undefined) return bell.ring();
       if (alarm !== undefined && alarm.atMs <= atMs) return;
       clearTimeout(alarm?.timer);

@@ -51,13 +51,18 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
     }
   };
 
+  const room = (): number => (rabbit.ready ? UNCONFIRMED_MAX - unconfirmed : 0);
+
   return {
     get isThere() {
       return rabbit.ready;
     },
+    get room() {
+      return room();
+    },
     offer(offers) {
       for (const message of messagesOf(offers, idsAMessage)) {
-        if (rabbit.ready && unconfirmed < UNCONFIRMED_MAX) void publish(message);
+        if (room() >= message.ids.length) void publish(message);
         else offered.inc({ queue: message.queue, outcome: "away" }, message.ids.length);
       }
     },

@@ -35,13 +35,19 @@ export function rabbitQueues(rabbit: Connection, { prefix, logger }: { readonly 
     }
   };
 
-  const make = (declaration: QueueDeclaration): Promise<void> =>
-    declare(declaration).catch((error: unknown) => {
-      const { queue } = declaration;
+  /** False where RabbitMQ doesn't answer. */
+  const make = async (declaration: QueueDeclaration): Promise<boolean> => {
+    const { queue } = declaration;
+    try {
+      await declare(declaration);
+      return true;
+    } catch (error) {
       if (isDifference(error))
         throw new Error(`RabbitMQ has another queue ${queue} than tasks need: delete it, as nothing is lost by that`, { cause: error });
       logger.warn({ err: error, queue }, "a queue isn't made yet");
-    });
+      return false;
+    }
+  };
 
   // Nobody reads them here, so nothing else makes them where RabbitMQ was away at the start.
   rabbit.on("connection", () => {
@@ -63,8 +69,9 @@ export function rabbitQueues(rabbit: Connection, { prefix, logger }: { readonly 
     declarationOf,
     async ensure(queues) {
       if (!rabbit.ready) return;
-      await make(deadLetters);
-      for (const { name, priorities } of queues) for (const priority of priorities) await make(declarationOf(name, priority));
+      const wanted = queues.flatMap(({ name, priorities }) => priorities.map((priority) => declarationOf(name, priority)));
+      // Who works a queue makes it as well, once RabbitMQ answers.
+      for (const each of [deadLetters, ...wanted]) if (!(await make(each))) return;
     },
   };
 }

@@ -3,6 +3,8 @@ import type { Connection, Publisher } from "rabbitmq-client";
 
 /** How often at the most a channel is given up on which messages were refused. */
 const RENEWED_EVERY_MS = 1_000;
+/** So long it stays for what else is under way on it: of other queues, which take theirs. */
+const GIVEN_UP_MS = 2_000;
 
 export type Sender = {
   /**
@@ -40,7 +42,7 @@ export function openSender(rabbit: Connection): Sender {
     if (used !== publisher || nowMs - renewedMs < RENEWED_EVERY_MS) return;
     renewedMs = nowMs;
     publisher = undefined;
-    used.close().catch(() => undefined);
+    setTimeout(() => used.close().catch(() => undefined), GIVEN_UP_MS).unref();
   }
 
   return {

@@ -145,7 +145,7 @@ async function change(
       const found = rows.map(({ id }) => id);
       if (found.length === 0) return { found, rowCount: 0 };
       // The update counts, and not what was found: what waits isn't locked, since its lane is locked before it, and some of it may have
-      // ended meanwhile.
+      // ended meanwhile. One that begins just then, and ends, may have its worker and this wait for each other: then one tries again.
       const statements = [lockRunning(found), lockLanes(found), update(found), ...settleLanes(found)];
       const answers = await Promise.all(statements.map((statement) => tx.query(statement)));
       const [, , updated] = answers as [unknown, unknown, Rows<never>];

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { NoteSchema, ReportSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import type { Answer, TaskBroker } from "#platform/tasks/broker.ts";
@@ -40,10 +40,15 @@ const GRACE_MS = 150;
 
 async function openSource({ taskPollMs = 60_000 } = {}) {
   let backlog: readonly number[] = [0, 0];
+  let room = 0;
+  const offered: string[] = [];
   let take: (ids: readonly string[], priority: number) => Promise<Answer> = () => Promise.reject(new Error("nothing is delivered"));
   const broker: TaskBroker = {
     isThere: true,
-    offer() {},
+    get room() {
+      return room;
+    },
+    offer: (offers) => void offered.push(...offers.map(({ id }) => id)),
     ensureQueues: async () => {},
     deliver(_queue, _messagesAtOnce, brought) {
       take = brought;
@@ -67,6 +72,11 @@ async function openSource({ taskPollMs = 60_000 } = {}) {
     waiting(...counts: readonly [number, number]) {
       backlog = counts;
     },
+    /** The broker takes so many. */
+    takes(count: number) {
+      room = count;
+    },
+    offered,
     bring: (priority: number, ...ids: readonly string[]) => take(ids, priority),
     take: async (room: number) => (await source.take(worker, room)).tasks.map(({ id }) => id),
     stop: () => source.stop(),
@@ -139,6 +149,40 @@ test("a broker isn't waited for in vain while what it has brought waits here for
   expect(await source.take(9)).toEqual([]);
   await graceOver();
   expect((await source.take(9)).toSorted()).toEqual([first, ...others].toSorted());
+});
+
+test("what comes due is offered as far as the broker takes it, and else taken from the table", async () => {
+  const own = testProcess({ database, tasks });
+  const ids: string[] = [];
+  await own.write((tx) => {
+    for (let n = 0; n < 5; n += 1) ids.push(tx.enqueue(NoteSchema, { text: `${n}` }));
+  });
+  const source = await openSource();
+  source.waiting(0, 9);
+  source.takes(2);
+  expect(await source.take(9)).toEqual([]);
+  expect(source.offered).toHaveLength(2);
+  source.takes(0);
+  expect([...source.offered, ...(await source.take(9))].toSorted()).toEqual(ids.toSorted());
+});
+
+test("what waits here for room for ten minutes is answered, and taken from the table", async () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const [id = ""] = await enqueued(NoteSchema, 1);
+  const source = await openSource({ taskPollMs: 0 });
+  const answers: string[] = [];
+  source.bring(0, id).then((answer) => answers.push(answer));
+  source.waiting(0, 1);
+  vi.advanceTimersByTime(10 * 60_000);
+  expect([await source.take(9), answers]).toEqual([[], []]);
+  vi.advanceTimersByTime(1);
+  await source.take(9);
+  expect(answers).toEqual(["taken"]);
+  await vi.waitFor(async () => {
+    vi.advanceTimersByTime(GRACE_MS + 1);
+    expect(await source.take(9)).toEqual([id]);
+  });
 });
 
 test("ids of what may take long travel alone, those of what is short together", () => {

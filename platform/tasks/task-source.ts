@@ -51,8 +51,11 @@ function takeIds(lines: Iterable<Brought[]>, room: number): { readonly ids: Read
   return { ids: new Set(ids), emptied };
 }
 
-/** A message, and those of its ids that haven't been taken yet. */
-type Brought = { ids: readonly string[]; readonly answer: (answer: Answer) => void };
+/** A message, those of its ids that haven't been taken yet, and when it came, of performance.now. */
+type Brought = { ids: readonly string[]; readonly atMs: number; readonly answer: (answer: Answer) => void };
+
+/** So long a message waits here for room. RabbitMQ gives a consumer up that leaves one unanswered for half an hour. */
+const HELD_MS_MAX = 10 * 60_000;
 
 /** So many times what may be under way waits here to be taken, where messages are full. */
 const FULL_MESSAGES = 4;
@@ -86,11 +89,16 @@ export function brokerSource(options: {
     if (isStopped) return "again";
     idle.delete(priority);
     const { promise, resolve } = Promise.withResolvers<Answer>();
-    lines.get(priority)?.push({ ids, answer: resolve });
+    lines.get(priority)?.push({ ids, atMs: performance.now(), answer: resolve });
     wake();
     return promise;
   });
   const everything = everythingOf(queue);
+  /** The table has what they brought. */
+  const answerStale = (): void => {
+    const beforeMs = performance.now() - HELD_MS_MAX;
+    for (const line of lines.values()) while ((line[0]?.atMs ?? Number.POSITIVE_INFINITY) < beforeMs) line.shift()?.answer("taken");
+  };
   const hasBrought = (): boolean => [...lines.values()].some((line) => line.length > 0);
 
   /** Whether the broker has nothing, or has brought nothing of it for a while, though it was waited for. */
@@ -120,7 +128,8 @@ export function brokerSource(options: {
       const overtaken = (frontiers.get(priority) ?? 0) - timings.offerLagMs;
       return bringsNothing(priority, backlog[i] as number) ? Math.max(overdue, overtaken) : overtaken;
     });
-    return { unoffered: false, offeredBefore };
+    // What it takes no more of, it won't bring.
+    return { unoffered: broker.room <= 0, offeredBefore };
   };
 
   const takeBrought = async (worker: string, room: number): Promise<readonly ClaimedTask[]> => {
@@ -142,8 +151,10 @@ export function brokerSource(options: {
   /** Offers what has come due, and takes what the broker ought to have brought. */
   const look = async (worker: string, room: number): Promise<Taken> => {
     lookedAtMs = performance.now();
-    if (broker.isThere) {
-      const due = await takeForOffer(database, queue, OFFERS_A_TIME);
+    answerStale();
+    const offers = Math.min(broker.room, OFFERS_A_TIME);
+    if (offers > 0) {
+      const due = await takeForOffer(database, queue, offers);
       broker.offer(due.map(({ id, priority }) => ({ id, priority, queue: queue.name })));
       if (due.length === OFFERS_A_TIME) return { tasks: [], isMore: true };
     }

@@ -42,13 +42,8 @@ export function enqueueTasks(tasks: readonly NewTask[], offered: boolean): State
   return inLanes.length === 0 ? [insert] : [insert, lockLanes(inLanes), ...settleLanes(inLanes)];
 }
 
-/** Ends tasks that haven't ended; what one that runs would still write is refused. */
-export const cancelTasks = (ids: readonly string[]): Statement[] => [
-  lockRunning(ids),
-  lockLanes(ids),
-  cancelRows(ids),
-  ...settleLanes(ids),
-];
+/** Ends tasks that haven't ended; what one that runs would still write is refused. Those that run have been locked before (`lockRunning`). */
+export const cancelTasks = (ids: readonly string[]): Statement[] => [lockLanes(ids), cancelRows(ids), ...settleLanes(ids)];
 
 /** That alone, without what it asks of their lanes. */
 export const cancelRows = (ids: readonly string[]): Statement => ({

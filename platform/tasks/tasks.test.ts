@@ -592,6 +592,33 @@ const testsOn = (engine: TaskEngine) => (): void => {
     expect(await findTask(database, id)).toMatchObject({ result: "made", attempts: 2 });
   });
 
+  test("what a process still takes as it stops, it doesn't begin, but gives back", async () => {
+    const { promise: thawed, resolve: thaw } = Promise.withResolvers<void>();
+    let asked = 0;
+    const held: Database = {
+      ...database,
+      async query(statement) {
+        if (statement.name?.startsWith("tasks claim") && asked > 0) {
+          asked += 1;
+          await thawed;
+        }
+        return database.query(statement);
+      },
+    };
+    const own = testProcess({ database, ice: { database: held, thaw }, engine, tasks: all });
+    await own.begin();
+    const begun = vi.fn(async () => undefined);
+    making.set("late", begun);
+    asked = 1;
+    const id = await process().enqueue(ReportSchema, { text: "late" });
+    await until(() => expect(asked).toBeGreaterThan(1));
+    const stopping = own.stop();
+    thaw();
+    await stopping;
+    expect(begun).not.toHaveBeenCalled();
+    expect(await findTask(database, id)).toMatchObject({ state: "WAITING", attempts: 0 });
+  });
+
   test("what can't be stored of one, or fails it in a way that nobody foresaw, holds up none beside it", async () => {
     const own = process();
     const missing = table<Effect>("no_such_table", { id: text, text, seq: bigint });

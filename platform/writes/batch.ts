@@ -11,7 +11,7 @@ import type { Statement, Transaction } from "#platform/postgres/database.ts";
 import { isDataError, isUniqueViolation } from "#platform/postgres/errors.ts";
 import type { AnswerGroup } from "#platform/reads/answer-cache.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
-import { cancelTasks, enqueueTasks } from "#platform/tasks/task-statements.ts";
+import { cancelTasks, enqueueTasks, lockRunning } from "#platform/tasks/task-statements.ts";
 import { type EnqueueOptions, type NewTask, newTask } from "#platform/tasks/task-types.ts";
 import type { EventDataInit, Tx } from "#platform/writes/definitions.ts";
 import { answers, type Command, repeatedAnswer, storedAnswer } from "#platform/writes/idempotency.ts";
@@ -117,6 +117,7 @@ async function decide(tx: Transaction, { items, manifest, refused }: Slice, guar
   const said: Said = { events: [], enqueued: [], cancelled: [], forgotten: [] };
   const outcomes = items.map((item) => runItem(item, { picture, said, manifest, refused }));
   const statements = whatAnItemMayBreak(() => picture.flush());
+  if (said.cancelled.length > 0) statements.push(lockRunning(said.cancelled));
   if (said.enqueued.length > 0) statements.push(...enqueueTasks(said.enqueued, manifest.offersTasks));
   if (said.cancelled.length > 0) statements.push(...cancelTasks(said.cancelled));
   // Last of all: the outbox takes its place in the order after every lock was got.
