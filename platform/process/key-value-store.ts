@@ -8,7 +8,7 @@ import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { Databases } from "#platform/process/databases.ts";
 import { databasePart, type Part } from "#platform/process/readiness.ts";
-import { cachedMethods } from "#platform/reads/answer-cache.ts";
+import { cachedMethods } from "#platform/reads/cache-rules.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";

@@ -1,20 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
-import {
-  type DescMessage,
-  type DescMethod,
-  type DescMethodUnary,
-  fromBinary,
-  type Message,
-  ScalarType,
-  toBinary,
-} from "@bufbuild/protobuf";
-import { BytesValueSchema, durationMs, FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
-import { Cache_Scope } from "#contracts/polis/options/v1/options_pb.ts";
+import { type DescMethod, type DescMethodUnary, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { BytesValueSchema } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
-import { cacheGroup, methodName, methodOptions } from "#platform/contract/method-options.ts";
-import { textOrNone } from "#platform/contract/text-getter.ts";
 import { type ValuesOf, values } from "#platform/kv/kinds.ts";
 import { cacheKinds, type Kv } from "#platform/kv/kv.ts";
+import { CACHED_MS_MAX, type CacheRule, cacheRule, groupName } from "#platform/reads/cache-rules.ts";
 import { isRejection, type Rejection } from "#platform/rejection.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -30,38 +20,14 @@ const WORDS_AT_ONCE = 500;
 const UNFORGOTTEN_MAX = 100_000;
 /** What is larger isn't kept. */
 const ANSWER_BYTES_MAX = 64 * 1024;
-/** The word that holds a group's answers together lives longer than they. */
-const GROUP_MS = 24 * 3_600_000;
 
 /** Cached answers of one method that are forgotten together. */
 export type AnswerGroup = { readonly method: DescMethod; readonly group: string };
 
 type Answer = Message | Rejection | undefined;
 
-/** The methods of a service whose answers its contract lets be cached. Throws, naming the method, where that isn't answered by a `query`. */
-export const cachedMethods = ({
-  operations,
-}: {
-  readonly operations: Readonly<Record<string, { readonly kind: string; readonly method: DescMethodUnary }>>;
-}): DescMethodUnary[] =>
-  Object.values(operations).flatMap(({ kind, method }) => {
-    if (methodOptions(method).cache === undefined) return [];
-    if (kind !== "query") throw fault(method, "is for what a `query` answers");
-    return [method];
-  });
-
-const fault = (method: DescMethod, text: string): Error => new Error(`${methodName(method)}: \`cache\`: ${text}`);
-
-type Rule = {
-  readonly ttlMs: number;
-  /** The answer is the same for everybody. */
-  readonly isPublic: boolean;
-  /** The name of the group of a request. */
-  readonly groupOf: (request: Message) => string;
-  /** What a request is told apart by from others of its method. */
-  readonly keyOf: (request: Message) => string;
-  readonly counts: Record<From, number>;
-};
+/** What a method's answers are cached by, and how many of them came from where. */
+type Rule = CacheRule & { readonly counts: Record<From, number> };
 
 /** Where an answer came from. */
 type From = "near" | "store" | "made";
@@ -106,8 +72,9 @@ export class AnswerCache {
   }) {
     const { service, methods, kv, metrics } = options;
     this.#log = options.log;
-    this.#rules = new Map(methods.map((method) => [method, ruleOf(method)]));
-    const cache = { loss: "cache", ttlMs: GROUP_MS } as const;
+    this.#rules = new Map(methods.map((method) => [method, { ...cacheRule(method), counts: { near: 0, store: 0, made: 0 } }]));
+    // A word lives as long as any answer under it.
+    const cache = { loss: "cache", ttlMs: CACHED_MS_MAX } as const;
     const names = cacheKinds(service);
     this.#words = kv.of(values(names.groups, BytesValueSchema, cache));
     this.#answers = kv.of(values(names.answers, BytesValueSchema, cache));
@@ -194,7 +161,7 @@ export class AnswerCache {
   #remember(place: string): void {
     const nowMs = performance.now();
     this.#unforgotten.delete(place);
-    this.#unforgotten.set(place, { untilMs: nowMs + GROUP_MS });
+    this.#unforgotten.set(place, { untilMs: nowMs + CACHED_MS_MAX });
     for (const [oldest, { untilMs }] of this.#unforgotten) {
       if (this.#unforgotten.size <= UNFORGOTTEN_MAX) break;
       this.#unforgotten.delete(oldest);
@@ -294,8 +261,6 @@ function made({ counts }: Rule, make: () => Promise<Answer>): Promise<Answer> {
   return make();
 }
 
-const groupName = (method: DescMethod, group: string): string => `${methodName(method)} ${group}`;
-
 function* inParts<T>(items: Iterable<T>, size: number): Generator<T[]> {
   let part: T[] = [];
   for (const item of items) {
@@ -309,43 +274,3 @@ function* inParts<T>(items: Iterable<T>, size: number): Generator<T[]> {
 
 /** Requests and groups are of any length. */
 const hashed = (text: string): string => createHash("sha256").update(text, "utf8").digest("base64url");
-
-function ruleOf(method: DescMethodUnary): Rule {
-  const { cache, idempotency, access, sensitive } = methodOptions(method);
-  const ttlMs = cache?.ttl === undefined ? 0 : durationMs(cache.ttl);
-  if (!(ttlMs >= 1 && ttlMs <= GROUP_MS)) throw fault(method, "its `ttl` must be from a millisecond to a day");
-  if (idempotency !== "READ") throw fault(method, "is for reads");
-  if (sensitive) throw fault(method, "what is sensitive is made anew for everybody who asks");
-  const isPublic = cache?.scope === Cache_Scope.PUBLIC;
-  if (isPublic && access.owner !== "") throw fault(method, "what belongs to an `owner` isn't the same for everybody");
-  const group = cacheGroup(method);
-  const groupOf = group === undefined ? () => "" : textOrNone(method.input, group, `${methodName(method)}: \`cache.group\``);
-  const prefix = groupName(method, "");
-  return {
-    ttlMs: Math.round(ttlMs),
-    isPublic,
-    groupOf: (request) => prefix + groupOf(request),
-    keyOf: keyOf(method.input),
-    counts: { near: 0, store: 0, made: 0 },
-  };
-}
-
-/** Scalars whose text doesn't tell them apart. */
-const UNPLAIN = new Set([ScalarType.BYTES, ScalarType.DOUBLE, ScalarType.FLOAT]);
-
-/** The fields of a message as one text: by themselves where all are plain, which is three times as fast as the encoding. */
-function keyOf(schema: DescMessage): (message: Message) => string {
-  const isPlain = schema.fields.every(
-    (field) => field.fieldKind === "scalar" && field.presence === FeatureSet_FieldPresence.IMPLICIT && !UNPLAIN.has(field.scalar),
-  );
-  if (!isPlain) return (message) => Buffer.from(toBinary(schema, message)).toString("latin1");
-  const names = schema.fields.map(({ localName }) => localName);
-  return (message) => {
-    let key = "";
-    for (const name of names) {
-      const text = String((message as unknown as Record<string, unknown>)[name]);
-      key += `${text.length} ${text}`;
-    }
-    return key;
-  };
-}
