@@ -5,7 +5,7 @@ import { postgresGroups } from "#platform/events/postgres-groups.ts";
 import type { PostgresLog } from "#platform/events/postgres-log.ts";
 import type { EventRecord } from "#platform/events/record.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
-import { testDatabase } from "#platform/postgres/database.testing.ts";
+import { testDatabase, waitingForLocks } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 
 const topic = { name: "t", partitions: 4, retentionMs: 3_600_000 };
@@ -82,10 +82,7 @@ describe("the log in PostgreSQL", async () => {
     await database.transaction(async (tx) => {
       await tx.query({ text: "SELECT FROM partitions WHERE id = $1 FOR UPDATE", values: [first] });
       appended = log.publish([...keys].reverse().map((key) => event(key, key)));
-      await until(async () => {
-        const waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        expect((await database.query({ text: waiting })).rowCount).toBe(1);
-      });
+      await until(async () => expect(await waitingForLocks(database)).toBe(1));
       const free = await database.query<{ id: number }>({ text: "SELECT id FROM partitions ORDER BY id FOR UPDATE SKIP LOCKED" });
       expect(free.rows.map(({ id }) => id)).toEqual(others);
     });

@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from "vitest";
 import { WINDOW_PARTS } from "#platform/kv/engine.ts";
 import { kvMigrations } from "#platform/kv/kv-engine.testing.ts";
 import { forgetExpired, postgresEngine } from "#platform/kv/postgres-engine.ts";
-import { testDatabase } from "#platform/postgres/database.testing.ts";
+import { testDatabase, waitingForLocks } from "#platform/postgres/database.testing.ts";
 
 const database = await testDatabase({ migrations: [kvMigrations] });
 const kept = postgresEngine(database, "kept");
@@ -12,9 +12,7 @@ const HOUR = 3_600_000;
 const MONTH = 30 * 24 * HOUR;
 const bytes = (text: string) => new Uint8Array(Buffer.from(text));
 
-const isSomebodyWaiting = async (): Promise<boolean> =>
-  (await database.query({ text: "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'" }))
-    .rowCount > 0;
+const isSomebodyWaiting = async (): Promise<boolean> => (await waitingForLocks(database)) > 0;
 
 describe("who had to wait for a value that expired meanwhile finds it expired:", () => {
   test.each([

@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { createClient, ErrorReply } from "@redis/client";
-import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import { authority, certificateFolder } from "#platform/config/certificates.testing.ts";
 import { redisUrl } from "#platform/config/setting-types.ts";
@@ -8,8 +7,9 @@ import { KvUnavailable } from "#platform/kv/engine.ts";
 import { isRedisThere, testRedis } from "#platform/kv/redis.testing.ts";
 import { openRedis, type RedisConnection, type RedisSession } from "#platform/kv/redis-connection.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
-import { loggedLines, namesAsked } from "#platform/process/engine-tls.testing.ts";
+import { namesAsked } from "#platform/process/engine-tls.testing.ts";
 import type { Log } from "#platform/telemetry/log.ts";
+import { loggedLines } from "#platform/telemetry/logged-lines.testing.ts";
 
 const WRONG_IN_SCRIPT = "ERR Error running script (call to f_1): @user_script:3: WRONGTYPE Operation against a key holding the wrong kind";
 
@@ -137,8 +137,7 @@ describe.skipIf(!isRedisThere)("a connection to Redis", () => {
     onTestFinished(async () => void (await other.sendCommand(["ACL", "DELUSER", user])));
     const connection = testRedis();
     const url = { ...connection.url, user: { name: user, password: "word" } };
-    const logged: { readonly msg: string; readonly redis: string }[] = [];
-    const log = pino({ level: "warn" }, { write: (line: string) => void logged.push(JSON.parse(line)) }) as unknown as Log;
+    const { log, logged } = loggedLines();
     const session = await open({ ...connection, url }, log);
     const key = `${connection.prefix}key`;
     const scriptSays = (words: string) => session.run((on) => on.eval("return redis.error_reply(ARGV[1])", { arguments: [words] }));

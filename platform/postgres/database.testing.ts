@@ -16,6 +16,10 @@ const RELEASE = "9999.0.0";
 
 export const testLog = pino({ level: process.env.TEST_LOG ?? "silent" }) as unknown as Log;
 
+/** How many sessions of a database wait for a lock. */
+export const waitingForLocks = async (database: Database): Promise<number> =>
+  (await database.query({ text: "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'" })).rowCount;
+
 /** The run's server, at its database `postgres`. */
 export function testServer(): ClientConfig {
   const connection = inject("postgres") as ClientConfig | undefined;

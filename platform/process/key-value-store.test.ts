@@ -12,11 +12,12 @@ import { openLine } from "#platform/line.testing.ts";
 import { testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
 import { openDatabase } from "#platform/postgres/open-database.ts";
 import type { Databases } from "#platform/process/databases.ts";
-import { at127, loggedLines, namesAsked } from "#platform/process/engine-tls.testing.ts";
+import { at127, namesAsked } from "#platform/process/engine-tls.testing.ts";
 import { openKeyValueStore } from "#platform/process/key-value-store.ts";
 import { readinessOf } from "#platform/process/readiness.ts";
 import { cardsService } from "#platform/reads/cards/cards.testing.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
+import { loggedLines } from "#platform/telemetry/logged-lines.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const { TEST_SECURE_REDIS_URL = "", TEST_REDIS_CA_FILE = "", TEST_REDIS_CERT_FILE = "", TEST_REDIS_KEY_FILE = "" } = process.env;

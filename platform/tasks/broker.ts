@@ -26,9 +26,7 @@ export type BrokerQueue = {
 export type TaskBroker = {
   /** Hands over ids, soon after; never throws. */
   offer(offers: readonly Offer[]): void;
-  /** The broker takes what is offered. */
-  readonly isThere: boolean;
-  /** How many ids it takes now; what is offered beyond them isn't brought. */
+  /** How many ids it takes now, none while it is away; what is offered beyond them isn't brought. */
   readonly room: number;
   /** Makes these queues where they aren't there. Throws, naming it, where one differs from what it should be; not where the broker is away. */
   ensureQueues(queues: readonly BrokerQueue[]): Promise<void>;

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { beforeEach, expect, test, vi } from "vitest";
 import { NoteSchema, ScanSchema, StatementSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
+import { waitingForLocks } from "#platform/postgres/database.testing.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { claimDue, enterWorker, type Queue, takeFromLost } from "#platform/tasks/claims.ts";
 import { task } from "#platform/tasks/define-task.ts";
@@ -33,9 +34,7 @@ async function worker(leaseMs = 60_000): Promise<string> {
 }
 
 /** Whether somebody waits for a lock. */
-const isSomebodyWaiting = async (): Promise<boolean> =>
-  (await database.query({ text: "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'" }))
-    .rowCount > 0;
+const isSomebodyWaiting = async (): Promise<boolean> => (await waitingForLocks(database)) > 0;
 
 /** Begins the second while what the first did isn't committed; that follows when the second has come to its end, or waits. */
 async function overlapping<A, B>(first: (tx: Transaction) => Promise<A>, second: () => Promise<B>): Promise<[A, B]> {

@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import pino from "pino";
 import { Connection } from "rabbitmq-client";
 import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { NoteSchema, ReportSchema, UrgentNoteSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
@@ -14,6 +13,7 @@ import { rabbitClient, testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { openRabbitBroker } from "#platform/tasks/rabbit-broker.ts";
 import { findTask, listTasks } from "#platform/tasks/stored-tasks.ts";
 import { type TestProcess, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
+import { loggedLines } from "#platform/telemetry/logged-lines.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
 
 const isAway = missingEngines(["rabbitmq"]).length > 0;
@@ -156,15 +156,14 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
   });
 
   test("what it has and brings to nobody is done all the same, which is told", async () => {
-    const logged: string[] = [];
-    const logger = pino({ level: "warn" }, { write: (line) => void logged.push(line) });
+    const { log: logger, logged } = loggedLines();
     const mute = async (): Promise<TaskBroker> => {
       const broker = await open();
       // One waits for an answer for good, and the others behind it.
       return {
         ...broker,
-        get isThere() {
-          return broker.isThere;
+        get room() {
+          return broker.room;
         },
         deliver: (queue) => broker.deliver(queue, 1, () => new Promise(() => {})),
       };
@@ -178,7 +177,7 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     ];
     for (const id of ids) await untilDone(id);
     expect(await waitingIn(notes)).toBeGreaterThan(0);
-    expect(logged.filter((line) => line.includes("the broker has tasks and brings none"))).toHaveLength(1);
+    expect(logged.filter(({ msg }) => msg.includes("the broker has tasks and brings none"))).toHaveLength(1);
     await own.stop();
     await rabbit.queuePurge({ queue: notes });
   });
@@ -269,7 +268,7 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
   test("of which a node is away is met at the next one, before the start goes on", async () => {
     const broker = await open(nodes(await nobody(), node));
     onTestFinished(() => broker.close());
-    expect(broker.isThere).toBe(true);
+    expect(broker.room).toBeGreaterThan(0);
   });
 
   test("of which a node is away and the next one won't have us stops the start", async () => {
@@ -287,15 +286,16 @@ describe.skipIf(isAway)("RabbitMQ", async () => {
     };
     const own = testProcess({ database, engine: { ...engine, open: opened }, tasks, timings: never });
     await own.begin();
+    const isTaking = (opened: TaskBroker | undefined) => opened !== undefined && opened.room > 0;
     const sockets = () => [first.sockets(), second.sockets()];
     await untilDone(await own.enqueue(NoteSchema, { text: "by the first" }));
     expect(sockets()).toEqual([1, 0]);
     first.line("cut");
-    await until(() => expect([sockets(), broker?.isThere]).toEqual([[0, 1], true]));
+    await until(() => expect([sockets(), isTaking(broker)]).toEqual([[0, 1], true]));
     await untilDone(await own.enqueue(NoteSchema, { text: "by the second" }));
     first.line("open");
     second.line("cut");
-    await until(() => expect([sockets(), broker?.isThere]).toEqual([[1, 0], true]));
+    await until(() => expect([sockets(), isTaking(broker)]).toEqual([[1, 0], true]));
     await untilDone(await own.enqueue(NoteSchema, { text: "by the first again" }));
   }, 20_000);
 

@@ -30,7 +30,7 @@ const IDS_A_MESSAGE_MAX = 1_000;
 export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<TaskBroker> {
   const { connection, logger, metrics, partingMs } = options;
   const rabbit = await connectRabbit(connection, logger);
-  const { declarationOf, ensure } = rabbitQueues(rabbit, { prefix: connection.prefix, logger });
+  const { nameOf, declarationOf, ensure } = rabbitQueues(rabbit, { prefix: connection.prefix, logger });
   const sender = openSender(rabbit);
   const offered = metrics.counter("polis_task_offers_total", "Tasks given to the broker, by what it said", ["queue", "outcome"]);
   const there = metrics.gauge("polis_task_broker_up", "1 while the broker of tasks takes what is offered", []);
@@ -41,7 +41,7 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
   const publish = async ({ queue, priority, ids }: Message): Promise<void> => {
     unconfirmed += ids.length;
     try {
-      const outcome = await sender.send(declarationOf(queue, priority).queue, ids.join(BETWEEN_IDS));
+      const outcome = await sender.send(nameOf(queue, priority), ids.join(BETWEEN_IDS));
       offered.inc({ queue, outcome }, ids.length);
     } catch (error) {
       offered.inc({ queue, outcome: "failed" }, ids.length);
@@ -54,9 +54,6 @@ export async function openRabbitBroker(options: RabbitBrokerOptions): Promise<Ta
   const room = (): number => (rabbit.ready ? UNCONFIRMED_MAX - unconfirmed : 0);
 
   return {
-    get isThere() {
-      return rabbit.ready;
-    },
     get room() {
       return room();
     },

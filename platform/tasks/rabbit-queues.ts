@@ -15,7 +15,8 @@ export type QueueDeclaration = {
 };
 
 export type RabbitQueues = {
-  /** The queue of one priority. */
+  /** Of the queue of one priority. */
+  nameOf(queue: string, priority: number): string;
   declarationOf(queue: string, priority: number): QueueDeclaration;
   /** Makes those that aren't there. Throws, naming it, where one differs; not where RabbitMQ doesn't answer. */
   ensure(queues: readonly BrokerQueue[]): Promise<void>;
@@ -54,8 +55,9 @@ export function rabbitQueues(rabbit: Connection, { prefix, logger }: { readonly 
     make(deadLetters).catch((error: unknown) => logger.warn({ err: error }, "what is no task's id is lost"));
   });
 
+  const nameOf = (queue: string, priority: number): string => `${prefix}${queue}${priority === 0 ? "" : `.p${priority}`}`;
   const declarationOf = (queue: string, priority: number): QueueDeclaration => ({
-    queue: `${prefix}${queue}${priority === 0 ? "" : `.p${priority}`}`,
+    queue: nameOf(queue, priority),
     durable: true,
     arguments: {
       "x-queue-type": "quorum",
@@ -66,6 +68,7 @@ export function rabbitQueues(rabbit: Connection, { prefix, logger }: { readonly 
   });
 
   return {
+    nameOf,
     declarationOf,
     async ensure(queues) {
       if (!rabbit.ready) return;

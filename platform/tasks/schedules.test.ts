@@ -1,10 +1,10 @@
-import pino from "pino";
 import { beforeEach, expect, test, vi } from "vitest";
 import { NoteSchema, ScanSchema } from "#contracts/polis/tasktest/v1/tasktest_pb.ts";
 import { type Schedule, schedule } from "#platform/tasks/define-schedule.ts";
 import { task } from "#platform/tasks/define-task.ts";
 import { listTasks } from "#platform/tasks/stored-tasks.ts";
 import { freezingBefore, tasksDatabase, testProcess } from "#platform/tasks/tasks.testing.ts";
+import { loggedLines } from "#platform/telemetry/logged-lines.testing.ts";
 
 const database = await tasksDatabase();
 beforeEach(() => database.query({ text: "TRUNCATE tasks, task_schedules" }));
@@ -113,10 +113,9 @@ test("one whose task the service hasn't stops the start, and is named", async ()
 });
 
 test("one whose next task can't be made is told at the start, which goes on", async () => {
-  const logged: string[] = [];
-  const logger = pino({ level: "error" }, { write: (line) => void logged.push(line) });
+  const { log: logger, logged } = loggedLines("error");
   await processes(1, { "t.bad": schedule(NoteSchema, { cron: "0 0 1 1 *", data: () => ({ text: "x".repeat(2_000) }) }) }, { logger });
-  expect(logged.map((line) => JSON.parse(line))).toMatchObject([
+  expect(logged).toMatchObject([
     {
       msg: "a schedule can't make its task",
       schedule: "t.bad",

@@ -44,7 +44,6 @@ async function openSource({ taskPollMs = 60_000 } = {}) {
   const offered: string[] = [];
   let take: (ids: readonly string[], priority: number) => Promise<Answer> = () => Promise.reject(new Error("nothing is delivered"));
   const broker: TaskBroker = {
-    isThere: true,
     get room() {
       return room;
     },
