@@ -11,6 +11,7 @@ import {
 } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { createClient } from "#platform/rpc/client.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import type { Bench } from "./bench.ts";
@@ -33,7 +34,7 @@ export const grpcUnary: Bench = {
     const servers = startChild<object, Ports>(join(import.meta.dirname, "support", "grpc-servers.ts"), [secret], parts);
     const ports = await servers.ask({});
 
-    const tokens = callerTokens({ secrets: [secret] });
+    const tokens = callerTokens({ secrets: secretsOf([secret]) });
     const caller = userCaller(crypto.randomUUID());
     const transport = grpcTransport({ addresses: [`127.0.0.1:${ports.polis}`], tokens });
     parts.defer(() => transport.close());

@@ -1,11 +1,13 @@
 import { userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { existingSecret } from "#platform/access/secret.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { readSettings } from "#platform/config/settings.ts";
 import { isUuid } from "#platform/ids.ts";
 import { defineCommand, noPositionals, UsageError } from "./command.ts";
 import { parseDuration } from "./duration.ts";
-import { dataOption, settingsTable } from "./process-settings.ts";
+import { dataOption } from "./process-settings.ts";
+import { settingsTable } from "./systems.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -40,7 +42,7 @@ Prints a token that names a user, signed with the secret of this deployment (POL
     const signedWith = await existingSecret({ fromSetting: secret, folder: dataFolder });
     if (signedWith === undefined)
       throw new Error(`there is no secret in ${dataFolder}: start Polis there first, or name its folder by --data, or set POLIS_SECRET`);
-    const tokens = callerTokens({ secrets: [signedWith], lifeMs });
+    const tokens = callerTokens({ secrets: secretsOf([signedWith]), lifeMs });
     console.log(await tokens.sign(userCaller(userId, { roles: role, scopes: scope, secondFactor })));
   },
 });

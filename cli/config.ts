@@ -1,7 +1,8 @@
 import { settingPrefixes } from "#platform/config/platform-settings.ts";
 import { describeSettings, readSettings, unknownSettings } from "#platform/config/settings.ts";
 import { defineCommand, noPositionals } from "./command.ts";
-import { settingOptions, settingsTable } from "./process-settings.ts";
+import { settingOptions } from "./process-settings.ts";
+import { settingsTable } from "./systems.ts";
 
 export const config = defineCommand({
   usage: ["config [--json]"],

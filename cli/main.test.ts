@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { testServer } from "#platform/postgres/database.testing.ts";
 import { backup } from "./backup.ts";
@@ -269,7 +270,11 @@ test("polis caller-token prints a token that the deployment's secret verifies", 
   });
   expect(status).toBe(0);
   const token = stdout.trim();
-  expect(await callerTokens({ secrets: [secret] }).verify(token)).toMatchObject({ kind: "user", userId, roles: ["user", "clerk"] });
-  const later = callerTokens({ secrets: [secret], clock: () => Date.now() + 16 * 60_000 });
+  expect(await callerTokens({ secrets: secretsOf([secret]) }).verify(token)).toMatchObject({
+    kind: "user",
+    userId,
+    roles: ["user", "clerk"],
+  });
+  const later = callerTokens({ secrets: secretsOf([secret]), clock: () => Date.now() + 16 * 60_000 });
   await expect(later.verify(token)).rejects.toThrow("expired");
 });

@@ -1,9 +1,9 @@
 import type { ParseArgsOptionsConfig } from "node:util";
-import { type PlatformSettings, platformSettings, settingPrefixes } from "#platform/config/platform-settings.ts";
+import { type PlatformSettings, settingPrefixes } from "#platform/config/platform-settings.ts";
 import { type Environment, readSettings, unknownSettings } from "#platform/config/settings.ts";
 import { createLog } from "#platform/telemetry/create-log.ts";
 import type { Log } from "#platform/telemetry/log.ts";
-import { serviceNames } from "./systems.ts";
+import { settingsTable } from "./systems.ts";
 
 /** The options by which a command line overrides settings. */
 export const settingOptions = {
@@ -15,9 +15,6 @@ export const settingOptions = {
 
 /** The option of commands that need the data folder alone. */
 export const dataOption = { data: settingOptions.data } as const;
-
-/** The table of every setting that there is. */
-export const settingsTable = platformSettings(serviceNames);
 
 /** Reads the settings and makes the log that they ask for; a name that looks like a slip is logged. Throws SettingsError. */
 export async function openSettings(flags: Environment): Promise<{ settings: PlatformSettings; log: Log }> {

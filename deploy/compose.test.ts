@@ -2,9 +2,9 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { platformSettings, settingPrefixes } from "#platform/config/platform-settings.ts";
+import { settingPrefixes } from "#platform/config/platform-settings.ts";
 import { readSettings, unknownSettings } from "#platform/config/settings.ts";
-import { systems } from "../cli/systems.ts";
+import { settingsTable, systems } from "../cli/systems.ts";
 
 // Nothing here runs Docker: what can be told without it is told.
 
@@ -35,10 +35,9 @@ describe("deploy/compose.yaml", () => {
   });
 
   test.each(ours)("gives %s settings that there are, and none that is wrong", (_, { environment }) => {
-    const table = platformSettings(names);
-    expect(unknownSettings(environment, table, settingPrefixes)).toEqual([]);
-    expect(Object.keys(environment).filter((name) => !JSON.stringify(table).includes(`"${name}"`))).toEqual([]);
-    expect(() => readSettings(filled(environment), table)).not.toThrow();
+    expect(unknownSettings(environment, settingsTable, settingPrefixes)).toEqual([]);
+    expect(Object.keys(environment).filter((name) => !JSON.stringify(settingsTable).includes(`"${name}"`))).toEqual([]);
+    expect(() => readSettings(filled(environment), settingsTable)).not.toThrow();
   });
 
   test("waits for what is there, and for health only where it is looked at", () => {

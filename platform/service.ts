@@ -1,11 +1,18 @@
-import type { DescMessage, DescMethodUnary, DescService } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethodServerStreaming, DescMethodUnary, DescService } from "@bufbuild/protobuf";
+import type { Clock } from "#platform/clock.ts";
+import type { SettingsOf, SettingsTable } from "#platform/config/settings.ts";
 import { serviceName } from "#platform/contract/method-options.ts";
 import type { Consumer } from "#platform/events/define-consumer.ts";
 import type { Kind } from "#platform/kv/kinds.ts";
-import type { Query } from "#platform/reads/query.ts";
+import type { Part } from "#platform/process/readiness.ts";
+import type { Query, StreamedQuery } from "#platform/reads/query.ts";
+import type { Resource } from "#platform/resource.ts";
 import type { Identity } from "#platform/rest/identity.ts";
+import type { Peers } from "#platform/rpc/client.ts";
 import type { Schedule } from "#platform/tasks/define-schedule.ts";
 import type { Task } from "#platform/tasks/define-task.ts";
+import type { Log } from "#platform/telemetry/log.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Operation, RunOperation } from "#platform/writes/definitions.ts";
 
 /** What a service says of itself; whoever reads it knows the whole service. */
@@ -15,7 +22,7 @@ export type ServiceDefinition = {
   readonly contract: DescService;
   /** Where it lies; its migrations are in `migrations/`. */
   readonly folder: string;
-  readonly operations: { readonly [method: string]: Operation | RunOperation | Query };
+  readonly operations: { readonly [method: string]: Operation | RunOperation | Query | StreamedQuery };
   /** By their names; the group of `onPaymentSettled` is `orders.on-payment-settled`. */
   readonly consumers: { readonly [name: string]: Consumer };
   /** What it does later, by their names. */
@@ -24,6 +31,8 @@ export type ServiceDefinition = {
   readonly schedules: { readonly [name: string]: Schedule };
   /** Its kinds of data in the key-value store. */
   readonly keeps: readonly Kind<unknown>[];
+  /** What it opens once in each of its processes. */
+  readonly resources: readonly Resource<unknown>[];
   /** The events that it publishes. */
   readonly publishes: readonly DescMessage[];
   /** The contracts of the services that it calls. */
@@ -37,7 +46,13 @@ type Operations<S extends DescService> = {
     output: infer O extends DescMessage;
   }
     ? Operation<DescMethodUnary<I, O>> | RunOperation<DescMethodUnary<I, O>> | Query<DescMethodUnary<I, O>>
-    : never;
+    : S["method"][K] extends {
+          methodKind: "server_streaming";
+          input: infer I extends DescMessage;
+          output: infer O extends DescMessage;
+        }
+      ? StreamedQuery<DescMethodServerStreaming<I, O>>
+      : never;
 };
 
 /** Defines a service. A method of the contract without its operation, or an operation without its method, doesn't compile. */
@@ -50,6 +65,8 @@ export const defineService = <S extends DescService>(
     readonly tasks?: { readonly [name: string]: Task };
     readonly schedules?: { readonly [name: string]: Schedule };
     readonly keeps?: readonly Kind<unknown>[];
+    // biome-ignore lint/suspicious/noExplicitAny: a resource of any handle, which it takes back when it is closed
+    readonly resources?: readonly Resource<any>[];
     readonly publishes?: readonly DescMessage[];
     readonly peers?: readonly DescService[];
   },
@@ -62,6 +79,7 @@ export const defineService = <S extends DescService>(
   tasks: parts.tasks ?? {},
   schedules: parts.schedules ?? {},
   keeps: parts.keeps ?? [],
+  resources: parts.resources ?? [],
   publishes: parts.publishes ?? [],
   peers: parts.peers ?? [],
 });
@@ -69,8 +87,37 @@ export const defineService = <S extends DescService>(
 /** A way in from outside: speaks REST for the contracts of a system's services, and holds nothing of its own. */
 export type EdgeDefinition = {
   readonly name: string;
-  /** Who calls, by a request's headers. */
-  readonly identity: Identity;
+  readonly settings: SettingsTable;
+  // biome-ignore lint/suspicious/noExplicitAny: what its settings are is known to the definition alone
+  open(ground: EdgeGround<any>): OpenEdge | Promise<OpenEdge>;
 };
 
-export const defineEdge = (name: string, parts: { readonly identity: Identity }): EdgeDefinition => ({ name, ...parts });
+/** What an edge is opened on. */
+export type EdgeGround<Settings> = {
+  readonly settings: Settings;
+  /** The address that it will listen on. */
+  readonly host: string;
+  /** Clients of the system's services, which it calls as itself. */
+  readonly peer: Peers;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+};
+
+export type OpenEdge = {
+  /** Who calls, by a request's headers. */
+  readonly identity: Identity;
+  /** What else has to be there for it to be ready. */
+  readonly parts: readonly Part[];
+  close(): void | Promise<void>;
+};
+
+/** Defines an edge; where it can't be opened, its process doesn't start. */
+export const defineEdge = <const Table extends SettingsTable>(
+  name: string,
+  parts: {
+    /** Variables of the environment that it reads; `polis config` lists them. */
+    readonly settings: Table;
+    open(ground: EdgeGround<SettingsOf<Table>>): OpenEdge | Promise<OpenEdge>;
+  },
+): EdgeDefinition => ({ name, ...parts });

@@ -3,6 +3,7 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { type CreateOrderRequest, CreateOrderRequestSchema, type Order, OrderSchema } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { answerJobs } from "./child.ts";
 import { order, ordersEndpoint } from "./constant-orders.ts";
@@ -10,7 +11,7 @@ import { order, ordersEndpoint } from "./constant-orders.ts";
 export type Ports = { readonly polis: number; readonly raw: number };
 
 const [secret = ""] = process.argv.slice(2);
-const polis = startGrpcServer({ endpoints: [ordersEndpoint()], tokens: callerTokens({ secrets: [secret] }), port: 0 });
+const polis = startGrpcServer({ endpoints: [ordersEndpoint()], tokens: callerTokens({ secrets: secretsOf([secret]) }), port: 0 });
 const raw = new Server();
 raw.addService(
   {

@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import { platformSettings } from "#platform/config/platform-settings.ts";
 import { readSettings } from "#platform/config/settings.ts";
+import { settingsTableOf } from "#platform/process/own-settings.ts";
 import { type RunningProcess, startProcess } from "#platform/process/start-process.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import { release } from "../../cli/release.ts";
@@ -22,7 +22,7 @@ export async function startPolis(
   services: readonly ServiceDefinition[] = orderPayments.services,
   environment: Readonly<Record<string, string>> = {},
 ): Promise<RunningProcess> {
-  const table = platformSettings(orderPayments.services.map(({ name }) => name));
+  const table = settingsTableOf(orderPayments.services, orderPayments.edges);
   const polis = await startProcess({
     services,
     edge: undefined,

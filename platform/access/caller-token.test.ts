@@ -3,6 +3,7 @@ import { decodeProtectedHeader, SignJWT } from "jose";
 import { describe, expect, test } from "vitest";
 import { nobody, serviceCaller, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 
 const SECRET = "a secret of at least thirty-two characters";
 const OTHER = "another secret of more than thirty-two characters";
@@ -11,7 +12,7 @@ const refused = { status: "UNAUTHENTICATED", code: "caller_token_refused" };
 
 /** A token as an attacker, or another system with our key, would make it. */
 const forge = (claims: Record<string, unknown>, secret = SECRET, header: Record<string, unknown> = {}) => {
-  const tokens = callerTokens({ secrets: [SECRET] });
+  const tokens = callerTokens({ secrets: secretsOf([SECRET]) });
   return tokens.sign(user).then((own) => {
     const { kid } = decodeProtectedHeader(own);
     return new SignJWT({ iss: "polis", sub: "user:x", ...claims })
@@ -28,14 +29,14 @@ describe("a caller token", () => {
     ["a service for a user", serviceCaller("payments", user)],
     ["a user whose id holds a colon", userCaller("a:b:c")],
   ])("names %s as it was", async (_, caller) => {
-    const tokens = callerTokens({ secrets: [SECRET] });
+    const tokens = callerTokens({ secrets: secretsOf([SECRET]) });
     expect(await tokens.verify(await tokens.sign(caller))).toEqual(caller);
     // From the cache as well.
     expect(await tokens.verify(await tokens.sign(caller))).toEqual(caller);
   });
 
   test("names one user however the id is written, also in a token that another signed", async () => {
-    const tokens = callerTokens({ secrets: [SECRET] });
+    const tokens = callerTokens({ secrets: secretsOf([SECRET]) });
     const id = "ABCDEF01-2345-7000-8000-ABCDEFABCDEF";
     expect(userCaller(id).userId).toBe(id.toLowerCase());
     expect(await tokens.verify(await tokens.sign({ ...user, userId: id }))).toEqual({ ...user, userId: id.toLowerCase() });
@@ -45,12 +46,12 @@ describe("a caller token", () => {
   });
 
   test("is not made for nobody", () => {
-    expect(() => callerTokens({ secrets: [SECRET] }).sign(nobody)).toThrow("nobody");
+    expect(() => callerTokens({ secrets: secretsOf([SECRET]) }).sign(nobody)).toThrow("nobody");
   });
 
   test("is the same one for half of its life, and is over after its life and a little skew", async () => {
     let nowMs = 1_800_000_000_000;
-    const tokens = callerTokens({ secrets: [SECRET], clock: () => nowMs });
+    const tokens = callerTokens({ secrets: secretsOf([SECRET]), clock: () => nowMs });
     const first = await tokens.sign(user);
     nowMs += 29_999;
     expect(await tokens.sign({ ...user })).toBe(first);
@@ -63,9 +64,9 @@ describe("a caller token", () => {
   });
 
   test("of an older secret is good until that secret is dropped", async () => {
-    const token = await callerTokens({ secrets: [OTHER] }).sign(user);
-    expect(await callerTokens({ secrets: [SECRET, OTHER] }).verify(token)).toEqual(user);
-    await expect(callerTokens({ secrets: [SECRET] }).verify(token)).rejects.toMatchObject(refused);
+    const token = await callerTokens({ secrets: secretsOf([OTHER]) }).sign(user);
+    expect(await callerTokens({ secrets: secretsOf([SECRET, OTHER]) }).verify(token)).toEqual(user);
+    await expect(callerTokens({ secrets: secretsOf([SECRET]) }).verify(token)).rejects.toMatchObject(refused);
   });
 
   test.each<[string, () => Promise<string>]>([
@@ -98,15 +99,15 @@ describe("a caller token", () => {
       },
     ],
   ])("%s is refused", async (_, make) => {
-    await expect(callerTokens({ secrets: [SECRET] }).verify(await make())).rejects.toMatchObject(refused);
+    await expect(callerTokens({ secrets: secretsOf([SECRET]) }).verify(await make())).rejects.toMatchObject(refused);
   });
 
   test("of the same claims and key is good, so that what is refused above is refused for its reason", async () => {
-    const tokens = callerTokens({ secrets: [SECRET] });
+    const tokens = callerTokens({ secrets: secretsOf([SECRET]) });
     expect(await tokens.verify(await forge({ exp: inAMinute() }))).toMatchObject({ kind: "user", userId: "x", roles: [] });
   });
 
   test("can't be made from a short secret", () => {
-    expect(() => callerTokens({ secrets: ["short"] })).toThrow("32");
+    expect(() => callerTokens({ secrets: secretsOf(["short"]) })).toThrow("32");
   });
 });

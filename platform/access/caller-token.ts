@@ -1,6 +1,7 @@
-import { hash, hkdfSync } from "node:crypto";
+import { hash } from "node:crypto";
 import { errors, type JWTPayload, jwtVerify, SignJWT } from "jose";
 import { type Caller, type ServiceCaller, serviceCaller, type UserCaller } from "#platform/access/caller.ts";
+import type { Secrets } from "#platform/access/secrets.ts";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
@@ -17,8 +18,6 @@ const TOKEN_LENGTH_MAX = 8 * 1024;
 const CACHED_MAX = 10_000;
 /** The code of the error that says that a token isn't good; where it was ours, who runs us is to blame. */
 export const TOKEN_REFUSED = "caller_token_refused";
-/** The least a secret may be, in characters. */
-export const SECRET_LENGTH_MIN = 32;
 
 export type CallerTokens = {
   /** A token for a user or a service; nobody has none. The same one for half of its life. */
@@ -27,14 +26,10 @@ export type CallerTokens = {
   verify(token: string): Promise<Caller>;
 };
 
-/** `secrets`: the first one signs, all verify, so that a secret can be changed without a stop. */
-export function callerTokens(options: {
-  readonly secrets: readonly [string, ...string[]];
-  readonly clock?: Clock;
-  readonly lifeMs?: number;
-}): CallerTokens {
+/** The current secret signs, each verifies, so that it can be changed without a stop. */
+export function callerTokens(options: { readonly secrets: Secrets; readonly clock?: Clock; readonly lifeMs?: number }): CallerTokens {
   const { clock = systemClock, lifeMs = LIFE_MS_DEFAULT } = options;
-  const keys = options.secrets.map(deriveKey);
+  const keys = options.secrets.keys("polis caller token v1").map((bytes): Key => ({ id: hash("sha256", bytes, "hex").slice(0, 8), bytes }));
   const current = keys[0] as Key;
   const signed = new Map<string, Signed>();
   /** The same by the caller itself: most callers are asked for again and again. */
@@ -77,12 +72,6 @@ export function callerTokens(options: {
 type Signed = { readonly token: Promise<string>; readonly untilMs: number };
 
 type Key = { readonly id: string; readonly bytes: Uint8Array };
-
-function deriveKey(secret: string): Key {
-  if (secret.length < SECRET_LENGTH_MIN) throw new Error(`a secret has at least ${SECRET_LENGTH_MIN} characters`);
-  const bytes = new Uint8Array(hkdfSync("sha256", secret, "", "polis caller token v1", 32));
-  return { id: hash("sha256", bytes, "hex").slice(0, 8), bytes };
-}
 
 /** Bounded: the oldest entry goes first. */
 function remember<V>(cache: Map<string, V>, name: string, value: V): void {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { link, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { SECRET_LENGTH_MIN } from "#platform/access/caller-token.ts";
+import { SECRET_LENGTH_MIN } from "#platform/access/secrets.ts";
 import { makeDataFolder } from "#platform/postgres/data-folder.ts";
 
 /**

@@ -16,7 +16,7 @@ import {
   url,
   wholeNumber,
 } from "./setting-types.ts";
-import { type SettingsOf, setting } from "./settings.ts";
+import { type SettingsOf, type SettingsTable, setting } from "./settings.ts";
 
 /** Where a service answers gRPC unless said: on a host of its name, as orchestrators have it. */
 const PEER_PORT = 50_051;
@@ -213,8 +213,17 @@ const otelSettings = {
   }),
 };
 
-/** The settings of a process that may host, or call, these services: what each variable means stands in its text. */
-export const platformSettings = (services: readonly string[]) => ({
+/** Settings of services and edges themselves, by what they are for. */
+export type OwnSettings = { readonly [owner: string]: SettingsTable };
+
+/**
+ * The settings of a process that may host, or call, these services: what each variable means stands in its text.
+ *
+ * @param own what the services and edges read beside that of all
+ */
+export const platformSettings = (services: readonly string[], own: OwnSettings = {}) => ({ ...settingsOfAll(services), own });
+
+const settingsOfAll = (services: readonly string[]) => ({
   port: setting({ name: "PORT", flag: "port", type: port, default: 8080, text: "port of HTTP; 0 takes a free one" }),
   grpcPort: setting({
     name: "GRPC_PORT",
@@ -315,7 +324,9 @@ export const platformSettings = (services: readonly string[]) => ({
   otel: otelSettings,
 });
 
-export type PlatformSettings = SettingsOf<ReturnType<typeof platformSettings>>;
+export type PlatformSettings = SettingsOf<ReturnType<typeof settingsOfAll>> & {
+  readonly own: { readonly [owner: string]: Readonly<Record<string, unknown>> };
+};
 
 /** Variables that begin so are ours: one that no setting has is reported. */
 export const settingPrefixes = [

@@ -20,12 +20,12 @@ export type Setting<T, D extends T | undefined = T | undefined> = {
 // biome-ignore lint/suspicious/noExplicitAny: a setting of any type
 type AnySetting = Setting<any>;
 /** Settings by the property under which a process reads them; a nested table holds those of a kind, such as one a service. */
-export type SettingsTable = { readonly [property: string]: AnySetting | { readonly [property: string]: AnySetting } };
+export type SettingsTable = { readonly [property: string]: AnySetting | SettingsTable };
 
 type ValueOf<S> = S extends Setting<infer T, infer D> ? (undefined extends D ? T | undefined : T) : never;
 /** The values of a table, under the same properties. */
 export type SettingsOf<T extends SettingsTable> = {
-  readonly [K in keyof T]: T[K] extends AnySetting ? ValueOf<T[K]> : { readonly [N in keyof T[K]]: ValueOf<T[K][N]> };
+  readonly [K in keyof T]: T[K] extends AnySetting ? ValueOf<T[K]> : T[K] extends SettingsTable ? SettingsOf<T[K]> : never;
 };
 
 export type Environment = { readonly [name: string]: string | undefined };
@@ -58,12 +58,9 @@ export function readSettings<T extends SettingsTable>(env: Environment, table: T
     if (value === undefined) faults.push(`${given.label} must be ${declared.type.must} (${declared.text})`);
     return value;
   };
-  const values = Object.fromEntries(
-    Object.entries(table).map(([property, entry]) => [
-      property,
-      isSetting(entry) ? read(entry) : Object.fromEntries(Object.entries(entry).map(([name, nested]) => [name, read(nested)])),
-    ]),
-  );
+  const readAll = (nested: SettingsTable): object =>
+    Object.fromEntries(Object.entries(nested).map(([property, entry]) => [property, isSetting(entry) ? read(entry) : readAll(entry)]));
+  const values = readAll(table);
   faults.push(...sharedValues(env, allSettings(table), flags));
   if (faults.length > 0) throw new SettingsError(faults);
   return values as SettingsOf<T>;
@@ -168,5 +165,8 @@ function valueNow(env: Environment, declared: AnySetting, flags: Environment): u
 
 const isSetting = (entry: SettingsTable[string]): entry is AnySetting => typeof entry.name === "string";
 
-const allSettings = (table: SettingsTable): AnySetting[] =>
-  Object.values(table).flatMap((entry) => (isSetting(entry) ? [entry] : Object.values(entry)));
+/** Each once, though several tables may hold it. */
+const allSettings = (table: SettingsTable): AnySetting[] => [...new Set(settingsIn(table))];
+
+const settingsIn = (table: SettingsTable): AnySetting[] =>
+  Object.values(table).flatMap((entry) => (isSetting(entry) ? [entry] : settingsIn(entry)));

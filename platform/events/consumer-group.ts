@@ -11,8 +11,8 @@ import type { EventTimings } from "#platform/events/timings.ts";
 import { type Fence, raiseFence } from "#platform/inbox/fence.ts";
 import { inboxId } from "#platform/inbox/inbox.ts";
 import { parkedKeys } from "#platform/inbox/parking.ts";
-import type { Kv } from "#platform/kv/kv.ts";
 import type { Database } from "#platform/postgres/database.ts";
+import type { Equipment } from "#platform/resource.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
@@ -27,7 +27,7 @@ export type ConsumerGroup = {
   readonly handlers: ReadonlyMap<string, EventHandler>;
   /** The consumer's own. */
   readonly database: Database;
-  readonly kv: Kv;
+  readonly equipment: Equipment;
   readonly apply: ApplyItems;
   readonly transportFor: (service: DescService) => Transport;
   readonly logger: Log;

@@ -12,8 +12,8 @@ import { pause } from "#platform/events/signal.ts";
 import { type EventTimings, growingPauseMs } from "#platform/events/timings.ts";
 import { countParked } from "#platform/inbox/dead-letters.ts";
 import { inboxGroup } from "#platform/inbox/inbox.ts";
-import type { Kv } from "#platform/kv/kv.ts";
 import type { Database } from "#platform/postgres/database.ts";
+import type { Equipment } from "#platform/resource.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -26,7 +26,7 @@ export type ConsumerOptions = {
   readonly consumer: Consumer;
   /** The service's own, with inbox/migrations. */
   readonly database: Database;
-  readonly kv: Kv;
+  readonly equipment: Equipment;
   readonly apply: ApplyItems;
   readonly log: EventLog;
   readonly logger: Log;

@@ -2,6 +2,7 @@ import type { QueryResultRow } from "pg";
 import { beforeEach, describe, expect, test } from "vitest";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { systemClock } from "#platform/clock.ts";
+import { noEquipment } from "#platform/equipment.testing.ts";
 import { type ConsumerGroup, makePartitionWork, type PartitionWork } from "#platform/events/consumer-group.ts";
 import { on } from "#platform/events/define-consumer.ts";
 import { drainParked } from "#platform/events/drain-parked.ts";
@@ -12,7 +13,6 @@ import { uuidv7 } from "#platform/ids.ts";
 import { listDeadLetters, replayDeadLetters } from "#platform/inbox/dead-letters.ts";
 import { inboxGroup } from "#platform/inbox/inbox.ts";
 import { type ParkedState, parkEvents } from "#platform/inbox/parking.ts";
-import { noKv } from "#platform/kv/kv.testing.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database, Statement } from "#platform/postgres/database.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
@@ -39,7 +39,7 @@ describe("a step of draining what is parked", async () => {
   const writer = new Writer({
     service: "test",
     database: watched,
-    kv: noKv,
+    equipment: noEquipment,
     metrics,
     manifest: manifestOf("test", {}),
     published: () => {},
@@ -59,7 +59,7 @@ describe("a step of draining what is parked", async () => {
     service: "test",
     handlers: new Map([[OrderCreatedSchema.typeName, handler]]),
     database: watched,
-    kv: noKv,
+    equipment: noEquipment,
     apply: writer.apply,
     transportFor: () => {
       throw new Error("nobody is called here");

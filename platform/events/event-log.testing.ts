@@ -4,6 +4,7 @@ import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { systemClock } from "#platform/clock.ts";
 import { kafkaUrl } from "#platform/config/setting-types.ts";
 import { missingEngines } from "#platform/engines.testing.ts";
+import { noEquipment } from "#platform/equipment.testing.ts";
 import { type RunningConsumer, startConsumer } from "#platform/events/consumer.ts";
 import { type Consumer, groupName } from "#platform/events/define-consumer.ts";
 import type { EventLog, Groups } from "#platform/events/event-log.ts";
@@ -17,7 +18,6 @@ import { openPostgresLog, type PostgresLog } from "#platform/events/postgres-log
 import type { EventRecord } from "#platform/events/record.ts";
 import { defaultEventTimings, type EventTimings } from "#platform/events/timings.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { noKv } from "#platform/kv/kv.testing.ts";
 import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -170,7 +170,7 @@ export function startTestConsumer({
   const writer = new Writer({
     service: "test",
     database,
-    kv: noKv,
+    equipment: noEquipment,
     metrics,
     manifest: manifestOf("test", {}),
     published: () => {},
@@ -181,7 +181,7 @@ export function startTestConsumer({
     service: "test",
     consumer,
     database,
-    kv: noKv,
+    equipment: noEquipment,
     apply: writer.apply,
     log,
     logger: testLog,

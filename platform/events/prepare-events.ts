@@ -48,8 +48,8 @@ async function prepareOne(group: ConsumerGroup, made: Extract<Made, { kind: "rea
   if (prepare === undefined) return made;
   const context = new PrepareCall(item.caller, entry.record.traceparent, limit);
   try {
-    const { database: sql, kv } = group;
-    const view = new PrepareView(item, { sql, kv, peer: peersOf(context, group), signal: limit.signal });
+    const { database: sql, equipment } = group;
+    const view = new PrepareView(item, { ...equipment, sql, peer: peersOf(context, group), signal: limit.signal });
     const running = prepare(item.input, view);
     item.prepared = await Promise.race([running, limit.passed]);
     group.failures.served(entry.record.type);

@@ -7,7 +7,7 @@ import type { EventLog } from "#platform/events/event-log.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import { type Kv, kvOf, requireKv } from "#platform/kv/kv.ts";
 import { startRelay } from "#platform/outbox/relay.ts";
-import type { Database } from "#platform/postgres/database.ts";
+import type { Database, Sql } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import { allSchedulesOf, allTasksOf } from "#platform/process/housekeeping.ts";
 import { AnswerCache } from "#platform/reads/answer-cache.ts";
@@ -15,6 +15,7 @@ import { cachedMethods } from "#platform/reads/cache-rules.ts";
 import type { ReadContext } from "#platform/reads/query.ts";
 import { ReadGate } from "#platform/reads/read-gate.ts";
 import { type Rejection, reject } from "#platform/rejection.ts";
+import type { Equipment, Use } from "#platform/resource.ts";
 import { type Peers, peersOf } from "#platform/rpc/client.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endpoint.ts";
@@ -72,12 +73,16 @@ export const migrationsOf = (definition: ServiceDefinition): MigrationSet[] => [
 const READS_AT_ONCE = 2;
 const READS_WAITING_MAX = 2_000;
 
-/** Hosts one service on its database: what answers calls now, and what works by itself from `begin` on. */
-export function hostService(definition: ServiceDefinition, database: Database, surroundings: Surroundings): HostedService {
+/** Hosts one service on its database and its resources: what answers calls now, and what works by itself from `begin` on. */
+export function hostService(
+  definition: ServiceDefinition,
+  { database, use }: { readonly database: Database; readonly use: Use },
+  surroundings: Surroundings,
+): HostedService {
   const { name } = definition;
   const { metrics, tracer, clock, timings, wakeups, eventLog, broker, works } = surroundings;
   const log = surroundings.log.child({ service: name });
-  const kv = kvOf(definition.contract, definition.keeps, surroundings.kv);
+  const equipment: Equipment = { kv: kvOf(definition.contract, definition.keeps, surroundings.kv), use };
   const transportFor = declaredPeers(definition, surroundings.transportFor);
   const tasks = allTasksOf(definition);
   const schedules = allSchedulesOf(definition);
@@ -90,7 +95,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
   const writer = new Writer({
     service: name,
     database,
-    kv,
+    equipment,
     metrics,
     clock,
     manifest: manifestOf(name, {
@@ -103,7 +108,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
     enqueued: (enqueued) => worker?.enqueued(enqueued),
     forgotten: cache && ((groups) => cache.forget(groups)),
   });
-  const endpoint = defineEndpoint(definition.contract, handlersOf({ definition, database, kv, cache, writer, transportFor }), {
+  const endpoint = defineEndpoint(definition.contract, handlersOf({ definition, database, equipment, cache, writer, transportFor }), {
     name,
     metrics,
     tracer,
@@ -123,7 +128,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
         schedules,
         works,
         apply: writer.apply,
-        kv,
+        equipment,
         broker,
         logger: log,
         metrics,
@@ -142,7 +147,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
             consumer,
             database,
             apply: writer.apply,
-            kv,
+            equipment,
             log: eventLog,
             logger: log.child({ group }),
             metrics,
@@ -164,7 +169,7 @@ export function hostService(definition: ServiceDefinition, database: Database, s
 type HandlerTools = {
   readonly definition: ServiceDefinition;
   readonly database: Database;
-  readonly kv: Kv;
+  readonly equipment: Equipment;
   readonly cache: AnswerCache | undefined;
   readonly writer: Writer;
   readonly transportFor: Surroundings["transportFor"];
@@ -179,19 +184,19 @@ function declaredPeers({ name, peers, contract }: ServiceDefinition, transportFo
   };
 }
 
-function handlersOf({ definition, database, kv, cache, writer, transportFor }: HandlerTools): Handlers<DescService> {
+function handlersOf({ definition, database, equipment, cache, writer, transportFor }: HandlerTools): Handlers<DescService> {
   const peersFor = (context: Context): Peers => peersOf(context, { service: definition.name, transportFor });
   const reads = new ReadGate(READS_AT_ONCE, READS_WAITING_MAX);
   const handlers = Object.entries(definition.operations).map(([method, operation]) => [
     method,
-    handlerOf(operation, { database, kv, cache, writer, peersFor, reads }),
+    handlerOf(operation, { database, equipment, cache, writer, peersFor, reads }),
   ]);
   return Object.fromEntries(handlers) as Handlers<DescService>;
 }
 
-type Stores = { readonly database: Database; readonly kv: Kv };
+type Stores = { readonly database: Database; readonly equipment: Equipment };
 
-type AnyHandler = (request: Message, context: Context) => Promise<Message | Rejection>;
+type AnyHandler = (request: Message, context: Context) => Promise<Message | Rejection> | AsyncIterable<Message | Rejection>;
 
 function handlerOf(
   operation: ServiceDefinition["operations"][string],
@@ -223,12 +228,26 @@ function handlerOf(
           throw callErrorOf(error);
         }
       };
+    case "stream":
+      return (request, context) => {
+        // For each of its statements alone: between two answers it may wait for long.
+        const sql: Sql = { query: (statement) => reads.run(context, () => stores.database.query(statement)) };
+        return withCallErrors(operation.read(request, { ...readContext(stores, context, peersFor), sql }));
+      };
   }
 }
 
-const readContext = ({ database, kv }: Stores, context: Context, peersFor: (context: Context) => Peers): ReadContext => ({
+async function* withCallErrors(answers: AsyncIterable<Message | Rejection>): AsyncGenerator<Message | Rejection, void> {
+  try {
+    yield* answers;
+  } catch (error) {
+    throw callErrorOf(error);
+  }
+}
+
+const readContext = ({ database, equipment }: Stores, context: Context, peersFor: (context: Context) => Peers): ReadContext => ({
+  ...equipment,
   sql: database,
-  kv,
   caller: context.caller,
   peer: peersFor(context),
   get signal() {

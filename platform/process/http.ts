@@ -2,17 +2,17 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { type Part, readinessOf } from "#platform/process/readiness.ts";
-import { headerIdentity } from "#platform/rest/identity.ts";
+import { headerIdentity, type Identity } from "#platform/rest/identity.ts";
 import { createRestServer } from "#platform/rest/server.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
-import type { EdgeDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
 
 /** The HTTP of a process: the contracts' REST where it is a gateway, health and metrics in every one. */
 export async function startHttp(options: {
-  readonly edge: EdgeDefinition | undefined;
+  /** Who calls; undefined where the process is no way in. */
+  readonly identity: Identity | undefined;
   readonly contracts: readonly DescService[];
   readonly info: { readonly title: string; readonly version: string };
   /** What has to be reached for the process to be ready. */
@@ -23,12 +23,12 @@ export async function startHttp(options: {
   readonly metrics: Metrics;
   readonly tracer: Tracer;
 }): Promise<{ readonly url: string; close(): Promise<void> }> {
-  const { edge, contracts, info, parts, settings, transportFor, log, metrics, tracer } = options;
+  const { identity, contracts, info, parts, settings, transportFor, log, metrics, tracer } = options;
   const reached = readinessOf(parts);
   let closing = false;
   const server = createRestServer({
-    services: edge === undefined ? [] : contracts,
-    identity: edge?.identity ?? headerIdentity,
+    services: identity === undefined ? [] : contracts,
+    identity: identity ?? headerIdentity,
     transportFor,
     info,
     log,

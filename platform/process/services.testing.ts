@@ -1,8 +1,10 @@
 import type { DescMessage, DescService, MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll } from "vitest";
 import type { Caller } from "#platform/access/caller.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { systemClock } from "#platform/clock.ts";
-import { KV_DATABASE } from "#platform/config/platform-settings.ts";
+import { KV_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
+import { type Environment, readSettings } from "#platform/config/settings.ts";
 import { testEventLog } from "#platform/events/event-log.testing.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
@@ -16,6 +18,9 @@ import type { Database } from "#platform/postgres/database.ts";
 import { eventMigrations, eventsOf } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { kvMigrations, usesKeyValueStore } from "#platform/process/key-value-store.ts";
+import { settingsTableOf } from "#platform/process/own-settings.ts";
+import { openResources } from "#platform/process/resources.ts";
+import type { Use } from "#platform/resource.ts";
 import { type Client, createClient } from "#platform/rpc/client.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import { enqueueBy, noWakeups } from "#platform/tasks/task-service.testing.ts";
@@ -45,6 +50,8 @@ export type TestServices = {
   copy(): Promise<TestServices>;
 };
 
+const testSecrets = secretsOf(["a secret of the tests, of thirty-two characters and more"]);
+
 /** The key-value store, with Redis where there is one. */
 async function openStore(database: Database, redis: RedisConnection | undefined): Promise<Kv> {
   const engine = redis && (await openTestRedis(redis));
@@ -63,7 +70,14 @@ const QUIET_TRIES_MAX = 1_000;
  * Hosts services on fresh databases, and on the Redis that REDIS_URL names. They reach each other; other peers are not there.
  * @example const { client } = await testServices(accountsService, paymentsService);
  */
-export async function testServices(...definitions: readonly ServiceDefinition[]): Promise<TestServices> {
+export const testServices = (...definitions: readonly ServiceDefinition[]): Promise<TestServices> => testServicesWith({}, ...definitions);
+
+/** The same, whose resources read their settings from this environment, which is empty unless said. */
+export async function testServicesWith(
+  { environment = {} }: { readonly environment?: Environment },
+  ...definitions: readonly ServiceDefinition[]
+): Promise<TestServices> {
+  const { own } = readSettings(environment, settingsTableOf(definitions, []));
   const sets = new Map([
     ["events", eventMigrations],
     ...(usesKeyValueStore(definitions) ? [[KV_DATABASE, kvMigrations] as const] : []),
@@ -74,10 +88,12 @@ export async function testServices(...definitions: readonly ServiceDefinition[])
   const topics = topicsOf(eventsOf(definitions));
   const redis = isRedisThere ? testRedis() : undefined;
   const host = async (): Promise<TestServices> => {
+    const uses = new Map<string, Use>();
+    for (const each of definitions) uses.set(each.name, await openTestResources(each, databases.get(each.name) as Database, own));
     const kvDatabase = databases.get(KV_DATABASE);
     return hostAll(
       definitions,
-      databases,
+      { databases, uses },
       kvDatabase && (await openStore(kvDatabase, redis)),
       topics.map(({ name }) => name),
       host,
@@ -88,9 +104,22 @@ export async function testServices(...definitions: readonly ServiceDefinition[])
   return made;
 }
 
+async function openTestResources(definition: ServiceDefinition, database: Database, settings: PlatformSettings["own"]): Promise<Use> {
+  const { use, close } = await openResources(definition, {
+    settings,
+    database,
+    secrets: testSecrets,
+    clock: systemClock,
+    log: testLog,
+    metrics: new Metrics(),
+  });
+  afterAll(close);
+  return use;
+}
+
 function hostAll(
   definitions: readonly ServiceDefinition[],
-  databases: ReadonlyMap<string, Database>,
+  { databases, uses }: { readonly databases: ReadonlyMap<string, Database>; readonly uses: ReadonlyMap<string, Use> },
   kv: Kv | undefined,
   topics: readonly string[],
   copy: () => Promise<TestServices>,
@@ -121,7 +150,10 @@ function hostAll(
     works: () => true,
     transportFor,
   };
-  for (const each of definitions) hosted.set(each.contract.typeName, hostService(each, database(each.name), surroundings));
+  for (const each of definitions) {
+    const own = { database: database(each.name), use: uses.get(each.name) as Use };
+    hosted.set(each.contract.typeName, hostService(each, own, surroundings));
+  }
   const ends: (() => Promise<void>)[] = [() => eventLog.close()];
   afterAll(async () => {
     for (const end of ends.splice(0).reverse()) await end();

@@ -1,6 +1,7 @@
-import type { Caller } from "#platform/access/caller.ts";
+import { type Caller, serviceCaller } from "#platform/access/caller.ts";
 import { type CallerTokens, callerTokens } from "#platform/access/caller-token.ts";
 import { deploymentSecret } from "#platform/access/secret.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
@@ -14,13 +15,13 @@ import { openKeyValueStore } from "#platform/process/key-value-store.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { openPeers } from "#platform/process/peers.ts";
 import { databasePart } from "#platform/process/readiness.ts";
+import { openResources } from "#platform/process/resources.ts";
 import { openTaskBroker } from "#platform/process/task-broker.ts";
 import { workedQueues } from "#platform/process/worked-queues.ts";
-import { headerIdentity } from "#platform/rest/identity.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcServer, startGrpcServer } from "#platform/rpc/grpc-server.ts";
 import { type GrpcTls, openGrpcTls } from "#platform/rpc/grpc-tls.ts";
-import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
+import type { EdgeDefinition, OpenEdge, ServiceDefinition } from "#platform/service.ts";
 import { defaultTaskTimings, type Timings } from "#platform/tasks/timings.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -84,7 +85,8 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   parts.defer(() => kv?.close());
 
   const secret = await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder });
-  const tokens = callerTokens({ secrets: settings.secretAlso === undefined ? [secret] : [secret, settings.secretAlso], clock });
+  const secrets = secretsOf(settings.secretAlso === undefined ? [secret] : [secret, settings.secretAlso]);
+  const tokens = callerTokens({ secrets, clock });
   const tls = await openGrpcTls(settings.grpcTls, log);
   parts.defer(() => tls?.close());
   // Closed after all who call.
@@ -97,7 +99,10 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     options.services.map(async (definition) => {
       const database = await databases.open(definition.name, migrationsOf(definition));
       parts.defer(() => database.close());
-      return hostService(definition, database, surroundings);
+      const ground = { settings: settings.own, database, secrets, clock, log: log.child({ service: definition.name }), metrics };
+      const resources = await openResources(definition, ground);
+      parts.defer(() => resources.close());
+      return hostService(definition, { database, use: resources.use }, surroundings);
     }),
   );
   for (const { endpoint } of hosted) peers.host(endpoint.service, endpoint);
@@ -107,16 +112,21 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   for (const service of hosted) await service.begin();
 
   if (!isWhole) warnAboutPeers(options);
-  if (options.edge !== undefined) warnAboutStrangers(options.edge, options);
+  const clientFor =
+    (caller: Caller): Peers =>
+    (service) =>
+      createClient(service, transportFor(service), { caller });
+  const edge = options.edge && (await openEdge(options.edge, { ...options, clock, metrics, clientFor }));
+  parts.defer(() => edge?.close());
   const grpc = await startGrpc(hosted, { tokens, tls }, settings);
   let http: Awaited<ReturnType<typeof startHttp>> | undefined;
   // Both at once: each waits for what it has taken in.
   parts.defer(async () => void (await Promise.all([http?.close(), grpc?.close()])));
   http = await startHttp({
-    edge: options.edge,
+    identity: edge?.identity,
     contracts: system.services.map(({ contract }) => contract),
     info: { title: system.title, version: release },
-    parts: [...hosted.map(({ database }) => databasePart(database)), ...(kv?.parts ?? [])],
+    parts: [...hosted.map(({ database }) => databasePart(database)), ...(kv?.parts ?? []), ...(edge?.parts ?? [])],
     settings,
     transportFor,
     log,
@@ -130,7 +140,7 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
     database: databases.description,
     tokens,
     services: hosted,
-    clientFor: (caller) => (service) => createClient(service, transportFor(service), { caller }),
+    clientFor,
     stop: () => running.disposeAsync(),
   };
 }
@@ -143,11 +153,21 @@ function warnAboutPeers({ services, settings, log }: ProcessOptions): void {
     log.warn("POLIS_SECRET isn't set: one was made in the data folder, and processes elsewhere won't take this one's word, nor it theirs");
 }
 
-/** Who is believed without a proof must be out of strangers' reach. */
-function warnAboutStrangers({ identity }: EdgeDefinition, { settings: { host }, log }: ProcessOptions): void {
-  if (identity === headerIdentity && !/^(localhost|127\.|::1$)/.test(host))
-    log.warn({ host }, "whoever reaches this address is whom X-User-Id names: nobody but a proxy that authenticates may reach it");
-}
+type EdgeTools = Pick<ProcessOptions, "settings" | "log"> & {
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly clientFor: (caller: Caller) => Peers;
+};
+
+const openEdge = async (edge: EdgeDefinition, { settings, log, clock, metrics, clientFor }: EdgeTools): Promise<OpenEdge> =>
+  edge.open({
+    settings: settings.own[edge.name],
+    host: settings.host,
+    peer: clientFor(serviceCaller(edge.name)),
+    clock,
+    log: log.child({ service: edge.name }),
+    metrics,
+  });
 
 async function startGrpc(
   hosted: readonly HostedService[],

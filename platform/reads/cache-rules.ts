@@ -22,12 +22,12 @@ export type CacheRule = {
 export const cachedMethods = ({
   operations,
 }: {
-  readonly operations: Readonly<Record<string, { readonly kind: string; readonly method: DescMethodUnary }>>;
+  readonly operations: Readonly<Record<string, { readonly kind: string; readonly method: DescMethod }>>;
 }): DescMethodUnary[] =>
-  Object.values(operations).flatMap(({ kind, method }) => {
+  Object.values(operations).flatMap(({ kind, method }): DescMethodUnary[] => {
     if (methodOptions(method).cache === undefined) return [];
     if (kind !== "query") throw fault(method, "is for what a `query` answers");
-    return [method];
+    return [method as DescMethodUnary];
   });
 
 const fault = (method: DescMethod, text: string): Error => new Error(`${methodName(method)}: \`cache\`: ${text}`);

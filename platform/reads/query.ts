@@ -1,16 +1,14 @@
-import type { DescMessage, DescMethodUnary, Message, MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethodServerStreaming, DescMethodUnary, Message, MessageShape } from "@bufbuild/protobuf";
 import type { Caller } from "#platform/access/caller.ts";
-import type { Kv } from "#platform/kv/kv.ts";
 import type { Sql } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
+import type { Equipment } from "#platform/resource.ts";
 import type { Peers } from "#platform/rpc/client.ts";
 import type { Ref } from "#platform/writes/table.ts";
 import { rowsOf, selectStatement } from "#platform/writes/table-statements.ts";
 
-export type ReadContext = {
+export type ReadContext = Equipment & {
   readonly sql: Sql;
-  /** The key-value store, for the kinds that the manifest names. */
-  readonly kv: Kv;
   readonly caller: Caller;
   readonly peer: Peers;
   readonly signal: AbortSignal;
@@ -29,6 +27,23 @@ export const query = <I extends DescMessage, O extends DescMessage>(
   method: DescMethodUnary<I, O>,
   read: (request: MessageShape<I>, context: ReadContext) => Promise<MessageShape<O> | Rejection | undefined>,
 ): Query<DescMethodUnary<I, O>> => ({ kind: "query", method, read });
+
+/** A method that answers with many messages, one after another. */
+export type StreamedQuery<M extends DescMethodServerStreaming = DescMethodServerStreaming> = {
+  readonly kind: "stream";
+  readonly method: M;
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  readonly read: (request: any, context: ReadContext) => AsyncIterable<Message | Rejection>;
+};
+
+/**
+ * Defines a method that answers with many messages. It may wait between two of them for as long as it likes, and is to end when
+ * `signal` fires; a rejection that it yields ends it.
+ */
+export const streamedQuery = <I extends DescMessage, O extends DescMessage>(
+  method: DescMethodServerStreaming<I, O>,
+  read: (request: MessageShape<I>, context: ReadContext) => AsyncIterable<MessageShape<O> | Rejection>,
+): StreamedQuery<DescMethodServerStreaming<I, O>> => ({ kind: "stream", method, read });
 
 /** The row that `ref` names, as it is now. */
 export async function find<R extends object>(sql: Sql, ref: Ref<R>): Promise<R | undefined> {

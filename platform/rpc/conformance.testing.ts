@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect } from "vitest";
 import { AnswerSchema, ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { type Caller, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { type ClientBase, createClient } from "#platform/rpc/client.ts";
 import { defineEndpoint, type Endpoint, type Handlers } from "#platform/rpc/endpoint.ts";
@@ -18,7 +19,7 @@ type Opened = { readonly transport: Transport; close(): Promise<void> };
 type Tools = Parameters<typeof defineEndpoint>[2];
 type Logged = { level: number; msg: string; method: string; err: { message: string } };
 
-export const tokens = callerTokens({ secrets: ["a secret of at least thirty-two characters"] });
+export const tokens = callerTokens({ secrets: secretsOf(["a secret of at least thirty-two characters"]) });
 export const user = userCaller("01890000-0000-7000-8000-000000000001");
 
 export const say = (text: string) => create(AnswerSchema, { text });

@@ -12,6 +12,7 @@ import { AnswerSchema, ConformanceService } from "#contracts/polis/conformance/v
 import { method as methodOption } from "#contracts/polis/options/v1/options_pb.ts";
 import { nobody, userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import { createClient } from "#platform/rpc/client.ts";
 import { conformanceEndpoint } from "#platform/rpc/conformance.testing.ts";
@@ -21,7 +22,7 @@ import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.
 
 const SECRET = "a secret of at least thirty-two characters";
 const SERVICE = "polis.conformance.v1.ConformanceService";
-const tokens = callerTokens({ secrets: [SECRET] });
+const tokens = callerTokens({ secrets: secretsOf([SECRET]) });
 const user = userCaller("01890000-0000-7000-8000-000000000001");
 /** As it was before the first call. */
 const { stackTraceLimit } = Error;
@@ -147,8 +148,8 @@ describe("a stranger with a plain gRPC client", () => {
   test("isn't believed what it says of itself without our key", async () => {
     const { port } = await start();
     const own = await tokens.sign(user);
-    const expired = await callerTokens({ secrets: [SECRET], clock: () => Date.now() - 3_600_000 }).sign(user);
-    const forged = await callerTokens({ secrets: ["another secret of thirty-two characters"] }).sign(user);
+    const expired = await callerTokens({ secrets: secretsOf([SECRET]), clock: () => Date.now() - 3_600_000 }).sign(user);
+    const forged = await callerTokens({ secrets: secretsOf(["another secret of thirty-two characters"]) }).sign(user);
     const [header, payload] = own.split(".");
     for (const authorization of [
       `Bearer ${expired}`,
@@ -219,7 +220,10 @@ describe("the way over gRPC", () => {
 
   test("takes a peer that doesn't know our token for one that is away: whoever calls isn't to blame", async () => {
     const { port } = await start();
-    const transport = grpcTransport({ addresses: [`127.0.0.1:${port}`], tokens: callerTokens({ secrets: [`another ${SECRET}`] }) });
+    const transport = grpcTransport({
+      addresses: [`127.0.0.1:${port}`],
+      tokens: callerTokens({ secrets: secretsOf([`another ${SECRET}`]) }),
+    });
     closing.push(() => transport.close());
     const client = createClient(ConformanceService, transport, { caller: user });
     const cause = { message: expect.stringContaining("POLIS_SECRET") };

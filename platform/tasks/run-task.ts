@@ -1,9 +1,9 @@
 import { type DescMessage, type DescService, fromBinary } from "@bufbuild/protobuf";
 import type { Clock } from "#platform/clock.ts";
 import { isTransientFailure } from "#platform/events/failure-book.ts";
-import type { Kv } from "#platform/kv/kv.ts";
 import type { Database, Sql } from "#platform/postgres/database.ts";
 import type { ReadGate } from "#platform/reads/read-gate.ts";
+import type { Equipment } from "#platform/resource.ts";
 import { peersOf } from "#platform/rpc/client.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { ClaimedTask } from "#platform/tasks/claims.ts";
@@ -44,7 +44,7 @@ export type TaskSurroundings = {
   readonly database: Database;
   /** Through which every `prepare` asks the database, so that heartbeats find a connection. */
   readonly reads: ReadGate;
-  readonly kv: Kv;
+  readonly equipment: Equipment;
   readonly clock: Clock;
   readonly transportFor: (service: DescService) => Transport;
 };
@@ -65,7 +65,7 @@ export const beginTry = (known: KnownTask, claimed: ClaimedTask, worker: Worker)
 /** Reads the task and runs its `prepare` within the time limit. Never rejects. */
 export async function prepareTask(tried: Try, surroundings: TaskSurroundings): Promise<Outcome> {
   const { task, options, claimed, worker } = tried;
-  const { service, database, reads, kv, clock, transportFor } = surroundings;
+  const { service, database, reads, equipment, clock, transportFor } = surroundings;
   let item: TaskItem;
   try {
     item = readTask(tried, service, clock());
@@ -86,7 +86,7 @@ export async function prepareTask(tried: Try, surroundings: TaskSurroundings): P
     const call = new PrepareCall(item.caller, claimed.traceparent, limit);
     const peer = peersOf(call, { service, transportFor });
     const sql: Sql = { query: (statement) => reads.run(limit, () => database.query(statement)) };
-    const view = new TaskView(tried, item, { sql, kv, peer, signal: limit.signal });
+    const view = new TaskView(tried, item, { ...equipment, sql, peer, signal: limit.signal });
     item.prepared = await Promise.race([prepare(item.input, view), limit.passed]);
     return { kind: "ready", item };
   } catch (error) {

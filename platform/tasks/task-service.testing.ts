@@ -2,10 +2,10 @@ import type { DescMessage, DescService, MessageInitShape } from "@bufbuild/proto
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { serviceCaller } from "#platform/access/caller.ts";
 import { type Clock, systemClock } from "#platform/clock.ts";
+import { noEquipment } from "#platform/equipment.testing.ts";
 import type { ApplyOutcome } from "#platform/events/apply.ts";
 import type { Wakeups } from "#platform/events/wakeups.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { noKv } from "#platform/kv/kv.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { Transport } from "#platform/rpc/transport.ts";
 import type { TaskBroker } from "#platform/tasks/broker.ts";
@@ -59,7 +59,7 @@ export function openTaskService(options: {
   const writer = new Writer({
     service: SERVICE,
     database,
-    kv: noKv,
+    equipment: noEquipment,
     metrics,
     manifest: manifestOf(SERVICE, { tasks: tasks.map(({ schema }) => schema), offersTasks }),
     published: () => {},
@@ -72,7 +72,7 @@ export function openTaskService(options: {
       worker = await startTaskWorker({
         service: SERVICE,
         database,
-        kv: noKv,
+        equipment: noEquipment,
         tasks,
         schedules: options.schedules ?? new Map(),
         works: options.works ?? (() => true),

@@ -2,9 +2,9 @@ import type { DescMessage, DescMethod, DescMethodUnary, Message, MessageInitShap
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
-import type { Kv } from "#platform/kv/kv.ts";
 import type { Sql, Transaction } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
+import type { Equipment } from "#platform/resource.ts";
 import type { Peers } from "#platform/rpc/client.ts";
 import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
 import type { Ref, Table } from "#platform/writes/table.ts";
@@ -46,14 +46,13 @@ export type ItemContext = {
   readonly now: Timestamp;
 };
 
-export type PrepareContext = ItemContext & {
-  /** Reads of the service's own database, outside any transaction. */
-  readonly sql: Sql;
-  /** The key-value store, for the kinds that the manifest names. */
-  readonly kv: Kv;
-  readonly peer: Peers;
-  readonly signal: AbortSignal;
-};
+export type PrepareContext = ItemContext &
+  Equipment & {
+    /** Reads of the service's own database, outside any transaction. */
+    readonly sql: Sql;
+    readonly peer: Peers;
+    readonly signal: AbortSignal;
+  };
 
 export type LockContext<Prepared> = ItemContext & { readonly prepared: Prepared };
 

@@ -4,8 +4,8 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
+import { noEquipment } from "#platform/equipment.testing.ts";
 import type { ApplyItem } from "#platform/events/apply.ts";
-import { noKv } from "#platform/kv/kv.testing.ts";
 import { testDatabase } from "#platform/postgres/database.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
@@ -41,7 +41,7 @@ export const writerOn = (database: Database, settings: Partial<WriterSettings> =
   new Writer({
     service: "test",
     database,
-    kv: noKv,
+    equipment: noEquipment,
     metrics: new Metrics(),
     manifest: manifestOf("test", { publishes: [OrderCreatedSchema] }),
     published,

@@ -2,6 +2,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "#platform/access/caller.ts";
 import type { Kv } from "#platform/kv/kv.ts";
 import type { Sql } from "#platform/postgres/database.ts";
+import type { Use } from "#platform/resource.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
 import type { Peers } from "#platform/rpc/client.ts";
@@ -88,13 +89,15 @@ export class PrepareCall implements Context {
 export class PrepareView implements PrepareContext {
   readonly sql: Sql;
   readonly kv: Kv;
+  readonly use: Use;
   readonly peer: Peers;
   readonly signal: AbortSignal;
   readonly #item: ItemContext;
 
-  constructor(item: ItemContext, { sql, kv, peer, signal }: Pick<PrepareContext, "sql" | "kv" | "peer" | "signal">) {
+  constructor(item: ItemContext, { sql, kv, use, peer, signal }: Omit<PrepareContext, keyof ItemContext>) {
     this.sql = sql;
     this.kv = kv;
+    this.use = use;
     this.peer = peer;
     this.signal = signal;
     this.#item = item;

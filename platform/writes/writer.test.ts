@@ -8,9 +8,9 @@ import { OrderCreatedSchema } from "#contracts/polis/orders/v1/events_pb.ts";
 import { CreateOrderRequestSchema, type Order, OrderSchema, OrdersService } from "#contracts/polis/orders/v1/orders_pb.ts";
 import { PaymentsService, TopUpRequestSchema } from "#contracts/polis/payments/v1/payments_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
+import { noEquipment } from "#platform/equipment.testing.ts";
 import type { ApplyItem } from "#platform/events/apply.ts";
 import { decodeRecordBatch } from "#platform/events/record-batch.ts";
-import { noKv } from "#platform/kv/kv.testing.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import { isGivenUpWaiting, OutcomeUnknown } from "#platform/postgres/errors.ts";
 import { reject } from "#platform/rejection.ts";
@@ -216,7 +216,7 @@ test("answers are forgotten by the field by which their contract groups them, an
   const writer = new Writer({
     service: "test",
     database,
-    kv: noKv,
+    equipment: noEquipment,
     metrics: new Metrics(),
     manifest: manifestOf("test", { caches: [getCard, listCards] }),
     published: () => {},

@@ -2,10 +2,10 @@ import type { DescMethodUnary, Message } from "@bufbuild/protobuf";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import { methodOptions } from "#platform/contract/method-options.ts";
 import type { ApplyItems, ApplyOutcome } from "#platform/events/apply.ts";
-import type { Kv } from "#platform/kv/kv.ts";
 import type { Database, Transaction } from "#platform/postgres/database.ts";
 import { isUniqueViolation } from "#platform/postgres/errors.ts";
 import { isRejection, type Rejection, reject } from "#platform/rejection.ts";
+import type { Equipment } from "#platform/resource.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Peers } from "#platform/rpc/client.ts";
 import type { Context } from "#platform/rpc/context.ts";
@@ -23,14 +23,18 @@ export type WriterSettings = BatchSettings & {
   readonly waitingMax: number;
 };
 
-export type WriterOptions = BatchesOptions & { readonly kv: Kv; readonly clock?: Clock; readonly settings?: Partial<WriterSettings> };
+export type WriterOptions = BatchesOptions & {
+  readonly equipment: Equipment;
+  readonly clock?: Clock;
+  readonly settings?: Partial<WriterSettings>;
+};
 
 const writerDefaults: WriterSettings = { waitingMax: 10_000, batchMax: 1024, inFlightMax: 3, heldMaxMs: 10_000 };
 
 /** Carries out what changes the state of one service: many commands in one transaction, and no command knows. */
 export class Writer {
   readonly #database: Database;
-  readonly #kv: Kv;
+  readonly #equipment: Equipment;
   readonly #clock: Clock;
   readonly #settings: WriterSettings;
   readonly #batches: Batches;
@@ -38,9 +42,9 @@ export class Writer {
   readonly #running = new Map<string, Promise<Message | Rejection>>();
   #admitted = 0;
 
-  constructor({ clock, settings, kv, ...options }: WriterOptions) {
+  constructor({ clock, settings, equipment, ...options }: WriterOptions) {
     this.#database = options.database;
-    this.#kv = kv;
+    this.#equipment = equipment;
     this.#clock = clock ?? systemClock;
     this.#settings = { ...writerDefaults, ...settings };
     this.#batches = new Batches(options, this.#settings);
@@ -109,7 +113,7 @@ export class Writer {
         commandId,
         now,
         sql: this.#database,
-        kv: this.#kv,
+        ...this.#equipment,
         peer,
         signal: context.signal,
       });

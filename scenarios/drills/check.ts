@@ -1,6 +1,7 @@
 import { AccountsService } from "#contracts/polis/accounts/v1/accounts_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { createClient } from "#platform/rpc/client.ts";
 import { grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import { restOf } from "../support/rest-client.ts";
@@ -91,7 +92,7 @@ export async function compare(
   await compareOrders(shop, sql, findings);
   await compareMoney(shop, sql, findings);
   await compareRest(shop, polis.http, findings);
-  const transport = grpcTransport({ addresses: [polis.grpc], tokens: callerTokens({ secrets: [polis.secret] }) });
+  const transport = grpcTransport({ addresses: [polis.grpc], tokens: callerTokens({ secrets: secretsOf([polis.secret]) }) });
   try {
     const auditor = userCaller("00000000-0000-4000-8000-000000000001", { roles: ["auditor"] });
     const { balanced, faults } = await createClient(AccountsService, transport, { caller: auditor }).checkBooks({}, { timeoutMs: 30_000 });

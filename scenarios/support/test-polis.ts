@@ -3,12 +3,14 @@ import type { DescService } from "@bufbuild/protobuf";
 import { afterAll, expect, onTestFinished } from "vitest";
 import type { Caller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
+import { secretsOf } from "#platform/access/secrets.ts";
 import { systemClock } from "#platform/clock.ts";
-import { type PlatformSettings, platformSettings } from "#platform/config/platform-settings.ts";
+import type { PlatformSettings } from "#platform/config/platform-settings.ts";
 import { readSettings } from "#platform/config/settings.ts";
 import { serviceName } from "#platform/contract/method-options.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
+import { settingsTableOf } from "#platform/process/own-settings.ts";
 import { startProcess } from "#platform/process/start-process.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
@@ -45,7 +47,7 @@ export type TestPolisOptions = {
 };
 
 const settingsOf = (environment: Readonly<Record<string, string>>): PlatformSettings =>
-  readSettings(environment, platformSettings(SERVICES), { data: join(import.meta.dirname, "none") });
+  readSettings(environment, settingsTableOf(orderPayments.services, orderPayments.edges), { data: join(import.meta.dirname, "none") });
 
 /** The event log of these databases beside the processes that use it, and its groups. Closed after the tests of the file. */
 export async function reachTestLog({ environment }: Pick<TestDatabases, "environment">, timings?: Partial<EventTimings>) {
@@ -139,7 +141,7 @@ async function startApart(said: Readonly<Record<string, string>>): Promise<TestP
 
 /** Clients over gRPC, each service at its address. */
 function remoteClients(addressOf: (service: string) => string): { clientFor(caller: Caller): Peers; close(): void } {
-  const tokens = callerTokens({ secrets: [SECRET], clock: systemClock });
+  const tokens = callerTokens({ secrets: secretsOf([SECRET]), clock: systemClock });
   const transports = new Map<string, GrpcTransport>();
   const transportTo = (service: DescService): GrpcTransport => {
     const address = addressOf(serviceName(service));

@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { CardSchema, CardsService, ListCardsResponseSchema } from "#contracts/polis/cardtest/v1/cardtest_pb.ts";
 import { callerName } from "#platform/access/caller.ts";
-import { find, query } from "#platform/reads/query.ts";
+import { find, query, streamedQuery } from "#platform/reads/query.ts";
+import { reject } from "#platform/rejection.ts";
 import { defineService } from "#platform/service.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { messageTable } from "#platform/writes/table.ts";
@@ -44,6 +45,14 @@ export const cardsService = (between: Between) =>
         const found = await sql.query({ text: "SELECT * FROM cards WHERE starts_with(id::text, $1) ORDER BY id", values: [startsWith] });
         await between("ListCards");
         return create(ListCardsResponseSchema, { cards: rowsOf(cards, found) });
+      }),
+      readCards: streamedQuery(method.readCards, async function* ({ cardIds }, { sql }) {
+        for (const id of cardIds) {
+          const card = await find(sql, cards.row(id));
+          await between("ReadCards");
+          if (card !== undefined) yield card;
+        }
+        yield reject("no_more_cards");
       }),
     },
   });

@@ -14,7 +14,24 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file polis/cardtest/v1/cardtest.proto.
  */
 export const file_polis_cardtest_v1_cardtest: GenFile = /*@__PURE__*/
-  fileDesc("CiBwb2xpcy9jYXJkdGVzdC92MS9jYXJkdGVzdC5wcm90bxIRcG9saXMuY2FyZHRlc3QudjEiMAoEQ2FyZBIKCgJpZBgBIAEoCRIMCgR0ZXh0GAIgASgJEg4KBnJlYWRlchgDIAEoCSI4Cg5QdXRDYXJkUmVxdWVzdBIYCgdjYXJkX2lkGAEgASgJQge6SARyAhABEgwKBHRleHQYAiABKAkiKgoOR2V0Q2FyZFJlcXVlc3QSGAoHY2FyZF9pZBgBIAEoCUIHukgEcgIQASItChFHZXRPd25DYXJkUmVxdWVzdBIYCgdjYXJkX2lkGAEgASgJQge6SARyAhABIicKEExpc3RDYXJkc1JlcXVlc3QSEwoLc3RhcnRzX3dpdGgYASABKAkiOwoRTGlzdENhcmRzUmVzcG9uc2USJgoFY2FyZHMYASADKAsyFy5wb2xpcy5jYXJkdGVzdC52MS5DYXJkMqEDCgxDYXJkc1NlcnZpY2USVQoHUHV0Q2FyZBIhLnBvbGlzLmNhcmR0ZXN0LnYxLlB1dENhcmRSZXF1ZXN0GhcucG9saXMuY2FyZHRlc3QudjEuQ2FyZCIOqrsYChADIgYSBHVzZXISYgoHR2V0Q2FyZBIhLnBvbGlzLmNhcmR0ZXN0LnYxLkdldENhcmRSZXF1ZXN0GhcucG9saXMuY2FyZHRlc3QudjEuQ2FyZCIbqrsYFxABIgIIASoPCgIIPBABGgdjYXJkX2lkEmoKCkdldE93bkNhcmQSJC5wb2xpcy5jYXJkdGVzdC52MS5HZXRPd25DYXJkUmVxdWVzdBoXLnBvbGlzLmNhcmR0ZXN0LnYxLkNhcmQiHaq7GBkQASIGEgR1c2VyKg0KAgg8GgdjYXJkX2lkEmoKCUxpc3RDYXJkcxIjLnBvbGlzLmNhcmR0ZXN0LnYxLkxpc3RDYXJkc1JlcXVlc3QaJC5wb2xpcy5jYXJkdGVzdC52MS5MaXN0Q2FyZHNSZXNwb25zZSISqrsYDhABIgIIASoGCgIIPBABYgZwcm90bzM", [file_buf_validate_validate, file_polis_options_v1_options]);
+  fileDesc("CiBwb2xpcy9jYXJkdGVzdC92MS9jYXJkdGVzdC5wcm90bxIRcG9saXMuY2FyZHRlc3QudjEiJAoQUmVhZENhcmRzUmVxdWVzdBIQCghjYXJkX2lkcxgBIAMoCSIwCgRDYXJkEgoKAmlkGAEgASgJEgwKBHRleHQYAiABKAkSDgoGcmVhZGVyGAMgASgJIjgKDlB1dENhcmRSZXF1ZXN0EhgKB2NhcmRfaWQYASABKAlCB7pIBHICEAESDAoEdGV4dBgCIAEoCSIqCg5HZXRDYXJkUmVxdWVzdBIYCgdjYXJkX2lkGAEgASgJQge6SARyAhABIi0KEUdldE93bkNhcmRSZXF1ZXN0EhgKB2NhcmRfaWQYASABKAlCB7pIBHICEAEiJwoQTGlzdENhcmRzUmVxdWVzdBITCgtzdGFydHNfd2l0aBgBIAEoCSI7ChFMaXN0Q2FyZHNSZXNwb25zZRImCgVjYXJkcxgBIAMoCzIXLnBvbGlzLmNhcmR0ZXN0LnYxLkNhcmQyqgQKDENhcmRzU2VydmljZRJVCgdQdXRDYXJkEiEucG9saXMuY2FyZHRlc3QudjEuUHV0Q2FyZFJlcXVlc3QaFy5wb2xpcy5jYXJkdGVzdC52MS5DYXJkIg6quxgKEAMiBhIEdXNlchJiCgdHZXRDYXJkEiEucG9saXMuY2FyZHRlc3QudjEuR2V0Q2FyZFJlcXVlc3QaFy5wb2xpcy5jYXJkdGVzdC52MS5DYXJkIhuquxgXEAEiAggBKg8KAgg8EAEaB2NhcmRfaWQSagoKR2V0T3duQ2FyZBIkLnBvbGlzLmNhcmR0ZXN0LnYxLkdldE93bkNhcmRSZXF1ZXN0GhcucG9saXMuY2FyZHRlc3QudjEuQ2FyZCIdqrsYGRABIgYSBHVzZXIqDQoCCDwaB2NhcmRfaWQSagoJTGlzdENhcmRzEiMucG9saXMuY2FyZHRlc3QudjEuTGlzdENhcmRzUmVxdWVzdBokLnBvbGlzLmNhcmR0ZXN0LnYxLkxpc3RDYXJkc1Jlc3BvbnNlIhKquxgOEAEiAggBKgYKAgg8EAEShgEKCVJlYWRDYXJkcxIjLnBvbGlzLmNhcmR0ZXN0LnYxLlJlYWRDYXJkc1JlcXVlc3QaFy5wb2xpcy5jYXJkdGVzdC52MS5DYXJkIjmquxg1EAEaLQoNbm9fbW9yZV9jYXJkcxocVGhlIGxhc3QgY2FyZCBoYXMgYmVlbiByZWFkLiICCAEwAWIGcHJvdG8z", [file_buf_validate_validate, file_polis_options_v1_options]);
+
+/**
+ * @generated from message polis.cardtest.v1.ReadCardsRequest
+ */
+export type ReadCardsRequest = Message<"polis.cardtest.v1.ReadCardsRequest"> & {
+  /**
+   * @generated from field: repeated string card_ids = 1;
+   */
+  cardIds: string[];
+};
+
+/**
+ * Describes the message polis.cardtest.v1.ReadCardsRequest.
+ * Use `create(ReadCardsRequestSchema)` to create a new message.
+ */
+export const ReadCardsRequestSchema: GenMessage<ReadCardsRequest> = /*@__PURE__*/
+  messageDesc(file_polis_cardtest_v1_cardtest, 0);
 
 /**
  * @generated from message polis.cardtest.v1.Card
@@ -43,7 +60,7 @@ export type Card = Message<"polis.cardtest.v1.Card"> & {
  * Use `create(CardSchema)` to create a new message.
  */
 export const CardSchema: GenMessage<Card> = /*@__PURE__*/
-  messageDesc(file_polis_cardtest_v1_cardtest, 0);
+  messageDesc(file_polis_cardtest_v1_cardtest, 1);
 
 /**
  * @generated from message polis.cardtest.v1.PutCardRequest
@@ -65,7 +82,7 @@ export type PutCardRequest = Message<"polis.cardtest.v1.PutCardRequest"> & {
  * Use `create(PutCardRequestSchema)` to create a new message.
  */
 export const PutCardRequestSchema: GenMessage<PutCardRequest> = /*@__PURE__*/
-  messageDesc(file_polis_cardtest_v1_cardtest, 1);
+  messageDesc(file_polis_cardtest_v1_cardtest, 2);
 
 /**
  * @generated from message polis.cardtest.v1.GetCardRequest
@@ -82,7 +99,7 @@ export type GetCardRequest = Message<"polis.cardtest.v1.GetCardRequest"> & {
  * Use `create(GetCardRequestSchema)` to create a new message.
  */
 export const GetCardRequestSchema: GenMessage<GetCardRequest> = /*@__PURE__*/
-  messageDesc(file_polis_cardtest_v1_cardtest, 2);
+  messageDesc(file_polis_cardtest_v1_cardtest, 3);
 
 /**
  * @generated from message polis.cardtest.v1.GetOwnCardRequest
@@ -99,7 +116,7 @@ export type GetOwnCardRequest = Message<"polis.cardtest.v1.GetOwnCardRequest"> &
  * Use `create(GetOwnCardRequestSchema)` to create a new message.
  */
 export const GetOwnCardRequestSchema: GenMessage<GetOwnCardRequest> = /*@__PURE__*/
-  messageDesc(file_polis_cardtest_v1_cardtest, 3);
+  messageDesc(file_polis_cardtest_v1_cardtest, 4);
 
 /**
  * @generated from message polis.cardtest.v1.ListCardsRequest
@@ -116,7 +133,7 @@ export type ListCardsRequest = Message<"polis.cardtest.v1.ListCardsRequest"> & {
  * Use `create(ListCardsRequestSchema)` to create a new message.
  */
 export const ListCardsRequestSchema: GenMessage<ListCardsRequest> = /*@__PURE__*/
-  messageDesc(file_polis_cardtest_v1_cardtest, 4);
+  messageDesc(file_polis_cardtest_v1_cardtest, 5);
 
 /**
  * @generated from message polis.cardtest.v1.ListCardsResponse
@@ -133,7 +150,7 @@ export type ListCardsResponse = Message<"polis.cardtest.v1.ListCardsResponse"> &
  * Use `create(ListCardsResponseSchema)` to create a new message.
  */
 export const ListCardsResponseSchema: GenMessage<ListCardsResponse> = /*@__PURE__*/
-  messageDesc(file_polis_cardtest_v1_cardtest, 5);
+  messageDesc(file_polis_cardtest_v1_cardtest, 6);
 
 /**
  * Cards that are put and read.
@@ -180,6 +197,16 @@ export const CardsService: GenService<{
     methodKind: "unary";
     input: typeof ListCardsRequestSchema;
     output: typeof ListCardsResponseSchema;
+  },
+  /**
+   * One after another, from a name on.
+   *
+   * @generated from rpc polis.cardtest.v1.CardsService.ReadCards
+   */
+  readCards: {
+    methodKind: "server_streaming";
+    input: typeof ReadCardsRequestSchema;
+    output: typeof CardSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_polis_cardtest_v1_cardtest, 0);

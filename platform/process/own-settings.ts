@@ -1,0 +1,13 @@
+import { type OwnSettings, platformSettings } from "#platform/config/platform-settings.ts";
+import type { EdgeDefinition, ServiceDefinition } from "#platform/service.ts";
+
+/** What services, by their resources, and edges read from the environment, beside what each process does. */
+const ownSettings = (services: readonly ServiceDefinition[], edges: readonly EdgeDefinition[]): OwnSettings =>
+  Object.fromEntries([...edges, ...services.flatMap(({ resources }) => resources)].map(({ name, settings }) => [name, settings]));
+
+/** Every setting of a process that may host, or call, these. */
+export const settingsTableOf = (services: readonly ServiceDefinition[], edges: readonly EdgeDefinition[]) =>
+  platformSettings(
+    services.map(({ name }) => name),
+    ownSettings(services, edges),
+  );
