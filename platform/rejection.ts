@@ -15,14 +15,25 @@ export type Violation = {
 export class Rejection {
   readonly code: string;
   readonly detail: string | undefined;
+  readonly retryAfterMs: number | undefined;
+  readonly keepsWrites: boolean;
 
-  constructor(code: string, detail?: string) {
+  constructor(code: string, detail: string | undefined, { retryAfterMs, keepsWrites = false }: RejectionOptions) {
     this.code = code;
     this.detail = detail;
+    this.retryAfterMs = retryAfterMs;
+    this.keepsWrites = keepsWrites;
   }
 }
 
+export type RejectionOptions = {
+  /** When it may be otherwise. */
+  readonly retryAfterMs?: number | undefined;
+  /** What the item has written is kept, for the no has consequences: a theft is noted, a session ended. Discarded unless said. */
+  readonly keepsWrites?: boolean;
+};
+
 /** `detail` is for a person; without it the contract's text of the code is shown. */
-export const reject = (code: string, detail?: string): Rejection => new Rejection(code, detail);
+export const reject = (code: string, detail?: string, options: RejectionOptions = {}): Rejection => new Rejection(code, detail, options);
 
 export const isRejection = (value: unknown): value is Rejection => value instanceof Rejection;

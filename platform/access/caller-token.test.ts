@@ -27,6 +27,7 @@ describe("a caller token", () => {
     ["a user", user],
     ["a service", serviceCaller("payments")],
     ["a service for a user", serviceCaller("payments", user)],
+    ["a user with the session", userCaller("01890000-0000-7000-8000-000000000001", { sessionId: "01890000-0000-7000-8000-000000000002" })],
     ["a user whose id holds a colon", userCaller("a:b:c")],
   ])("names %s as it was", async (_, caller) => {
     const tokens = callerTokens({ secrets: secretsOf([SECRET]) });

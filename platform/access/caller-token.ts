@@ -121,6 +121,7 @@ function claimsOf(caller: Caller): JWTPayload {
     roles: user.roles,
     scopes: user.scopes,
     second_factor: user.secondFactor,
+    ...(user.sessionId === undefined ? {} : { sid: user.sessionId }),
     ...(service === undefined ? {} : { act: { sub: service } }),
   };
 }
@@ -136,6 +137,7 @@ function callerOf(payload: JWTPayload): Caller {
     roles: Object.freeze(texts(payload.roles)),
     scopes: Object.freeze(texts(payload.scopes)),
     secondFactor: payload.second_factor === true,
+    ...(typeof payload.sid === "string" ? { sessionId: payload.sid } : {}),
   });
   if (payload.act === undefined) return user;
   const [actorKind, actor] = splitSubject((payload.act as { sub?: unknown } | null)?.sub);

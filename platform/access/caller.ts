@@ -10,6 +10,8 @@ export type UserCaller = {
   readonly roles: readonly string[];
   readonly scopes: readonly string[];
   readonly secondFactor: boolean;
+  /** The session whose token the user came with; undefined where it was none of ours. */
+  readonly sessionId?: string | undefined;
 };
 
 export type ServiceCaller = {
@@ -27,13 +29,14 @@ export const nobody: NobodyCaller = Object.freeze({ kind: "nobody" });
 /** Every user has the role `user`. An id is the same user's however it is written, so it is kept in lower case. */
 export const userCaller = (
   userId: string,
-  more: { roles?: readonly string[]; scopes?: readonly string[]; secondFactor?: boolean } = {},
+  more: { roles?: readonly string[]; scopes?: readonly string[]; secondFactor?: boolean; sessionId?: string | undefined } = {},
 ): UserCaller => ({
   kind: "user",
   userId: userId.toLowerCase(),
   roles: ["user", ...(more.roles ?? []).filter((role) => role !== "user")],
   scopes: more.scopes ?? [],
   secondFactor: more.secondFactor ?? false,
+  ...(more.sessionId === undefined ? {} : { sessionId: more.sessionId }),
 });
 
 /** The service as it acts for whoever called it. */

@@ -13,7 +13,7 @@ import type { Status } from "#platform/rpc/call-error.ts";
 /** A method's options, resolved: what `polis.options.v1.method` says, with its defaults. */
 export type MethodOptions = {
   readonly httpStatus: number;
-  readonly idempotency: "READ" | "KEYED" | "BUSINESS_ID";
+  readonly idempotency: "READ" | "KEYED" | "BUSINESS_ID" | "NONE";
   readonly rejections: ReadonlyMap<string, { readonly status: Status; readonly text: string }>;
   readonly access: Access;
   readonly cache: Cache | undefined;

@@ -249,6 +249,7 @@ const readContext = ({ database, equipment }: Stores, context: Context, peersFor
   ...equipment,
   sql: database,
   caller: context.caller,
+  origin: context.origin,
   peer: peersFor(context),
   get signal() {
     return context.signal;

@@ -4,12 +4,14 @@ import type { Sql } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import type { Equipment } from "#platform/resource.ts";
 import type { Peers } from "#platform/rpc/client.ts";
+import type { Origin } from "#platform/rpc/origin.ts";
 import type { Ref } from "#platform/writes/table.ts";
 import { rowsOf, selectStatement } from "#platform/writes/table-statements.ts";
 
 export type ReadContext = Equipment & {
   readonly sql: Sql;
   readonly caller: Caller;
+  readonly origin?: Origin | undefined;
   readonly peer: Peers;
   readonly signal: AbortSignal;
 };

@@ -7,6 +7,7 @@ import type { Exchange } from "#platform/rest/exchange.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import { httpFault } from "#platform/rest/problem.ts";
 import type { Binding, Matched } from "#platform/rest/routes.ts";
+import { USER_AGENT_LENGTH_MAX } from "#platform/rpc/origin.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
 import { IDEMPOTENCY_KEY } from "#platform/rpc/validation.ts";
 import type { Tracer } from "#platform/telemetry/tracing.ts";
@@ -52,7 +53,7 @@ export function meet(edge: Edge, matched: Matched, { headers, exchange }: Fastif
 }
 
 /** The call of a request that has been met, as its headers have it. Its time begins now. Throws HttpFault. */
-export function startCall(edge: Edge, binding: Binding, { headers, exchange }: FastifyRequest): Call {
+export function startCall(edge: Edge, binding: Binding, { headers, exchange, ip }: FastifyRequest): Call {
   const isUnary = binding.method.methodKind === "unary";
   const said = headers["request-timeout"];
   return {
@@ -63,6 +64,7 @@ export function startCall(edge: Edge, binding: Binding, { headers, exchange }: F
     cancellation: exchange,
     traceparent: exchange.span?.traceparent,
     idempotencyKey: idempotencyKey(textHeader(headers["idempotency-key"]), binding),
+    origin: { address: ip, userAgent: (headers["user-agent"] ?? "").slice(0, USER_AGENT_LENGTH_MAX) },
   };
 }
 

@@ -31,7 +31,7 @@ export type Peers = <S extends DescService>(service: S) => Client<S>;
 export type ClientBase = {
   readonly caller: Caller;
   /** The call (or event, or task) in which this client calls: its calls end with it and belong to its trace. */
-  readonly context?: Pick<Context, "deadlineMs" | "signal" | "cancellation" | "traceparent">;
+  readonly context?: Pick<Context, "deadlineMs" | "signal" | "cancellation" | "traceparent" | "origin">;
   /** For calls that don't say otherwise; without `timeoutMs` 15 s, or what is left of the context's time. */
   readonly defaults?: CallOptions;
 };
@@ -151,6 +151,7 @@ function makeCall(method: DescMethod, { caller, context, defaults }: ClientBase,
     cancellation: cancellationOf(context, options?.signal ?? defaults?.signal),
     traceparent: options?.traceparent ?? context?.traceparent ?? defaults?.traceparent,
     idempotencyKey,
+    origin: context?.origin,
   };
 }
 

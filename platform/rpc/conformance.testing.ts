@@ -33,6 +33,7 @@ export async function* nothing() {}
 const defaults: Handlers<Service> = {
   ask: echo,
   change: unexpected,
+  act: unexpected,
   getOwned: unexpected,
   askPublic: echo,
   askGuarded: echo,

@@ -1,5 +1,6 @@
 import type { Caller } from "#platform/access/caller.ts";
 import type { Cancellable } from "#platform/rpc/cancellation.ts";
+import type { Origin } from "#platform/rpc/origin.ts";
 
 /**
  * What travels with a call, the same in process and over gRPC. Hand it on as it is: some of it is made when it is first
@@ -19,6 +20,8 @@ export type Context = {
   readonly traceparent: string;
   /** The client's `Idempotency-Key`, or one that the gateway made. */
   readonly idempotencyKey: string | undefined;
+  /** Undefined for what no client outside has asked for. */
+  readonly origin?: Origin | undefined;
 };
 
 /** What a caller may say of one call; what is left out is inherited or a default. */

@@ -24,6 +24,7 @@ import { addReflection } from "#platform/rpc/grpc-reflection.ts";
 import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
 import type { GrpcTls } from "#platform/rpc/grpc-tls.ts";
 import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
+import { readOrigin } from "#platform/rpc/origin.ts";
 import { Race } from "#platform/rpc/race.ts";
 import { cancelled } from "#platform/rpc/served-call.ts";
 import type { Call } from "#platform/rpc/transport.ts";
@@ -188,6 +189,7 @@ function incoming(call: IncomingCall, { callerOf }: Admission): Call {
     cancellation: cancellableBy(call),
     traceparent: text(call.metadata, "traceparent"),
     idempotencyKey,
+    origin: readOrigin(call.metadata),
   };
 }
 

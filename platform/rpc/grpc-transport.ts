@@ -9,6 +9,7 @@ import { GREETING_MS, greetedInTime } from "#platform/rpc/grpc-greeting.ts";
 import { asBytes, decoder, encode, readMessages, writeMessages } from "#platform/rpc/grpc-streams.ts";
 import type { GrpcTls } from "#platform/rpc/grpc-tls.ts";
 import { MESSAGE_BYTES_MAX } from "#platform/rpc/handover.ts";
+import { writeOrigin } from "#platform/rpc/origin.ts";
 import { Race } from "#platform/rpc/race.ts";
 import { cancelled, deadlineExceeded } from "#platform/rpc/served-call.ts";
 import type { Call, Transport } from "#platform/rpc/transport.ts";
@@ -48,6 +49,7 @@ export function grpcTransport(options: {
     if (call.caller.kind !== "nobody") metadata.set("authorization", `Bearer ${await options.tokens.sign(call.caller)}`);
     if (call.traceparent !== undefined) metadata.set("traceparent", call.traceparent);
     if (call.idempotencyKey !== undefined) metadata.set("idempotency-key", call.idempotencyKey);
+    if (call.origin !== undefined) writeOrigin(metadata, call.origin);
     if (Date.now() >= call.deadlineMs) throw deadlineExceeded();
     if (call.cancellation?.cancelled === true) throw cancelled();
     return metadata;

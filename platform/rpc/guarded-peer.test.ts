@@ -122,6 +122,7 @@ describe("a call that is lost on its way", () => {
     });
     tested.line("cut");
     expect(await failure(tested.client.change({ text: "once" }))).toMatchObject({ status: "UNAVAILABLE" });
+    expect(await failure(tested.client.act({ text: "once" }, { idempotencyKey: "of-no-use" }))).toMatchObject({ status: "UNAVAILABLE" });
     tested.line("open");
     await vi.waitFor(async () =>
       expect(await failure(tested.client.change({ text: "refused" }, { idempotencyKey: "key" }))).toMatchObject({ retryAfterMs: 7_000 }),

@@ -134,5 +134,7 @@ const isUnanswered = (error: unknown, { atMs }: Entry): boolean =>
 const isAnswer = (error: unknown): boolean =>
   error instanceof CallError && error.status !== "CANCELLED" && error.status !== "DEADLINE_EXCEEDED";
 
-const isRepeatable = (method: DescMethod, { idempotencyKey }: Call): boolean =>
-  methodOptions(method).idempotency !== "KEYED" || idempotencyKey !== undefined;
+function isRepeatable(method: DescMethod, { idempotencyKey }: Call): boolean {
+  const { idempotency } = methodOptions(method);
+  return idempotency === "KEYED" ? idempotencyKey !== undefined : idempotency !== "NONE";
+}

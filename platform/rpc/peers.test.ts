@@ -1,3 +1,4 @@
+import { create } from "@bufbuild/protobuf";
 import { describe, expect, test, vi } from "vitest";
 import { ConformanceService } from "#contracts/polis/conformance/v1/conformance_pb.ts";
 import { serviceCaller } from "#platform/access/caller.ts";
@@ -26,6 +27,28 @@ describeCalls(({ serve, client, transport }) => {
       expect(Math.abs(seen[1]!.deadlineMs - seen[0]!.deadlineMs)).toBeLessThan(50);
       // A key names one command; another's is derived by whoever needs it.
       expect(seen.map((context) => context.idempotencyKey)).toEqual(["k-1", undefined]);
+    });
+
+    test("takes along where the first of them came from", async () => {
+      const origin = { address: "2001:db8::7", userAgent: "Böses \r\n Gerät" };
+      const seen: (Context["origin"] | undefined)[] = [];
+      serve({
+        ask: async ({ text }, context) => {
+          seen.push(context.origin);
+          return text === "outer" ? peers(context).ask({ text: "inner" }) : say(text);
+        },
+      });
+      const { method } = ConformanceService;
+      const call = {
+        caller: user,
+        deadlineMs: Date.now() + 5000,
+        cancellation: undefined,
+        traceparent: undefined,
+        idempotencyKey: undefined,
+      };
+      await transport().unary(method.ask, create(method.ask.input, { text: "outer" }), { ...call, origin });
+      await transport().unary(method.ask, create(method.ask.input, { text: "nobody outside" }), call);
+      expect(seen).toEqual([origin, origin, undefined]);
     });
 
     test("ends with it, at its deadline or when it is given up", async () => {

@@ -3,6 +3,7 @@ import { CallError } from "#platform/rpc/call-error.ts";
 import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
 import type { Context } from "#platform/rpc/context.ts";
 import { type Timed, unwatch, watch } from "#platform/rpc/deadlines.ts";
+import type { Origin } from "#platform/rpc/origin.ts";
 import type { Call } from "#platform/rpc/transport.ts";
 import type { Span } from "#platform/telemetry/tracing.ts";
 
@@ -15,6 +16,7 @@ export class ServedCall implements Context, Timed, Dependant, Cancellable {
   readonly caller: Caller;
   readonly deadlineMs: number;
   readonly idempotencyKey: string | undefined;
+  readonly origin: Origin | undefined;
   readonly #span: Span;
   readonly #cancellation: Cancellable | undefined;
   readonly #letGo: (error: CallError) => void;
@@ -28,6 +30,7 @@ export class ServedCall implements Context, Timed, Dependant, Cancellable {
     this.caller = call.caller;
     this.deadlineMs = deadlineMs;
     this.idempotencyKey = call.idempotencyKey;
+    this.origin = call.origin;
     this.#cancellation = call.cancellation;
     this.#span = span;
     this.#letGo = letGo;

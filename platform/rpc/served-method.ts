@@ -119,9 +119,9 @@ function rejections(method: DescMethod): (rejection: Rejection) => CallError {
   if (!known.has("not_found")) known.set("not_found", { status: "NOT_FOUND", text: "There is no such thing." });
   if (idempotency === "KEYED" && !known.has("idempotency_key_reused"))
     known.set("idempotency_key_reused", { status: "ALREADY_EXISTS", text: "The idempotency key stands for another request." });
-  return ({ code, detail }) => {
+  return ({ code, detail, retryAfterMs }) => {
     const said = known.get(code);
     if (said === undefined) return CallError.from(new Error(`${methodName(method)}: the contract doesn't declare the rejection ${code}`));
-    return new CallError(said.status, code, detail ?? said.text);
+    return new CallError(said.status, code, detail ?? said.text, retryAfterMs === undefined ? {} : { retryAfterMs });
   };
 }

@@ -1,6 +1,7 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import type { Caller } from "#platform/access/caller.ts";
 import type { Cancellable } from "#platform/rpc/cancellation.ts";
+import type { Origin } from "#platform/rpc/origin.ts";
 
 /** What goes with one call from a client to an endpoint. */
 export type Call = {
@@ -11,6 +12,7 @@ export type Call = {
   readonly cancellation: Cancellable | undefined;
   readonly traceparent: string | undefined;
   readonly idempotencyKey: string | undefined;
+  readonly origin?: Origin | undefined;
 };
 
 /**

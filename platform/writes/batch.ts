@@ -41,7 +41,7 @@ export type Batch = Slice & { readonly guards: Guards };
  * Carries out many items in one transaction, in two round trips:
  *   1. lock the union of the rows they name, in the order of ids, and read what was decided of their commands;
  *   2. after each item's `write` has run over this one picture: one statement a table, answers, events, COMMIT.
- * A later item sees what an earlier one left; a rejection or a fault discards its own item alone.
+ * A later item sees what an earlier one left; a rejection, unless it keeps what was written, or a fault discards its own item alone.
  */
 export async function runBatch(tx: Transaction, { items, guards, manifest }: Batch): Promise<BatchResult> {
   const { statements, ...result } = await decide(tx, { items, manifest }, guards.first);
@@ -195,7 +195,7 @@ function runItem({ item, command, named }: BatchItem, { picture, said, manifest,
       (item.parts.write(work, item.input, new WriteView(item, picture.locked(named.locks)) as never) as Message | Rejection | undefined);
     // What the item says itself goes before what an index says of it.
     const answer = work.taken === undefined || isRejection(answered) ? answered : reject(work.taken);
-    if (isRejection(answer)) work.undo();
+    if (isRejection(answer) && !answer.keepsWrites) work.undo();
     if (command !== undefined) {
       if (answer === undefined) throw new Error(`${command.method.name} answered nothing`);
       work.insert(answers, storedAnswer(command, answer, item.now));
@@ -239,6 +239,10 @@ class WriteView {
 
   get prepared() {
     return this.#item.prepared;
+  }
+
+  get origin() {
+    return this.#item.origin;
   }
 }
 

@@ -5,6 +5,7 @@ import type { ApplyItem } from "#platform/events/apply.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Context } from "#platform/rpc/context.ts";
+import type { Origin } from "#platform/rpc/origin.ts";
 import type { BatchItem } from "#platform/writes/batch.ts";
 import type { Operation } from "#platform/writes/definitions.ts";
 import type { Command } from "#platform/writes/idempotency.ts";
@@ -48,6 +49,10 @@ export class CommandItem implements ApplyItem, BatchItem {
 
   get commandId(): string {
     return this.command?.key ?? this.id;
+  }
+
+  get origin(): Origin | undefined {
+    return this.context.origin;
   }
 
   /** Once `prepared` stands. */

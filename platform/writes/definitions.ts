@@ -6,6 +6,7 @@ import type { Sql, Transaction } from "#platform/postgres/database.ts";
 import type { Rejection } from "#platform/rejection.ts";
 import type { Equipment } from "#platform/resource.ts";
 import type { Peers } from "#platform/rpc/client.ts";
+import type { Origin } from "#platform/rpc/origin.ts";
 import type { EnqueueOptions } from "#platform/tasks/task-types.ts";
 import type { Ref, Table } from "#platform/writes/table.ts";
 
@@ -44,6 +45,8 @@ export type ItemContext = {
   /** The same for every repeat of this command (caller, method, key), event or task: what ids elsewhere are derived from. */
   readonly commandId: string;
   readonly now: Timestamp;
+  /** Undefined for events and tasks. */
+  readonly origin?: Origin | undefined;
 };
 
 export type PrepareContext = ItemContext &

@@ -69,7 +69,7 @@ export const noPeers = () => () => {
 export type Move = {
   readonly pot: string;
   readonly amount: bigint;
-  readonly mode?: "" | "fault" | "data" | "nick" | "unnamed nick" | "unwritable";
+  readonly mode?: "" | "fault" | "data" | "nick" | "unnamed nick" | "unwritable" | "kept no";
 };
 
 /** What a column's encoding chokes on, as it does on a time past the year 275760. */
@@ -96,6 +96,7 @@ export const move = operation(OrdersService.method.createOrder, {
     if (mode === "fault") throw new Error("a fault after everything was written");
     if (mode === "data") tx.insert(pots, { name: `${name} beyond`, amount: -100n, nick: `beyond ${id}` });
     if (mode === "unwritable") tx.insert(pots, { name: `${name} unwritable`, amount: unwritable as never, nick: "" });
+    if (mode === "kept no") return reject("insufficient_funds", undefined, { keepsWrites: true });
     if (after.amount < 0n) return reject("insufficient_funds");
     return answerOf(after, id);
   },

@@ -127,6 +127,20 @@ test("a rejection is final under its key, a fault is not", async () => {
   expect(await outcomeOf(writer, { pot: "b", amount: 1n }, later)).toBe("1");
 });
 
+test("a rejection that keeps what its item has written keeps its row and its event, and is as final", async () => {
+  await clean(database);
+  const writer = writerOn(database);
+  const context = contextOf({ idempotencyKey: "kept" });
+  const answers = [
+    await outcomeOf(writer, { pot: "a", amount: 7n, mode: "kept no" }, context),
+    await outcomeOf(writer, { pot: "a", amount: 7n, mode: "kept no" }, context),
+    await outcomeOf(writer, { pot: "b", amount: -7n }),
+  ];
+  expect(answers).toEqual(["insufficient_funds", "insufficient_funds", "insufficient_funds"]);
+  expect(await potsIn(database)).toEqual({ a: 7n });
+  expect((await database.query({ text: "SELECT FROM outbox" })).rowCount).toBe(1);
+});
+
 test("a second row under a unique value is that item's rejection, whether the batch knew the first or the database told", async () => {
   await clean(database);
   const writer = writerOn(database);

@@ -104,7 +104,7 @@ export class Writer {
 
   /** A no from a peer is this command's no, and is decided like any other: in the batch, where it is stored. */
   async #prepare(item: CommandItem, peer: Peers): Promise<CommandItem> {
-    const { caller, id, commandId, now, context, command } = item;
+    const { caller, id, commandId, now, origin, context, command } = item;
     item.isBegun = true;
     try {
       item.prepared = await item.parts.prepare?.(item.input, {
@@ -112,6 +112,7 @@ export class Writer {
         id,
         commandId,
         now,
+        origin,
         sql: this.#database,
         ...this.#equipment,
         peer,
