@@ -50,7 +50,8 @@ export type TestServices = {
   copy(): Promise<TestServices>;
 };
 
-const testSecrets = secretsOf(["a secret of the tests, of thirty-two characters and more"]);
+/** Of which their resources derive keys. */
+export const testSecrets = secretsOf(["a secret of the tests, of thirty-two characters and more"]);
 
 /** The key-value store, with Redis where there is one. */
 async function openStore(database: Database, redis: RedisConnection | undefined): Promise<Kv> {

@@ -1,0 +1,84 @@
+-- release: 0.1.0
+
+CREATE TABLE users (
+  id uuid PRIMARY KEY,
+  status text NOT NULL CHECK (status IN ('ACTIVE', 'BLOCKED', 'DELETED')),
+  email text,
+  phone text,
+  password_hash text,
+  roles text NOT NULL,
+  token_version integer NOT NULL,
+  session_epoch integer NOT NULL,
+  locale text NOT NULL,
+  blocked_reason text,
+  created_at timestamptz NOT NULL,
+  updated_at timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX users_email ON users (email);
+CREATE UNIQUE INDEX users_phone ON users (phone);
+COMMENT ON COLUMN users.email IS 'In lower case, confirmed';
+COMMENT ON COLUMN users.phone IS 'E.164, confirmed';
+COMMENT ON COLUMN users.password_hash IS 'argon2id, in the PHC format';
+COMMENT ON COLUMN users.roles IS 'Beside user, which everybody has; names with spaces between, sorted';
+COMMENT ON COLUMN users.token_version IS 'Access tokens of an earlier one are refused';
+COMMENT ON COLUMN users.session_epoch IS 'Sessions of another one are over';
+
+CREATE TABLE sessions (
+  id uuid PRIMARY KEY,
+  user_id uuid NOT NULL,
+  epoch integer NOT NULL,
+  generation integer NOT NULL,
+  device text NOT NULL,
+  address text NOT NULL,
+  second_factor boolean NOT NULL,
+  created_at timestamptz NOT NULL,
+  last_used_at timestamptz NOT NULL,
+  expires_at timestamptz NOT NULL,
+  ended_at timestamptz
+);
+CREATE INDEX sessions_user ON sessions (user_id, id);
+CREATE INDEX sessions_over ON sessions (coalesce(ended_at, expires_at));
+COMMENT ON COLUMN sessions.epoch IS 'The user''s session_epoch for which it is good: all of a user''s end at once by another';
+COMMENT ON COLUMN sessions.generation IS 'Of the refresh token that is good; each refresh makes the next. The token itself is derived, and kept nowhere';
+COMMENT ON COLUMN sessions.last_used_at IS 'When that refresh token was made';
+
+CREATE TABLE challenges (
+  id uuid PRIMARY KEY,
+  purpose text NOT NULL,
+  user_id uuid,
+  email text,
+  phone text,
+  password_hash text,
+  locale text NOT NULL,
+  created_at timestamptz NOT NULL,
+  expires_at timestamptz NOT NULL,
+  used_at timestamptz
+);
+CREATE INDEX challenges_over ON challenges (expires_at);
+COMMENT ON TABLE challenges IS 'Codes that were sent. The code itself is derived from the id, and kept nowhere';
+COMMENT ON COLUMN challenges.user_id IS 'Whose account it is for; null where there is none, which is told to nobody';
+COMMENT ON COLUMN challenges.password_hash IS 'Of an account that is to be made';
+
+CREATE TABLE signing_keys (
+  id uuid PRIMARY KEY,
+  private_key bytea NOT NULL,
+  public_jwk text NOT NULL,
+  created_at timestamptz NOT NULL,
+  signs_from timestamptz NOT NULL
+);
+COMMENT ON COLUMN signing_keys.private_key IS 'PKCS #8, sealed under the secret of the deployment';
+COMMENT ON COLUMN signing_keys.signs_from IS 'Before that it is only published, so that every gateway knows it when it is used';
+
+CREATE TABLE revocations (
+  id uuid PRIMARY KEY,
+  session_id uuid,
+  user_id uuid,
+  version_min integer NOT NULL,
+  expires_at timestamptz NOT NULL,
+  transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id()
+);
+CREATE INDEX revocations_transaction ON revocations (transaction_id);
+CREATE INDEX revocations_over ON revocations (expires_at);
+COMMENT ON TABLE revocations IS 'Access tokens that are good no more, until they would have expired';
+COMMENT ON COLUMN revocations.user_id IS 'All of its tokens of a version before version_min; null where it is a session''s';
+COMMENT ON COLUMN revocations.transaction_id IS 'By which a reader finds what was committed since it last looked, however late';

@@ -1,0 +1,48 @@
+import { create } from "@bufbuild/protobuf";
+import { AuthService, ResetPasswordResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { PasswordChangedSchema, SessionsEndedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { find } from "#platform/reads/query.ts";
+import { isRejection, reject } from "#platform/rejection.ts";
+import { operation } from "#platform/writes/definitions.ts";
+import { answer, tryCode } from "../codes/challenge.ts";
+import { tellOwner } from "../letters/letter.ts";
+import { revokeTokens } from "../sessions/session.ts";
+import { challenges, users } from "../tables.ts";
+import { contactIn } from "../users/contact.ts";
+import { withoutSessions } from "../users/user.ts";
+import { changeParams } from "./change-params.ts";
+import { passwords } from "./passwords.ts";
+import { weakness } from "./strength.ts";
+
+/** Sets another password for who has the code; all sessions end. A blocked account stays blocked. */
+export const resetPassword = operation(AuthService.method.resetPassword, {
+  async prepare(request, { kv, use, sql }) {
+    const { challengeId, newPassword } = request;
+    // Before the try: who is to take another password has the code still.
+    const weak = weakness(newPassword, []);
+    if (weak !== undefined) return { tried: { refused: weak, isRight: false } };
+    const tried = await tryCode(kv, use, request);
+    const challenge = tried.isRight ? await find(sql, challenges.row(challengeId)) : undefined;
+    const contact = challenge && contactIn(challenge);
+    const own = weakness(newPassword, contact === undefined ? [] : [contact.value]);
+    if (own !== undefined) return { tried: { refused: own, isRight: false } };
+    const passwordHash = tried.isRight ? await use(passwords).hash(newPassword) : "";
+    return { tried, userId: challenge?.userId, passwordHash };
+  },
+  lock: ({ challengeId }, { prepared: { userId } }) => ({
+    challenge: challenges.row(challengeId),
+    user: userId === undefined ? undefined : users.row(userId),
+  }),
+  write(tx, _, { prepared: { tried, passwordHash }, locked: { challenge, user }, origin, now }) {
+    const answered = answer(tx, challenge, tried, "RESET_PASSWORD", now);
+    if (isRejection(answered)) return answered;
+    if (user === undefined || user.status === "DELETED" || passwordHash === undefined) return reject("invalid_code");
+    const changed = withoutSessions(user, { passwordHash }, now);
+    tx.update(users, changed);
+    revokeTokens(tx, changed, now);
+    tx.publish(PasswordChangedSchema, { userId: user.id, byReset: true });
+    tx.publish(SessionsEndedSchema, { userId: user.id, reason: "password_changed" });
+    tellOwner(tx, user, "password-changed", changeParams(origin, now));
+    return create(ResetPasswordResponseSchema);
+  },
+});

@@ -1,0 +1,87 @@
+import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
+import {
+  PasswordChangedSchema,
+  RolesChangedSchema,
+  SessionsEndedSchema,
+  SignedInSchema,
+  SignInFailedSchema,
+  UserBlockedSchema,
+  UserRegisteredSchema,
+  UserUnblockedSchema,
+} from "#contracts/polis/auth/v1/events_pb.ts";
+import { ForgetOverSchema, RotateKeysSchema } from "#contracts/polis/auth/v1/tasks_pb.ts";
+import { NotificationsService } from "#contracts/polis/notifications/v1/notifications_pb.ts";
+import { defineService } from "#platform/service.ts";
+import { schedule } from "#platform/tasks/define-schedule.ts";
+import { derivedSecrets } from "./codes/derived-secrets.ts";
+import { requestCode } from "./codes/request-code.ts";
+import { unlock } from "./codes/unlock.ts";
+import { forgetOver } from "./forget-over.ts";
+import { getJwks } from "./keys/get-jwks.ts";
+import { getOpenidConfiguration } from "./keys/get-openid-configuration.ts";
+import { rotateKeys } from "./keys/rotate-keys.ts";
+import { signingKeys } from "./keys/signing-keys.ts";
+import { tokenNews } from "./keys/token-news.ts";
+import { watchTokens } from "./keys/watch-tokens.ts";
+import { sendLetter } from "./letters/send-letter.ts";
+import { limits } from "./limits.ts";
+import { changePassword } from "./passwords/change-password.ts";
+import { passwords } from "./passwords/passwords.ts";
+import { resetPassword } from "./passwords/reset-password.ts";
+import { endSession } from "./sessions/end-session.ts";
+import { listSessions } from "./sessions/list-sessions.ts";
+import { refresh } from "./sessions/refresh.ts";
+import { signIn } from "./sessions/sign-in.ts";
+import { signInWithCode } from "./sessions/sign-in-with-code.ts";
+import { signOut } from "./sessions/sign-out.ts";
+import { confirmSignUp } from "./sign-up/confirm-sign-up.ts";
+import { signUp } from "./sign-up/sign-up.ts";
+import { blockUser } from "./users/block-user.ts";
+import { createUser } from "./users/create-user.ts";
+import { getUser } from "./users/get-user.ts";
+import { setRoles } from "./users/set-roles.ts";
+import { unblockUser } from "./users/unblock-user.ts";
+
+export const authService = defineService(AuthService, {
+  folder: import.meta.dirname,
+  operations: {
+    signUp,
+    confirmSignUp,
+    signIn,
+    requestCode,
+    signInWithCode,
+    unlock,
+    refresh,
+    signOut,
+    listSessions,
+    endSession,
+    changePassword,
+    resetPassword,
+    createUser,
+    getUser,
+    setRoles,
+    blockUser,
+    unblockUser,
+    getJwks,
+    getOpenidConfiguration,
+    watchTokens,
+  },
+  tasks: { sendLetter, rotateKeys, forgetOver },
+  schedules: {
+    rotateKeys: schedule(RotateKeysSchema, { cron: "17 * * * *", data: () => ({ olderThan: { seconds: 30n * 86_400n } }) }),
+    forgetOver: schedule(ForgetOverSchema, { cron: "*/10 * * * *" }),
+  },
+  keeps: limits,
+  resources: [passwords, derivedSecrets, signingKeys, tokenNews],
+  publishes: [
+    UserRegisteredSchema,
+    SignedInSchema,
+    SignInFailedSchema,
+    SessionsEndedSchema,
+    PasswordChangedSchema,
+    RolesChangedSchema,
+    UserBlockedSchema,
+    UserUnblockedSchema,
+  ],
+  peers: [NotificationsService],
+});

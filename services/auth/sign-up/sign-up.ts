@@ -1,0 +1,34 @@
+import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { operation } from "#platform/writes/definitions.ts";
+import { lifeMinutes, pose, toChallenge } from "../codes/challenge.ts";
+import { sendLetter } from "../letters/letter.ts";
+import { takeCode } from "../limits.ts";
+import { passwords } from "../passwords/passwords.ts";
+import { weakness } from "../passwords/strength.ts";
+import { contactColumns, contactOf, holderOf } from "../users/contact.ts";
+
+const LOCALE_DEFAULT = "en";
+
+/**
+ * Poses a challenge that holds what the account is to be; nothing else is kept of who never answers. Where there is an account already,
+ * its owner is told, and the answer and its time are the same.
+ */
+export const signUp = operation(AuthService.method.signUp, {
+  async prepare(request, { kv, use, origin }) {
+    const contact = contactOf(request);
+    const refused = weakness(request.password, [contact.value]) ?? (await takeCode(kv, contact, origin));
+    return { refused, passwordHash: refused === undefined ? await use(passwords).hash(request.password) : "" };
+  },
+  lock: (request) => holderOf(contactOf(request)),
+  write(tx, request, { prepared: { refused, passwordHash }, locked: holder, id, now }) {
+    if (refused !== undefined) return refused;
+    const contact = contactOf(request);
+    const locale = request.locale === "" ? LOCALE_DEFAULT : request.locale;
+    const challenge = pose(tx, { id, purpose: "SIGN_UP", userId: holder?.id, ...contactColumns(contact), passwordHash, locale, now });
+    if (holder === undefined) {
+      const { expiresAt } = challenge;
+      sendLetter(tx, contact, { template: "confirm-sign-up", locale, params: { minutes: lifeMinutes }, challengeId: id, expiresAt });
+    } else sendLetter(tx, contact, { template: "sign-up-again", userId: holder.id, locale: holder.locale, params: {} });
+    return toChallenge(challenge);
+  },
+});

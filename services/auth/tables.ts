@@ -1,0 +1,127 @@
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { boolean, bytes, integer, oneOf, optional, text, timestamp, uuid } from "#platform/writes/columns.ts";
+import { table } from "#platform/writes/table.ts";
+
+export type UserRow = {
+  readonly id: string;
+  readonly status: "ACTIVE" | "BLOCKED" | "DELETED";
+  /** In lower case. */
+  readonly email: string | undefined;
+  readonly phone: string | undefined;
+  readonly passwordHash: string | undefined;
+  /** Names with spaces between. */
+  readonly roles: string;
+  readonly tokenVersion: number;
+  readonly sessionEpoch: number;
+  readonly locale: string;
+  readonly blockedReason: string | undefined;
+  readonly createdAt: Timestamp;
+  readonly updatedAt: Timestamp;
+};
+
+export const users = table<UserRow>(
+  "users",
+  {
+    id: uuid,
+    status: oneOf("ACTIVE", "BLOCKED", "DELETED"),
+    email: optional(text),
+    phone: optional(text),
+    passwordHash: optional(text),
+    roles: text,
+    tokenVersion: integer,
+    sessionEpoch: integer,
+    locale: text,
+    blockedReason: optional(text),
+    createdAt: timestamp,
+    updatedAt: timestamp,
+  },
+  { unique: { email: { fields: ["email"], taken: "contact_taken" }, phone: { fields: ["phone"], taken: "contact_taken" } } },
+);
+
+export type SessionRow = {
+  readonly id: string;
+  readonly userId: string;
+  readonly epoch: number;
+  readonly generation: number;
+  readonly device: string;
+  readonly address: string;
+  readonly secondFactor: boolean;
+  readonly createdAt: Timestamp;
+  readonly lastUsedAt: Timestamp;
+  readonly expiresAt: Timestamp;
+  readonly endedAt: Timestamp | undefined;
+};
+
+export const sessions = table<SessionRow>("sessions", {
+  id: uuid,
+  userId: uuid,
+  epoch: integer,
+  generation: integer,
+  device: text,
+  address: text,
+  secondFactor: boolean,
+  createdAt: timestamp,
+  lastUsedAt: timestamp,
+  expiresAt: timestamp,
+  endedAt: optional(timestamp),
+});
+
+export type Purpose = "SIGN_UP" | "SIGN_IN" | "RESET_PASSWORD" | "UNLOCK" | "SECOND_FACTOR";
+
+export type ChallengeRow = {
+  readonly id: string;
+  readonly purpose: Purpose;
+  readonly userId: string | undefined;
+  readonly email: string | undefined;
+  readonly phone: string | undefined;
+  readonly passwordHash: string | undefined;
+  readonly locale: string;
+  readonly createdAt: Timestamp;
+  readonly expiresAt: Timestamp;
+  readonly usedAt: Timestamp | undefined;
+};
+
+export const challenges = table<ChallengeRow>("challenges", {
+  id: uuid,
+  purpose: oneOf("SIGN_UP", "SIGN_IN", "RESET_PASSWORD", "UNLOCK", "SECOND_FACTOR"),
+  userId: optional(uuid),
+  email: optional(text),
+  phone: optional(text),
+  passwordHash: optional(text),
+  locale: text,
+  createdAt: timestamp,
+  expiresAt: timestamp,
+  usedAt: optional(timestamp),
+});
+
+export type SigningKeyRow = {
+  readonly id: string;
+  readonly privateKey: Uint8Array;
+  readonly publicJwk: string;
+  readonly createdAt: Timestamp;
+  readonly signsFrom: Timestamp;
+};
+
+export const signingKeys = table<SigningKeyRow>("signing_keys", {
+  id: uuid,
+  privateKey: bytes,
+  publicJwk: text,
+  createdAt: timestamp,
+  signsFrom: timestamp,
+});
+
+export type RevocationRow = {
+  readonly id: string;
+  readonly sessionId: string | undefined;
+  readonly userId: string | undefined;
+  readonly versionMin: number;
+  readonly expiresAt: Timestamp;
+};
+
+export const revocations = table<RevocationRow>("revocations", {
+  id: uuid,
+  sessionId: optional(uuid),
+  userId: optional(uuid),
+  versionMin: integer,
+  expiresAt: timestamp,
+});

@@ -1,0 +1,22 @@
+import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { RolesChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { callerName } from "#platform/access/caller.ts";
+import { reject } from "#platform/rejection.ts";
+import { operation } from "#platform/writes/definitions.ts";
+import { revokeTokens } from "../sessions/session.ts";
+import { users } from "../tables.ts";
+import { changed, rolesText, toUser } from "./user.ts";
+
+/** Gives an account other roles. Its tokens tell the old ones, and so they are refused; its sessions get new ones. */
+export const setRoles = operation(AuthService.method.setRoles, {
+  lock: ({ userId }) => users.row(userId),
+  write(tx, { roles }, { locked: user, caller, now }) {
+    if (user === undefined) return reject("not_found");
+    if (rolesText(roles) === user.roles) return toUser(user);
+    const after = changed(user, { roles: rolesText(roles) }, now);
+    tx.update(users, after);
+    revokeTokens(tx, after, now);
+    tx.publish(RolesChangedSchema, { userId: user.id, roles, by: callerName(caller) });
+    return toUser(after);
+  },
+});
