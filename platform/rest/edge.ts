@@ -48,7 +48,7 @@ export function meet(edge: Edge, matched: Matched, { headers, exchange }: Fastif
     if (!options.access.public) requireNamed(caller);
     exchange.caller = caller;
   };
-  const found = edge.identity.identify(headers);
+  const found = edge.identity.identify(headers, { isSensitive: options.sensitive, isPublic: options.access.public });
   return found instanceof Promise ? found.then(identified) : identified(found);
 }
 

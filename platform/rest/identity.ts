@@ -5,15 +5,23 @@ import { CallError } from "#platform/rpc/call-error.ts";
 
 /** How the edge learns who calls. */
 export type Identity = {
-  /** Throws CallError UNAUTHENTICATED where the client names somebody in a way that can't be believed or read. */
-  identify(headers: IncomingHttpHeaders): Caller | Promise<Caller>;
+  /**
+   * Throws CallError UNAUTHENTICATED where the client names somebody in a way that can't be believed or read; UNAVAILABLE where that
+   * can't be told now, which for what is sensitive is so while nobody knows who was shut out. What is public may be called with a
+   * name that is good no more as well: it counts as none.
+   */
+  identify(headers: IncomingHttpHeaders, call: { readonly isSensitive: boolean; readonly isPublic: boolean }): Caller | Promise<Caller>;
   /** The value of `WWW-Authenticate`, which every 401 carries (RFC 9110). */
   readonly challenge: string;
   /** The header that an answer depends on. */
   readonly header: string;
+  /** The codes of its 401s, each with its text. */
+  readonly refusals: Readonly<Record<string, string>>;
   /** As OpenAPI tells it: a Security Scheme Object. */
   readonly securityScheme: Readonly<Record<string, unknown>>;
 };
+
+const INVALID_USER_ID = "X-User-Id is not one uuid.";
 
 /** Behind a proxy that authenticates: `X-User-Id` names the user, who has the role `user` and no more. Without it: nobody. */
 export const headerIdentity: Identity = {
@@ -21,10 +29,11 @@ export const headerIdentity: Identity = {
     const userId = headers["x-user-id"];
     if (userId === undefined) return nobody;
     const id = typeof userId === "string" ? userId.toLowerCase() : "";
-    if (!isUuid(id)) throw new CallError("UNAUTHENTICATED", "invalid_user_id", "X-User-Id is not one uuid.");
+    if (!isUuid(id)) throw new CallError("UNAUTHENTICATED", "invalid_user_id", INVALID_USER_ID);
     return userCaller(id);
   },
   challenge: 'Header name="X-User-Id"',
+  refusals: { invalid_user_id: INVALID_USER_ID },
   header: "X-User-Id",
   securityScheme: {
     type: "apiKey",

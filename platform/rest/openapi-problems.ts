@@ -1,4 +1,5 @@
 import { STATUS_CODES } from "node:http";
+import type { Identity } from "#platform/rest/identity.ts";
 import type { Json } from "#platform/rest/openapi-schemas.ts";
 import { edgeProblems, PROBLEM_TYPE } from "#platform/rest/problem.ts";
 import type { Binding } from "#platform/rest/routes.ts";
@@ -36,7 +37,7 @@ type Cause = { readonly code: string; readonly text: string };
  * The answers of a method that say no, by status: its declared rejections and what may happen to any request of its kind.
  * Responses without a rejection of the method's own are shared, under components/responses.
  */
-export function problemResponses(binding: Binding, shared: Record<string, Json>): Json {
+export function problemResponses(binding: Binding, { refusals }: Pick<Identity, "refusals">, shared: Record<string, Json>): Json {
   const byStatus = new Map<number, Cause[]>();
   const add = (status: number, cause: Cause) => byStatus.set(status, [...(byStatus.get(status) ?? []), cause]);
   const own = new Set<number>();
@@ -45,6 +46,7 @@ export function problemResponses(binding: Binding, shared: Record<string, Json>)
     add(statuses[status].http, { code, text });
   }
   for (const code of generalCodes(binding)) add(edgeProblems[code].status, { code, text: edgeProblems[code].text });
+  if (!binding.options.access.public) for (const [code, text] of Object.entries(refusals)) add(401, { code, text });
   return Object.fromEntries(
     [...byStatus]
       .sort(([a], [b]) => a - b)
@@ -64,7 +66,7 @@ function generalCodes({ options, body, rawRequest }: Binding): (keyof typeof edg
     "validation_failed",
     ...(body.kind !== "none" && !rawRequest ? (["invalid_json"] as const) : []),
     ...(idempotency === "KEYED" ? (["invalid_idempotency_key", "idempotency_key_reused"] as const) : []),
-    ...(access.public ? [] : (["unauthenticated", "invalid_user_id", "forbidden"] as const)),
+    ...(access.public ? [] : (["unauthenticated", "forbidden"] as const)),
     ...(access.owner === "" ? [] : (["not_found"] as const)),
     ...(body.kind === "none" ? [] : (["body_too_large"] as const)),
     ...(body.kind !== "none" && !rawRequest ? (["unsupported_media_type"] as const) : []),

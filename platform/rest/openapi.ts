@@ -11,7 +11,7 @@ export type DocumentInput = {
   readonly bindings: readonly Binding[];
   readonly services: readonly DescService[];
   readonly info: { readonly title: string; readonly version: string; readonly description?: string };
-  readonly identity: Pick<Identity, "securityScheme">;
+  readonly identity: Pick<Identity, "securityScheme" | "refusals">;
 };
 
 /** Methods of HTTP that OpenAPI 3.1 knows. */
@@ -128,7 +128,7 @@ function operation(work: Work, binding: Binding, pathNames: readonly PathName[])
     ...(description === "" ? {} : { description }),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body.kind === "none" ? {} : { requestBody: requestBody(work, binding) }),
-    responses: { [String(options.httpStatus)]: success(work, binding), ...problemResponses(binding, work.responses) },
+    responses: { [String(options.httpStatus)]: success(work, binding), ...problemResponses(binding, work.identity, work.responses) },
     ...(options.access.public ? { security: [] } : { security: [{ user: [] }] }),
   };
 }

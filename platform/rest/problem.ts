@@ -41,7 +41,6 @@ export const edgeProblems = {
   invalid_idempotency_key: { status: 400, text: "Idempotency-Key must be 1 to 255 visible ASCII characters." },
   invalid_request_timeout: { status: 400, text: "Request-Timeout must be a number of seconds above 0." },
   validation_failed: { status: 400, text: "The request breaks the rules of its contract." },
-  invalid_user_id: { status: 401, text: "X-User-Id is not one uuid." },
   unauthenticated: { status: 401, text: "Nobody is named as the caller." },
   forbidden: { status: 403, text: "The caller may not do this." },
   not_found: { status: 404, text: "There is no such thing, or it is another's." },

@@ -1,6 +1,7 @@
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { streamedQuery } from "#platform/reads/query.ts";
-import { AUDIENCE, signingKeys } from "./signing-keys.ts";
+import { AUDIENCE } from "./signing-key.ts";
+import { signingKeys } from "./signing-keys.ts";
 import { tokenNews, toNews } from "./token-news.ts";
 
 /** Tells a gateway by what tokens are verified, and which are good no more. That it hears of nothing for a while tells it that it is deaf. */

@@ -6,7 +6,8 @@ import { uuidv7 } from "#platform/ids.ts";
 import type { Origin } from "#platform/rpc/origin.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
 import type { DerivedSecrets } from "../codes/derived-secrets.ts";
-import { ACCESS_MS, type SigningKeys } from "../keys/signing-keys.ts";
+import { ACCESS_MS } from "../keys/signing-key.ts";
+import type { SigningKeys } from "../keys/signing-keys.ts";
 import { type RevocationRow, revocations, type SessionRow, sessions, type UserRow } from "../tables.ts";
 import { rolesOf } from "../users/user.ts";
 
