@@ -8,9 +8,8 @@ import { migrationsOf } from "#platform/process/host-service.ts";
 import { enqueueTasks } from "#platform/tasks/task-statements.ts";
 import { newTask, tasksOf } from "#platform/tasks/task-types.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
-import { accountsService } from "../services/accounts/service.ts";
 import { ordersService } from "../services/orders/service.ts";
-import { paymentsService } from "../services/payments/service.ts";
+import { orderPayments } from "../systems/order-payments.ts";
 import { polisOn } from "./polis.testing.ts";
 
 test("polis tasks lists, shows, retries and cancels the tasks of a service, and refuses what makes no sense or isn't there", async () => {
@@ -118,7 +117,7 @@ test("polis tasks lists, shows, retries and cancels the tasks of a service, and 
 
 test("polis tasks list of all services shows what any of them has, and refuses a queue that none has, though one has no database yet", async () => {
   const databases: { [service: string]: ClientConfig } = {};
-  for (const service of [accountsService, ordersService, paymentsService])
+  for (const service of orderPayments.services)
     databases[service.name] = await testDatabaseConnection(migrationsOf(service).map(({ folder }) => folder));
   const polis = polisOn(databases, "tasks");
   expect(polis("list", "--queue", "orders.follow-up")).toEqual({ status: 0, stderr: "there are none\n", lines: [] });

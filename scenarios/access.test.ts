@@ -68,6 +68,52 @@ const expectations: Readonly<Record<string, Expectation>> = {
     request: ({ orderId }) => ({ orderId }),
     isAboutSomebody: true,
   },
+  "polis.auth.v1.AuthService/SignUp": {
+    allowed: "public",
+    request: () => ({ contact: { case: "email", value: `${randomUUID()}@example.com` }, password: "seven purple otters dance" }),
+  },
+  "polis.auth.v1.AuthService/ConfirmSignUp": { allowed: "public", request: () => ({ challengeId: randomUUID(), code: "123456" }) },
+  "polis.auth.v1.AuthService/SignIn": {
+    allowed: "public",
+    request: () => ({ contact: { case: "email", value: `${randomUUID()}@example.com` }, password: "seven purple otters dance" }),
+  },
+  "polis.auth.v1.AuthService/RequestCode": {
+    allowed: "public",
+    request: () => ({ contact: { case: "email", value: `${randomUUID()}@example.com` } }),
+  },
+  "polis.auth.v1.AuthService/SignInWithCode": { allowed: "public", request: () => ({ challengeId: randomUUID(), code: "123456" }) },
+  "polis.auth.v1.AuthService/Unlock": { allowed: "public", request: () => ({ challengeId: randomUUID(), code: "123456" }) },
+  "polis.auth.v1.AuthService/Refresh": { allowed: "public", request: () => ({ refreshToken: "x" }) },
+  "polis.auth.v1.AuthService/SignOut": { allowed: "role user", request: () => ({}) },
+  "polis.auth.v1.AuthService/ListSessions": { allowed: "role user", request: () => ({}) },
+  "polis.auth.v1.AuthService/EndSession": { allowed: "role user", request: () => ({ sessionId: randomUUID() }) },
+  "polis.auth.v1.AuthService/ChangePassword": {
+    allowed: "role user",
+    request: () => ({ currentPassword: "x", newPassword: "seven purple otters dance" }),
+  },
+  "polis.auth.v1.AuthService/ResetPassword": {
+    allowed: "public",
+    request: () => ({ challengeId: randomUUID(), code: "123456", newPassword: "seven purple otters dance" }),
+  },
+  "polis.auth.v1.AuthService/CreateUser": {
+    allowed: "role admin | second factor",
+    request: () => ({ contact: { case: "email", value: `${randomUUID()}@example.com` }, password: "seven purple otters dance" }),
+  },
+  "polis.auth.v1.AuthService/GetUser": { allowed: "role admin | role support", request: ({ userId }) => ({ userId }) },
+  "polis.auth.v1.AuthService/SetRoles": {
+    allowed: "role admin | second factor",
+    request: ({ userId }) => ({ userId, roles: ["support"] }),
+  },
+  "polis.auth.v1.AuthService/BlockUser": { allowed: "role admin | second factor", request: ({ userId }) => ({ userId, reason: "x" }) },
+  "polis.auth.v1.AuthService/UnblockUser": { allowed: "role admin | second factor", request: ({ userId }) => ({ userId }) },
+  "polis.auth.v1.AuthService/GetJwks": { allowed: "public", request: () => ({}) },
+  "polis.auth.v1.AuthService/GetOpenidConfiguration": { allowed: "public", request: () => ({}) },
+  "polis.auth.v1.AuthService/WatchTokens": { allowed: "service gateway", request: () => ({}) },
+  "polis.notifications.v1.NotificationsService/Send": {
+    allowed: "service auth",
+    request: () => ({ id: randomUUID(), template: "sign-up-again", to: { case: "email", value: "a@example.com" } }),
+  },
+  "polis.notifications.v1.NotificationsService/GetNotification": { allowed: "service auth", request: () => ({ id: randomUUID() }) },
 };
 
 const services = [...new Set(systems.flatMap((system) => system.services))];
@@ -160,6 +206,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     const strangers: Caller[] = [
       ...(access.roles.length > 0 ? [withoutRoles] : [userCaller(somebody.userId, { roles: ["auditor", "admin"] })]),
       ...(access.roles.includes("user") ? [] : [userCaller(somebody.userId)]),
+      ...(access.secondFactor ? [userCaller(somebody.userId, { roles: access.roles })] : []),
       ...[...services.map((service) => service.name), "gateway", "stranger"]
         .filter((service) => !access.services.includes(service))
         .flatMap((service) => [serviceCaller(service), serviceCaller(service, userCaller(somebody.userId))]),

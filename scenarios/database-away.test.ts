@@ -6,8 +6,9 @@ import { afterAll, expect, test } from "vitest";
 import { urlOf } from "#platform/postgres/connection-url.testing.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
 import { startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
+import { databaseName } from "#platform/process/databases.ts";
 import { settled } from "./support/settled.ts";
-import { enginesOfTests, SECRET } from "./support/test-databases.ts";
+import { enginesOfTests, queryOn, SECRET } from "./support/test-databases.ts";
 import { isApart, startTestPolis } from "./support/test-polis.ts";
 import { until } from "./support/until.ts";
 
@@ -22,7 +23,10 @@ afterAll(async () => {
 
 test("with the database away everything is answered as to be tried again, and goes on when it is back", { timeout: 60_000 }, async () => {
   const polis = await startTestPolis(
-    { environment: { POLIS_SECRET: SECRET, POSTGRES_URL: urlOf(postgres.connection("postgres")), ...enginesOfTests() } },
+    {
+      environment: { POLIS_SECRET: SECRET, POSTGRES_URL: urlOf(postgres.connection("postgres")), MAILBOX_PORT: "0", ...enginesOfTests() },
+      query: (service, text) => queryOn(postgres.connection(databaseName(service)), text),
+    },
     { timings: { longestPauseMs: 500 } },
   );
   const rest = polis.rest(randomUUID());

@@ -22,6 +22,8 @@ const ports = {
 };
 const environment = {
   ...databases.environment,
+  // No auth is run here: what is tested is what the other services keep.
+  POLIS_IDENTITY: "header",
   ORDERS_URL: ports.orders.map((port) => `127.0.0.1:${port}`).join(","),
   PAYMENTS_URL: `127.0.0.1:${ports.payments}`,
   ACCOUNTS_URL: `127.0.0.1:${ports.accounts}`,
@@ -52,7 +54,7 @@ const [accounts, payments, first, second] = await Promise.all([
   start("orders", ports.orders[1] as number),
 ]);
 const gateway = await start("gateway", ports.gateway);
-const rest = restOf((await gateway.ready).http, randomUUID());
+const rest = restOf((await gateway.ready).http, { "x-user-id": randomUUID() });
 const { body: account } = await rest.openAccount();
 await rest.topUp(account.id, 10_000_000, "money");
 

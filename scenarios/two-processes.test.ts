@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, expect, test } from "vitest";
 import { groupName } from "#platform/events/define-consumer.ts";
+import { accessTokens } from "../services/auth/keys/access-tokens.testing.ts";
 import { orderPayments } from "../systems/order-payments.ts";
 import { type PolisChild, startPolisChild } from "./support/polis-child.ts";
 import { type Rest, restOf } from "./support/rest-client.ts";
 import { settled } from "./support/settled.ts";
-import { testDatabases } from "./support/test-databases.ts";
+import { SECRET, testDatabases } from "./support/test-databases.ts";
 import { reachTestLog } from "./support/test-polis.ts";
 import { until } from "./support/until.ts";
 
@@ -34,19 +35,25 @@ const twoEach = Object.fromEntries(
 /** How many processes run each group. */
 const membersByGroup = async () => Object.fromEntries((await groups.list()).map(({ group, members }) => [group, members]));
 
+async function identityOf(userId: string): Promise<Record<string, string>> {
+  const tokenOf = await accessTokens((text) => databases.query("auth", text), SECRET);
+  return { authorization: `Bearer ${tokenOf(userId)}` };
+}
+
 /** A customer with money; its orders alternate between the processes that answer. */
 async function customer(url: string): Promise<{ userId: string; rest: Rest; accountId: string }> {
   const userId = randomUUID();
-  const rest = restOf(url, userId);
+  const rest = restOf(url, await identityOf(userId));
   const { body } = await rest.openAccount();
   expect((await rest.topUp(body.id, 1_000_000, "money")).status).toBe(201);
   return { userId, rest, accountId: body.id };
 }
 
 async function placeOn(urls: readonly string[], userId: string, count: number): Promise<string[]> {
+  const identity = await identityOf(userId);
   const placed = await Promise.all(
     Array.from({ length: count }, (_, i) =>
-      restOf(urls[i % urls.length] ?? "", userId).createOrder({ amount: 10 }, `order-${i}-${randomUUID()}`),
+      restOf(urls[i % urls.length] ?? "", identity).createOrder({ amount: 10 }, `order-${i}-${randomUUID()}`),
     ),
   );
   expect(placed.map(({ status }) => status)).toEqual(placed.map(() => 201));
@@ -72,7 +79,7 @@ test("two that start at once migrate once, share every group, and have one relay
         .filter((line) => line.includes('"msg":"migrated"')).length,
   );
   const recorded = await Promise.all(
-    ["accounts", "payments", "orders", ...("KAFKA_URL" in databases.environment ? [] : ["events"])].map((service) =>
+    [...orderPayments.services.map(({ name }) => name), "kv", ...("KAFKA_URL" in databases.environment ? [] : ["events"])].map((service) =>
       databases.query(service, "SELECT * FROM polis_migrations"),
     ),
   );
@@ -81,13 +88,14 @@ test("two that start at once migrate once, share every group, and have one relay
   for (const service of ["payments", "orders"]) expect(await databases.query(service, "SELECT * FROM outbox_lease")).toHaveLength(1);
   const { userId, rest, accountId } = await customer(firstUrl);
   await allFinish(rest, await placeOn(urls, userId, 40), 10_000);
-  expect((await restOf(secondUrl, userId).account(accountId)).body.balance).toBe("999600");
+  expect((await restOf(secondUrl, await identityOf(userId)).account(accountId)).body.balance).toBe("999600");
 });
 
 test("the same Idempotency-Key at both at once makes one order", async () => {
   const { userId, rest } = await customer(firstUrl);
+  const identity = await identityOf(userId);
   const answers = await Promise.all(
-    Array.from({ length: 20 }, (_, i) => restOf(urls[i % 2] ?? "", userId).createOrder({ amount: 10 }, "one-for-both")),
+    Array.from({ length: 20 }, (_, i) => restOf(urls[i % 2] ?? "", identity).createOrder({ amount: 10 }, "one-for-both")),
   );
   for (const { status, body } of answers) expect([status, body]).toEqual([201, answers[0]?.body]);
   expect((await rest.orders()).body.orders).toHaveLength(1);

@@ -1,6 +1,8 @@
 import type { System } from "#platform/system.ts";
 import { accountsService } from "../services/accounts/service.ts";
+import { authService } from "../services/auth/service.ts";
 import { gatewayService } from "../services/gateway/service.ts";
+import { notificationsService } from "../services/notifications/service.ts";
 import { ordersService } from "../services/orders/service.ts";
 import { paymentsService } from "../services/payments/service.ts";
 import { orderPaymentsDemo } from "./order-payments-demo.ts";
@@ -9,7 +11,7 @@ import { orderPaymentsDemo } from "./order-payments-demo.ts";
 export const orderPayments: System = {
   name: "order-payments",
   title: "Order payments",
-  services: [accountsService, paymentsService, ordersService],
+  services: [accountsService, paymentsService, ordersService, authService, notificationsService],
   edges: [gatewayService],
   demo: orderPaymentsDemo,
 };

@@ -160,6 +160,71 @@ export const redisUrl: SettingType<RedisUrl> = {
 /** host:port */
 export const redisAddress = ({ host, port }: RedisUrl): string => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
 
+/** A server that takes letters, as its URL says it. */
+export type SmtpUrl = {
+  /** A name or an address, without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** `tls` from the first byte, `starttls` after the greeting, or nothing, to this machine alone. */
+  readonly security: "tls" | "starttls" | "none";
+  readonly user: { readonly name: string; readonly password: string } | undefined;
+};
+
+/**
+ * `smtps://[user:password@]host[:465]` for TLS from the start, `smtp://[user:password@]host[:587]` for STARTTLS, without which nothing is
+ * sent, but to this machine; percent-encoded where need be.
+ */
+export const smtpUrl: SettingType<SmtpUrl> = {
+  must: "smtp://host (STARTTLS) or smtps://host (TLS), user:password@ in front of it, :port after it",
+  parse(value) {
+    const found = /^(smtps?):\/\/(?:([^\s:@/]+):([^\s@/]+)@)?([^\s@/]+)\/?$/.exec(value);
+    if (found === null) return undefined;
+    const isTls = found[1] === "smtps";
+    const place = found[4] ?? "";
+    const address = /:\d+$/.test(place) ? place : `${place}:${isTls ? 465 : 587}`;
+    if (!isAddress(address)) return undefined;
+    const colon = address.lastIndexOf(":");
+    const host = address.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
+    const [name, password] = [found[2], found[3]].map((part) => part && decoded(part));
+    if (found[2] !== undefined && (name === undefined || password === undefined)) return undefined;
+    return {
+      host,
+      port: Number(address.slice(colon + 1)),
+      security: isTls ? "tls" : isLoopback(host) ? "none" : "starttls",
+      user: name === undefined || password === undefined ? undefined : { name, password },
+    };
+  },
+  show: ({ host, port: at, security, user }) =>
+    `smtp${security === "tls" ? "s" : ""}://${user === undefined ? "" : `${encodeURIComponent(user.name)}:${MASK}@`}${isIP(host) === 6 ? `[${host}]` : host}:${at}`,
+};
+
+/** Whoever sends text messages, as the URL says it. */
+export type SmsUrl = { readonly base: string; readonly account: string; readonly token: string };
+
+/** `https://account:token@host`; without TLS to this machine alone. */
+export const smsUrl: SettingType<SmsUrl> = {
+  must: "https://account:token@host, percent-encoded where need be",
+  parse(value) {
+    if (/\s/.test(value) || !URL.canParse(value)) return undefined;
+    const { protocol, hostname, origin, pathname, username, password, search, hash } = new URL(value);
+    if (protocol !== "https:" && !(protocol === "http:" && isLoopback(hostname))) return undefined;
+    const [account, token] = [username, password].map(decoded);
+    if (!account || !token || search !== "" || hash !== "") return undefined;
+    return { base: origin + pathname.replace(/\/$/, ""), account, token };
+  },
+  show: ({ base, account }) => base.replace("://", `://${encodeURIComponent(account)}:${MASK}@`),
+};
+
+const isLoopback = (host: string): boolean => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/.test(host);
+
+/** Who sends a letter: an address of mail, or a name with it. */
+export const mailAddress: SettingType<string> = {
+  must: "an address of mail, or as `Name <address>`",
+  parse: (value) =>
+    /^(?:[^<>"\r\n]+ <)?[^\s<>@"]+@[^\s<>@"]+>?$/.test(value) && value.includes("<") === value.endsWith(">") ? value : undefined,
+  show: String,
+};
+
 function decoded(part: string): string | undefined {
   try {
     return decodeURIComponent(part);

@@ -4,12 +4,12 @@ import { openProcesses } from "./processes.ts";
 import { sharedSite } from "./site.ts";
 
 /** Who runs together; what they ask of each other goes over gRPC. */
-const PROCESSES = [["gateway", "orders"], ["payments"], ["accounts"]];
+const PROCESSES = [["gateway", "orders"], ["payments"], ["accounts"], ["auth", "notifications"]];
 
 /** The services in processes of their own, each of which is killed, frozen or told to stop. */
 export const apart: Drill = {
   name: "apart",
-  text: "gateway and orders, payments, and accounts as three processes that call each other; any of them killed, frozen or told to stop",
+  text: "gateway and orders, payments, accounts, and auth as four processes that call each other; any of them killed, frozen or told to stop",
   async openStage(): Promise<Stage> {
     const processes = await openProcesses(await sharedSite(), PROCESSES);
     return {
@@ -43,7 +43,7 @@ export const apart: Drill = {
 /** Accounts is away for minutes: orders are taken all the while, none becomes a dead letter, and all end when it is back. */
 export const away: Drill = {
   name: "away",
-  text: "the same three processes; accounts is killed and stays away for two to three minutes (only by its name)",
+  text: "the same processes; accounts is killed and stays away for two to three minutes (only by its name)",
   onlyByName: true,
   async openStage(): Promise<Stage> {
     const processes = await openProcesses(await sharedSite(), PROCESSES);

@@ -20,6 +20,7 @@ export type Books = {
 
 export type Findings = { readonly lost: string[]; readonly doubled: string[]; readonly wrong: string[] };
 
+/** Those whose rows are compared with what was answered. */
 export const SERVICES = ["accounts", "payments", "orders"] as const;
 const SETTLE_TIMEOUT_MS = 45_000;
 
@@ -196,7 +197,7 @@ function balanceOf(customer: Customer, finished: readonly OrderRow[]): bigint {
 /** What a client sees: a customer's last orders and balance over REST, as the tables have them. */
 async function compareRest(shop: Shop, url: string, { wrong, lost }: Findings): Promise<void> {
   for (const customer of shop.customers.slice(-5)) {
-    const rest = restOf(url, customer.userId);
+    const rest = restOf(url, shop.identityOf(customer.userId));
     const { body } = await rest.orders("?page_size=500");
     const newest = [...customer.orders.values()].slice(-200);
     const seen = new Map(body.orders.map((order) => [order.id, order]));

@@ -60,7 +60,7 @@ export const engines: Drill = {
   needs: ["kafka", "registry", "pgbouncer", "rabbitmq"],
   async openStage(): Promise<Stage> {
     const site = await enginesSite();
-    const processes = await openProcesses(site, [["gateway"], ["orders"], ["payments"], ["accounts"]]);
+    const processes = await openProcesses(site, [["gateway"], ["orders"], ["payments"], ["accounts"], ["auth", "notifications"]]);
     const heard = await hear(site.log);
     return {
       ...processes.stage,

@@ -89,8 +89,8 @@ export const postgres: Drill = {
 async function openStage(faults: readonly Fault[]): Promise<Stage> {
   const site = await embeddedSite();
   const stand: Stand = { site, child: site.start(), url: undefined, said: [] };
-  const shop = openShop();
   stand.url = (await stand.child.ready).http;
+  const shop = openShop(await site.identities());
   return {
     folder: site.folder,
     counts: () => countsOf(shop),

@@ -1,6 +1,7 @@
+import { orderPayments } from "../../systems/order-payments.ts";
 import { freePort } from "../support/free-port.ts";
 import type { PolisChild } from "../support/polis-child.ts";
-import { compare, type Findings, SERVICES } from "./check.ts";
+import { compare, type Findings } from "./check.ts";
 import type { Stage } from "./drill.ts";
 import { type Addresses, countsOf, openShop, type Shop } from "./shop.ts";
 import type { Site } from "./site.ts";
@@ -26,11 +27,10 @@ export type Processes = {
 
 /** Starts a process of each of these lists of services; a list that stands there several times is so many replicas. */
 export async function openProcesses(site: Site, lists: readonly (readonly string[])[]): Promise<Processes> {
-  const shop = openShop();
   // Each process must come back to the port under which the others know it.
   const places = await Promise.all(lists.map(async (services) => ({ services, port: await freePort() })));
   const settings: Record<string, string> = {};
-  for (const name of SERVICES) {
+  for (const { name } of orderPayments.services) {
     const addresses = places.filter(({ services }) => services.includes(name)).map(({ port }) => `127.0.0.1:${port}`);
     settings[`${name.toUpperCase()}_URL`] = addresses.join(",");
   }
@@ -38,6 +38,7 @@ export async function openProcesses(site: Site, lists: readonly (readonly string
     site.start(["--services", services.join(","), "--grpc-port", String(port)], settings);
   const all = places.map((place): PolisProcess => ({ ...place, child: start(place), http: undefined }));
   for (const process of all) process.http = (await process.child.ready).http;
+  const shop = openShop(await site.identities());
   const addresses = (): string[] => all.filter(({ services }) => services.includes("gateway")).flatMap(({ http }) => http ?? []);
   const of = (service: string): PolisProcess => {
     const found = all.find(({ services }) => services.includes(service));

@@ -12,10 +12,10 @@ export const replicas: Drill = {
   text: "three gateways, orders, payments and accounts each on all engines; rate and latency are told, one is killed and stays away for seconds",
   needs: ["kafka", "registry", "pgbouncer"],
   async openStage(): Promise<Stage> {
-    const processes = await openProcesses(
-      await enginesSite(),
-      OF_EACH.flatMap((service) => [[service], [service], [service]]),
-    );
+    const processes = await openProcesses(await enginesSite(), [
+      ...OF_EACH.flatMap((service) => [[service], [service], [service]]),
+      ["auth", "notifications"],
+    ]);
     const { shop } = processes;
     return {
       ...processes.stage,

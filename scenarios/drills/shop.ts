@@ -24,6 +24,8 @@ export type Customer = {
 
 export type Shop = {
   readonly customers: Customer[];
+  /** The headers by which a customer is known. */
+  readonly identityOf: (userId: string) => Readonly<Record<string, string>>;
   /** Requests sent, repeats for want of an answer among them. */
   requests: number;
   repeats: number;
@@ -33,7 +35,14 @@ export type Shop = {
   readonly wrongAnswers: string[];
 };
 
-export const openShop = (): Shop => ({ customers: [], requests: 0, repeats: 0, answeredAfterMs: [], wrongAnswers: [] });
+export const openShop = (identityOf: Shop["identityOf"]): Shop => ({
+  identityOf,
+  customers: [],
+  requests: 0,
+  repeats: 0,
+  answeredAfterMs: [],
+  wrongAnswers: [],
+});
 
 export const countsOf = ({ customers, requests, repeats }: Shop): Counts => ({
   requests,
@@ -187,7 +196,7 @@ async function send<T>(
   if (urls.length === 0) return undefined;
   const timeoutMs = answersWithinMs ?? REQUEST_TIMEOUT_MS;
   try {
-    return await restOf(random.pick(urls), customer.userId, { timeoutMs }).call<T>("POST", path, { body, key });
+    return await restOf(random.pick(urls), shop.identityOf(customer.userId), { timeoutMs }).call<T>("POST", path, { body, key });
   } catch (error) {
     if (answersWithinMs !== undefined && (error as Error).name === "TimeoutError")
       shop.wrongAnswers.push(`${path} under ${key} had no answer, not even a refusal, for ${answersWithinMs} ms`);

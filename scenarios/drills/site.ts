@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, type ClientConfig, Pool } from "pg";
 import { deploymentSecret } from "#platform/access/secret.ts";
-import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
+import { KV_DATABASE, ownDatabaseSettings } from "#platform/config/platform-settings.ts";
 import type { EventLog } from "#platform/events/event-log.ts";
 import { openCluster } from "#platform/postgres/cluster.ts";
 import { connectionOf, urlOf } from "#platform/postgres/connection-url.testing.ts";
@@ -12,16 +12,20 @@ import { ensureDatabase } from "#platform/postgres/create-database.ts";
 import { attachEmbeddedPostgres, type EmbeddedPostgres, startEmbeddedPostgres } from "#platform/postgres/embedded.ts";
 import { databaseName } from "#platform/process/databases.ts";
 import { createLog } from "#platform/telemetry/create-log.ts";
+import { accessTokens } from "../../services/auth/keys/access-tokens.testing.ts";
+import { orderPayments } from "../../systems/order-payments.ts";
 import { databaseSettings, engineSettings } from "../support/engine-settings.ts";
 import { type PolisChild, postmasterPid, signalled, startPolisChild } from "../support/polis-child.ts";
 import { reachLog } from "../support/reach-log.ts";
 import { until } from "../support/until.ts";
-import { type Books, behindInPostgres, SERVICES, type Sql } from "./check.ts";
+import { type Books, behindInPostgres, type Sql } from "./check.ts";
 
 /** Where a drill runs Polis: a folder, databases, and the ways to them. */
 export type Site = {
   readonly folder: string;
   readonly secret: () => Promise<string>;
+  /** The headers by which users are known, once auth has run here. */
+  readonly identities: () => Promise<(userId: string) => Readonly<Record<string, string>>>;
   readonly books: Books;
   /** A new process here, with more of a command line and of an environment. */
   start(args?: readonly string[], environment?: Readonly<Record<string, string>>): PolisChild;
@@ -30,6 +34,23 @@ export type Site = {
 };
 
 const SECRET = "the secret of a deployment that is there for a drill alone";
+
+/** Every service's, and the key-value store's. */
+const DATABASES = [...orderPayments.services.map(({ name }) => name), KV_DATABASE];
+
+/** A token is good for minutes, and a drill lasts longer: each request has one that is fresh enough. */
+const TOKEN_MS = 5 * 60_000;
+
+async function bearers(sql: Sql, secret: string): ReturnType<Site["identities"]> {
+  const tokenOf = await accessTokens((text) => sql<Record<string, unknown>>("auth", text), secret);
+  const made = new Map<string, { readonly token: string; readonly atMs: number }>();
+  return (userId) => {
+    let known = made.get(userId);
+    if (known === undefined || Date.now() - known.atMs > TOKEN_MS) known = { token: tokenOf(userId), atMs: Date.now() };
+    made.set(userId, known);
+    return { authorization: `Bearer ${known.token}` };
+  };
+}
 
 const folderOf = (): Promise<string> => mkdtemp(join(tmpdir(), "polis-drill-"));
 
@@ -52,6 +73,7 @@ export async function embeddedSite(): Promise<EmbeddedSite> {
     ...processesIn(folder, { args: ["--data", folder], environment: {}, end: endPostgres }),
     postgresFolder: dataFolder,
     secret: () => deploymentSecret({ folder }),
+    identities: async () => bearers(sql, await deploymentSecret({ folder })),
     books: { sql, behind: () => behindInPostgres(sql) },
   };
 }
@@ -66,6 +88,7 @@ export async function sharedSite(): Promise<Site> {
   return {
     ...processesIn(folder, { args: [], environment, end: () => postgres.stop() }),
     secret: async () => SECRET,
+    identities: () => bearers(sql, SECRET),
     books: { sql, behind: () => behindInPostgres(sql) },
   };
 }
@@ -76,11 +99,11 @@ export async function enginesSite(): Promise<Site & { readonly log: EventLog }> 
   const server = connectionOf(POSTGRES_DIRECT_URL);
   const id = randomBytes(4).toString("hex");
   const databaseOf = (service: string): ClientConfig => ({ ...server, database: `drill_${id}_${service}` });
-  for (const service of SERVICES) await ensureDatabase(server, `drill_${id}_${service}`);
+  for (const service of DATABASES) await ensureDatabase(server, `drill_${id}_${service}`);
   const environment = {
     POSTGRES_URL,
     POSTGRES_DIRECT_URL,
-    ...Object.assign({}, ...SERVICES.map((service) => databaseSettings(ownDatabaseSettings(service), databaseOf(service)))),
+    ...Object.assign({}, ...DATABASES.map((service) => databaseSettings(ownDatabaseSettings(service), databaseOf(service)))),
     ...engineSettings(`drill.${id}.`),
     POLIS_SECRET: SECRET,
   };
@@ -89,12 +112,13 @@ export async function enginesSite(): Promise<Site & { readonly log: EventLog }> 
     await close();
     const admin = new Client(server);
     await admin.connect();
-    for (const service of SERVICES) await admin.query(`DROP DATABASE drill_${id}_${service} WITH (FORCE)`);
+    for (const service of DATABASES) await admin.query(`DROP DATABASE drill_${id}_${service} WITH (FORCE)`);
     await admin.end();
   };
   return {
     ...processesIn(await folderOf(), { args: [], environment, end }),
     secret: async () => SECRET,
+    identities: () => bearers(sqlOver(databaseOf), SECRET),
     books: {
       sql: sqlOver(databaseOf),
       behind: async () => (await groups.list()).filter(({ lag }) => lag > 0n).map(({ group, lag }) => `${group} is ${lag} behind`),

@@ -16,10 +16,10 @@ export const two: Drill = {
   text: "two Polis on one PostgreSQL by URL; one is killed or frozen under load, and the other ends every order alone",
   async openStage(): Promise<Stage> {
     const site = await sharedSite();
-    const shop = openShop();
     // At once, so that two starters make and migrate the databases.
     const members: Member[] = [site.start(), site.start()].map((child) => ({ child, url: undefined }));
     for (const member of members) member.url = (await member.child.ready).http;
+    const shop = openShop(await site.identities());
     const addresses = () => members.flatMap(({ url }) => url ?? []);
     return {
       folder: site.folder,

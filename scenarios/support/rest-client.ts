@@ -34,8 +34,12 @@ export type Order = {
 export type NewOrder = { readonly amount: unknown; readonly currency?: string; readonly description?: string };
 type Page = { readonly nextPageToken: string };
 
-/** One user of Polis's REST at `url`; without `userId`, nobody. Throws where there is no answer within `timeoutMs`. */
-export function restOf(url: string, userId?: string, { timeoutMs = 15_000 }: { timeoutMs?: number } = {}) {
+/** One user of Polis's REST at `url`, whom these headers name. Throws where there is no answer within `timeoutMs`. */
+export function restOf(
+  url: string,
+  identity: Readonly<Record<string, string>> = {},
+  { timeoutMs = 15_000 }: { readonly timeoutMs?: number } = {},
+) {
   async function call<T = object>(
     method: "GET" | "POST",
     path: string,
@@ -44,7 +48,7 @@ export function restOf(url: string, userId?: string, { timeoutMs = 15_000 }: { t
     const answer = await request(url + path, {
       method,
       headers: {
-        ...(userId === undefined ? {} : { "x-user-id": userId }),
+        ...identity,
         ...(sent.body === undefined ? {} : { "content-type": "application/json" }),
         ...(sent.key === undefined ? {} : { "idempotency-key": sent.key }),
         ...(sent.traceparent === undefined ? {} : { traceparent: sent.traceparent }),

@@ -1,11 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { type ClientConfig, Pool } from "pg";
 import { afterAll } from "vitest";
-import { ownDatabaseSettings } from "#platform/config/platform-settings.ts";
+import { EVENTS_DATABASE, KV_DATABASE, ownDatabaseSettings } from "#platform/config/platform-settings.ts";
 import { testDatabaseConnection, testServer } from "#platform/postgres/database.testing.ts";
 import { eventMigrations } from "#platform/process/event-log.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { allTasksOf } from "#platform/process/housekeeping.ts";
+import { kvMigrations } from "#platform/process/key-value-store.ts";
 import { deleteQueues, testRabbit } from "#platform/tasks/rabbit.testing.ts";
 import { ownersOfQueues } from "#platform/tasks/task-types.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
@@ -38,10 +39,21 @@ function quietPool(connection: ClientConfig): Pool {
   return pool;
 }
 
+/** Asks a database one question. */
+export async function queryOn<T extends object>(connection: ClientConfig, text: string): Promise<T[]> {
+  const pool = quietPool(connection);
+  try {
+    return (await pool.query<T>(text)).rows;
+  } finally {
+    await pool.end();
+  }
+}
+
 /** Fresh databases on the run's server, with their tables unless said otherwise; dropped after the tests of the file. */
 export async function testDatabases({ migrated = true } = {}): Promise<TestDatabases> {
   const sets = new Map([
-    ["events", eventMigrations],
+    [EVENTS_DATABASE, eventMigrations],
+    [KV_DATABASE, kvMigrations],
     ...orderPayments.services.map((service) => [service.name, migrationsOf(service)] as const),
   ]);
   const connections = new Map<string, ClientConfig>();
@@ -51,6 +63,7 @@ export async function testDatabases({ migrated = true } = {}): Promise<TestDatab
   return {
     environment: {
       POLIS_SECRET: SECRET,
+      MAILBOX_PORT: "0",
       ...databaseSettings({ url: "POSTGRES_URL", directUrl: "POSTGRES_DIRECT_URL" }, testServer()),
       // The log's database as well, so that files of tests run beside each other.
       ...Object.assign({}, ...[...connections].map(([name, connection]) => databaseSettings(ownDatabaseSettings(name), connection))),

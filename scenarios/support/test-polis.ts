@@ -15,6 +15,7 @@ import { startProcess } from "#platform/process/start-process.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
 import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.ts";
 import { release } from "../../cli/release.ts";
+import { accessTokens, type SaidOfUser } from "../../services/auth/keys/access-tokens.testing.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
 import { freePort } from "./free-port.ts";
 import { startPolisChild } from "./polis-child.ts";
@@ -28,8 +29,10 @@ const SERVICES = orderPayments.services.map(({ name }) => name);
 export const isApart = process.env.TEST_LAYOUT === "apart";
 
 export type TestPolis = {
-  /** REST as this user; without one, as nobody. */
-  rest(userId?: string): Rest;
+  /** Where the gateway answers; where there is none, the process's own paths. */
+  readonly http: string;
+  /** REST as this user, by a token as auth signs it; without one, as nobody. */
+  rest(userId?: string, said?: SaidOfUser): Rest;
   /** Clients of every service, in the process where they can be, and over gRPC. */
   clientFor(caller: Caller): Peers;
   grpcFor(caller: Caller): Peers;
@@ -61,16 +64,16 @@ export async function reachTestLog({ environment }: Pick<TestDatabases, "environ
  * TEST_LAYOUT is `apart`, a process a service, as `polis start --services …` makes them. Stopped after the test, or the
  * tests of the file, unless it was before.
  */
-export async function startTestPolis(databases: Pick<TestDatabases, "environment">, options: TestPolisOptions = {}): Promise<TestPolis> {
+export async function startTestPolis(databases: Databases, options: TestPolisOptions = {}): Promise<TestPolis> {
   const start = isApart && options.services === undefined ? startApart : startWithin;
-  return stopped(await start({ ...databases.environment, ...options.environment }, options));
+  return stopped(await start(databases, options));
 }
 
+type Databases = Pick<TestDatabases, "environment" | "query">;
+
 /** The same, always as a process a service. */
-export const startApartPolis = async (
-  { environment }: Pick<TestDatabases, "environment">,
-  more: Readonly<Record<string, string>> = {},
-): Promise<TestPolis> => stopped(await startApart({ ...environment, ...more }));
+export const startApartPolis = async (databases: Databases, environment: Readonly<Record<string, string>> = {}): Promise<TestPolis> =>
+  stopped(await startApart(databases, { environment }));
 
 /** Stops it once: at the latest after the test that started it, or else after the tests of the file. */
 function stopped(polis: TestPolis): TestPolis {
@@ -81,11 +84,24 @@ function stopped(polis: TestPolis): TestPolis {
   return { ...polis, stop };
 }
 
+/** Where auth signs tokens, and the gateway takes them, REST is by these; where it takes the word of a proxy, by that. */
+async function restAt(
+  http: string,
+  databases: Databases,
+  { POLIS_IDENTITY = "token" }: Readonly<Record<string, string>>,
+): Promise<TestPolis["rest"]> {
+  if (POLIS_IDENTITY === "header") return (userId) => restOf(http, userId === undefined ? {} : { "x-user-id": userId });
+  const tokenOf = await accessTokens((text) => databases.query("auth", text), databases.environment.POLIS_SECRET ?? "");
+  return (userId, said) => restOf(http, userId === undefined ? {} : { authorization: `Bearer ${tokenOf(userId, said)}` });
+}
+
 async function startWithin(
-  said: Readonly<Record<string, string>>,
-  { services: names = ["gateway", ...SERVICES], timings }: TestPolisOptions,
+  databases: Databases,
+  { services: names = ["gateway", ...SERVICES], environment: more, timings }: TestPolisOptions,
 ): Promise<TestPolis> {
-  const environment = { PORT: "0", GRPC_PORT: "0", ...said };
+  // Without auth, nobody tells the gateway what tokens are good.
+  const identity: Record<string, string> = names.includes("auth") ? {} : { POLIS_IDENTITY: "header" };
+  const environment = { PORT: "0", GRPC_PORT: "0", ...identity, ...databases.environment, ...more };
   const running = await startProcess({
     services: orderPayments.services.filter(({ name }) => names.includes(name)),
     edge: orderPayments.edges.find(({ name }) => names.includes(name)),
@@ -101,7 +117,8 @@ async function startWithin(
   const grpc = (): string => running.urls.grpc ?? noSingleGrpc();
   const remote = remoteClients(grpc);
   return {
-    rest: (userId) => restOf(http, userId),
+    http,
+    rest: await restAt(http, databases, environment),
     clientFor: running.clientFor,
     grpcFor: remote.clientFor,
     grpc,
@@ -112,7 +129,8 @@ async function startWithin(
   };
 }
 
-async function startApart(said: Readonly<Record<string, string>>): Promise<TestPolis> {
+async function startApart(databases: Databases, { environment: more }: TestPolisOptions): Promise<TestPolis> {
+  const said = { ...databases.environment, ...more };
   const addresses = new Map<string, string>();
   for (const service of SERVICES) addresses.set(service, `127.0.0.1:${await freePort()}`);
   const environment = {
@@ -132,7 +150,8 @@ async function startApart(said: Readonly<Record<string, string>>): Promise<TestP
   try {
     const [gateway] = await Promise.all(children.map(({ ready }) => ready));
     const http = gateway?.http ?? "";
-    return { rest: (userId) => restOf(http, userId), clientFor: remote.clientFor, grpcFor: remote.clientFor, grpc: noSingleGrpc, stop };
+    const rest = await restAt(http, databases, said);
+    return { http, rest, clientFor: remote.clientFor, grpcFor: remote.clientFor, grpc: noSingleGrpc, stop };
   } catch (error) {
     await stop();
     throw error;

@@ -2,30 +2,34 @@
 // @generated from file polis/notifications/v1/notifications.proto (package polis.notifications.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import { file_polis_options_v1_options } from "../../options/v1/options_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file polis/notifications/v1/notifications.proto.
  */
 export const file_polis_notifications_v1_notifications: GenFile = /*@__PURE__*/
-  fileDesc("Cipwb2xpcy9ub3RpZmljYXRpb25zL3YxL25vdGlmaWNhdGlvbnMucHJvdG8SFnBvbGlzLm5vdGlmaWNhdGlvbnMudjEiwAIKC1NlbmRSZXF1ZXN0EhQKAmlkGAEgASgJQgi6SAVyA7ABARIeCgd1c2VyX2lkGAIgASgJQgi6SAVyA7ABAUgBiAEBEhAKCHRlbXBsYXRlGAMgASgJEg4KBmxvY2FsZRgEIAEoCRIPCgVlbWFpbBgFIAEoCUgAEg8KBXBob25lGAYgASgJSAASPwoGcGFyYW1zGAcgAygLMi8ucG9saXMubm90aWZpY2F0aW9ucy52MS5TZW5kUmVxdWVzdC5QYXJhbXNFbnRyeRIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtQYXJhbXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgsKAnRvEgW6SAIIAUIKCghfdXNlcl9pZCIaCgxOb3RpZmljYXRpb24SCgoCaWQYASABKAkyeQoUTm90aWZpY2F0aW9uc1NlcnZpY2USYQoEU2VuZBIjLnBvbGlzLm5vdGlmaWNhdGlvbnMudjEuU2VuZFJlcXVlc3QaJC5wb2xpcy5ub3RpZmljYXRpb25zLnYxLk5vdGlmaWNhdGlvbiIOqrsYChADIgYaBGF1dGhiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
+  fileDesc("Cipwb2xpcy9ub3RpZmljYXRpb25zL3YxL25vdGlmaWNhdGlvbnMucHJvdG8SFnBvbGlzLm5vdGlmaWNhdGlvbnMudjEioAMKC1NlbmRSZXF1ZXN0EhQKAmlkGAEgASgJQgi6SAVyA7ABARIeCgd1c2VyX2lkGAIgASgJQgi6SAVyA7ABAUgBiAEBEhsKCHRlbXBsYXRlGAMgASgJQgm6SAZyBBABGGQSFwoGbG9jYWxlGAQgASgJQge6SARyAhgjEiEKBWVtYWlsGAUgASgJQhC6SAdyBRj+AWABwrsYAggBSAASMgoFcGhvbmUYBiABKAlCIbpIGHIWMhReXCtbMS05XVswLTldezYsMTR9JMK7GAIIAUgAElYKBnBhcmFtcxgHIAMoCzIvLnBvbGlzLm5vdGlmaWNhdGlvbnMudjEuU2VuZFJlcXVlc3QuUGFyYW1zRW50cnlCFbpIDJoBCRAUKgVyAxj0A8K7GAIIARIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtQYXJhbXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgsKAnRvEgW6SAIIAUIKCghfdXNlcl9pZCIuChZHZXROb3RpZmljYXRpb25SZXF1ZXN0EhQKAmlkGAEgASgJQgi6SAVyA7ABASKgAgoMTm90aWZpY2F0aW9uEgoKAmlkGAEgASgJEhAKCHRlbXBsYXRlGAIgASgJEjsKBnN0YXR1cxgDIAEoDjIrLnBvbGlzLm5vdGlmaWNhdGlvbnMudjEuTm90aWZpY2F0aW9uLlN0YXR1cxITCgZyZWFzb24YBCABKAlIAIgBARIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiNwoGU3RhdHVzEgoKBlFVRVVFRBAAEggKBFNFTlQQARIKCgZGQUlMRUQQAhILCgdFWFBJUkVEEANCCQoHX3JlYXNvbjKVAwoUTm90aWZpY2F0aW9uc1NlcnZpY2USgwIKBFNlbmQSIy5wb2xpcy5ub3RpZmljYXRpb25zLnYxLlNlbmRSZXF1ZXN0GiQucG9saXMubm90aWZpY2F0aW9ucy52MS5Ob3RpZmljYXRpb24irwGquxiqARADGjAKEHVua25vd25fdGVtcGxhdGUQBBoaVGhlcmUgaXMgbm8gc3VjaCB0ZW1wbGF0ZS4aNgoMd3JvbmdfcGFyYW1zEAQaJFRoZSB0ZW1wbGF0ZSB3YW50cyBvdGhlciBwYXJhbWV0ZXJzLho0CghpZF90YWtlbhACGiZTb21ldGhpbmcgZWxzZSB3YXMgc2VudCB1bmRlciB0aGlzIGlkLiIGGgRhdXRoEncKD0dldE5vdGlmaWNhdGlvbhIuLnBvbGlzLm5vdGlmaWNhdGlvbnMudjEuR2V0Tm90aWZpY2F0aW9uUmVxdWVzdBokLnBvbGlzLm5vdGlmaWNhdGlvbnMudjEuTm90aWZpY2F0aW9uIg6quxgKEAEiBhoEYXV0aGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
 
 /**
  * @generated from message polis.notifications.v1.SendRequest
  */
 export type SendRequest = Message<"polis.notifications.v1.SendRequest"> & {
   /**
+   * Names it: a business id of whoever asks.
+   *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
+   * Whom it is for, where that is a user of ours.
+   *
    * @generated from field: optional string user_id = 2;
    */
   userId?: string | undefined;
@@ -36,6 +40,8 @@ export type SendRequest = Message<"polis.notifications.v1.SendRequest"> & {
   template: string;
 
   /**
+   * Its language: `en` or `ru`, a region may follow; any other gets English.
+   *
    * @generated from field: string locale = 4;
    */
   locale: string;
@@ -51,6 +57,8 @@ export type SendRequest = Message<"polis.notifications.v1.SendRequest"> & {
     case: "email";
   } | {
     /**
+     * E.164.
+     *
      * @generated from field: string phone = 6;
      */
     value: string;
@@ -58,11 +66,15 @@ export type SendRequest = Message<"polis.notifications.v1.SendRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
+   * What the template's places are filled with.
+   *
    * @generated from field: map<string, string> params = 7;
    */
   params: { [key: string]: string };
 
   /**
+   * Afterwards it isn't sent any more.
+   *
    * @generated from field: google.protobuf.Timestamp expires_at = 8;
    */
   expiresAt?: Timestamp | undefined;
@@ -76,9 +88,9 @@ export const SendRequestSchema: GenMessage<SendRequest> = /*@__PURE__*/
   messageDesc(file_polis_notifications_v1_notifications, 0);
 
 /**
- * @generated from message polis.notifications.v1.Notification
+ * @generated from message polis.notifications.v1.GetNotificationRequest
  */
-export type Notification = Message<"polis.notifications.v1.Notification"> & {
+export type GetNotificationRequest = Message<"polis.notifications.v1.GetNotificationRequest"> & {
   /**
    * @generated from field: string id = 1;
    */
@@ -86,22 +98,124 @@ export type Notification = Message<"polis.notifications.v1.Notification"> & {
 };
 
 /**
+ * Describes the message polis.notifications.v1.GetNotificationRequest.
+ * Use `create(GetNotificationRequestSchema)` to create a new message.
+ */
+export const GetNotificationRequestSchema: GenMessage<GetNotificationRequest> = /*@__PURE__*/
+  messageDesc(file_polis_notifications_v1_notifications, 1);
+
+/**
+ * @generated from message polis.notifications.v1.Notification
+ */
+export type Notification = Message<"polis.notifications.v1.Notification"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string template = 2;
+   */
+  template: string;
+
+  /**
+   * @generated from field: polis.notifications.v1.Notification.Status status = 3;
+   */
+  status: Notification_Status;
+
+  /**
+   * Why it failed.
+   *
+   * @generated from field: optional string reason = 4;
+   */
+  reason?: string | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created_at = 5;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp ended_at = 6;
+   */
+  endedAt?: Timestamp | undefined;
+};
+
+/**
  * Describes the message polis.notifications.v1.Notification.
  * Use `create(NotificationSchema)` to create a new message.
  */
 export const NotificationSchema: GenMessage<Notification> = /*@__PURE__*/
-  messageDesc(file_polis_notifications_v1_notifications, 1);
+  messageDesc(file_polis_notifications_v1_notifications, 2);
 
 /**
+ * @generated from enum polis.notifications.v1.Notification.Status
+ */
+export const Notification_Status = {
+  /**
+   * On its way.
+   *
+   * @generated from enum value: QUEUED = 0;
+   */
+  QUEUED: 0,
+
+  /**
+   * Whoever carries it has taken it.
+   *
+   * @generated from enum value: SENT = 1;
+   */
+  SENT: 1,
+
+  /**
+   * Nobody takes it.
+   *
+   * @generated from enum value: FAILED = 2;
+   */
+  FAILED: 2,
+
+  /**
+   * It wasn't sent in time.
+   *
+   * @generated from enum value: EXPIRED = 3;
+   */
+  EXPIRED: 3,
+} as const;
+
+/**
+ * @generated from enum polis.notifications.v1.Notification.Status
+ */
+export type Notification_Status = (typeof Notification_Status)[keyof typeof Notification_Status] | UnknownEnum;
+
+/**
+ * Describes the enum polis.notifications.v1.Notification.Status.
+ */
+export const Notification_StatusSchema: GenEnum<Notification_Status> = /*@__PURE__*/
+  enumDesc(file_polis_notifications_v1_notifications, 2, 0);
+
+/**
+ * Sends letters and text messages for other services.
+ *
  * @generated from service polis.notifications.v1.NotificationsService
  */
 export const NotificationsService: GenService<{
   /**
+   * Takes a letter or a text to be sent, once under its id, whoever repeats it. It is on its way when this answers.
+   *
    * @generated from rpc polis.notifications.v1.NotificationsService.Send
    */
   send: {
     methodKind: "unary";
     input: typeof SendRequestSchema;
+    output: typeof NotificationSchema;
+  },
+  /**
+   * Tells what became of it.
+   *
+   * @generated from rpc polis.notifications.v1.NotificationsService.GetNotification
+   */
+  getNotification: {
+    methodKind: "unary";
+    input: typeof GetNotificationRequestSchema;
     output: typeof NotificationSchema;
   },
 }> = /*@__PURE__*/

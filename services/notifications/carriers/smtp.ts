@@ -1,0 +1,48 @@
+import { createTransport } from "nodemailer";
+import type { SmtpUrl } from "#platform/config/setting-types.ts";
+import type { Carrier } from "./carrier.ts";
+
+const CONNECT_MS = 10_000;
+const SILENCE_MS = 20_000;
+const CONNECTIONS_MAX = 4;
+
+type SmtpError = Error & { readonly responseCode?: number; readonly code?: string; readonly response?: string };
+
+/** Sends letters through an SMTP server, over few connections that are kept. */
+export function smtpCarrier({ url, from, ca }: { readonly url: SmtpUrl; readonly from: string; readonly ca: string | undefined }): Carrier {
+  const { host, port, security, user } = url;
+  const transport = createTransport({
+    pool: true,
+    maxConnections: CONNECTIONS_MAX,
+    host,
+    port,
+    secure: security === "tls",
+    requireTLS: security === "starttls",
+    ...(user === undefined ? {} : { auth: { user: user.name, pass: user.password } }),
+    ...(ca === undefined ? {} : { tls: { ca } }),
+    connectionTimeout: CONNECT_MS,
+    greetingTimeout: CONNECT_MS,
+    socketTimeout: SILENCE_MS,
+    // Nothing of a letter is read from elsewhere.
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  });
+  const domain = from.slice(from.lastIndexOf("@") + 1).replace(/>.*$/, "");
+  return {
+    async carry({ id, to, subject, text, html }) {
+      try {
+        // The id is the same in every try: who gets it twice, since we were killed in between, can tell.
+        await transport.sendMail({ from, to: { name: "", address: to }, subject, text, html, messageId: `<${id}@${domain}>` });
+        return { kind: "taken" };
+      } catch (error) {
+        if (!isRefusal(error as SmtpError)) throw error;
+        return { kind: "refused", reason: `the mail server says: ${(error as SmtpError).response ?? (error as Error).message}` };
+      }
+    },
+    close: () => transport.close(),
+  };
+}
+
+/** 5xx about the letter or its recipient. Not about us: whoever runs us mends our name and password. */
+const isRefusal = ({ responseCode = 0, code }: SmtpError): boolean =>
+  responseCode >= 500 && responseCode !== 530 && responseCode !== 535 && code !== "EAUTH" && code !== "ETLS";

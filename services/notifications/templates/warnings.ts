@@ -1,0 +1,134 @@
+import type { Template } from "./template.ts";
+
+const actEn = "If it wasn't you, set a new password at once, and tell us.";
+const actRu = "Если это были не вы, сразу задайте новый пароль и сообщите нам.";
+
+/** What tells the owner of an account what became of it. */
+export const warningTemplates: Readonly<Record<string, Template>> = {
+  "sign-up-again": {
+    params: [],
+    words: {
+      en: {
+        subject: "You have an account already",
+        letter: [
+          "Somebody, most likely you, tried to sign up with this address. There is an account with it already, so nothing was changed.",
+          "Sign in with your password; if you have forgotten it, set a new one.",
+        ],
+        sms: "There is an account with this number already: sign in, or set a new password.",
+      },
+      ru: {
+        subject: "У вас уже есть учётная запись",
+        letter: [
+          "Кто-то, скорее всего вы, попытался зарегистрироваться с этим адресом. С ним уже есть учётная запись, поэтому ничего не изменилось.",
+          "Войдите со своим паролем; если вы его забыли, задайте новый.",
+        ],
+        sms: "С этим номером уже есть учётная запись: войдите или задайте новый пароль.",
+      },
+    },
+  },
+  "password-changed": {
+    params: ["time", "device"],
+    words: {
+      en: {
+        subject: "Your password was changed",
+        letter: ["Your password was changed at {time}, from {device}. You are signed out everywhere else.", actEn],
+        sms: "Your password was changed at {time}. If it wasn't you, set a new one at once.",
+      },
+      ru: {
+        subject: "Ваш пароль изменён",
+        letter: ["Ваш пароль изменён: {time}, {device}. На других устройствах вход завершён.", actRu],
+        sms: "Ваш пароль изменён: {time}. Если это были не вы, сразу задайте новый.",
+      },
+    },
+  },
+  "contact-changed": {
+    params: ["what", "value", "time"],
+    words: {
+      en: {
+        subject: "The address of your account was changed",
+        letter: ["The {what} of your account was changed at {time}. It is now {value}.", actEn],
+        sms: "The {what} of your account is now {value}. If it wasn't you, tell us at once.",
+      },
+      ru: {
+        subject: "Контакт вашей учётной записи изменён",
+        letter: ["Контакт вашей учётной записи ({what}) изменён: {time}. Теперь это {value}.", actRu],
+        sms: "Контакт вашей учётной записи ({what}) теперь {value}. Если это были не вы, сразу сообщите нам.",
+      },
+    },
+  },
+  "new-sign-in": {
+    params: ["time", "device"],
+    words: {
+      en: {
+        subject: "A new sign-in to your account",
+        letter: ["Your account was signed in to at {time}, from {device}.", actEn],
+        sms: "Your account was signed in to at {time}. If it wasn't you, set a new password at once.",
+      },
+      ru: {
+        subject: "Новый вход в вашу учётную запись",
+        letter: ["В вашу учётную запись вошли: {time}, {device}.", actRu],
+        sms: "В вашу учётную запись вошли: {time}. Если это были не вы, сразу задайте новый пароль.",
+      },
+    },
+  },
+  "second-factor-on": {
+    params: ["time", "device"],
+    words: {
+      en: {
+        subject: "Your account has a second factor",
+        letter: ["A second factor was set for your account at {time}, from {device}. Signing in asks for it from now on.", actEn],
+        sms: "A second factor was set for your account at {time}.",
+      },
+      ru: {
+        subject: "Включено подтверждение входа",
+        letter: ["Для вашей учётной записи включён второй фактор: {time}, {device}. Теперь он нужен при каждом входе.", actRu],
+        sms: "Для вашей учётной записи включён второй фактор: {time}.",
+      },
+    },
+  },
+  "second-factor-off": {
+    params: ["time", "device"],
+    words: {
+      en: {
+        subject: "Your account has no second factor any more",
+        letter: ["The second factor of your account was taken away at {time}, from {device}.", actEn],
+        sms: "The second factor of your account was taken away at {time}. If it wasn't you, set a new password at once.",
+      },
+      ru: {
+        subject: "Подтверждение входа выключено",
+        letter: ["Второй фактор вашей учётной записи выключен: {time}, {device}.", actRu],
+        sms: "Второй фактор вашей учётной записи выключен: {time}. Если это были не вы, сразу задайте новый пароль.",
+      },
+    },
+  },
+  "recovery-code-used": {
+    params: ["time", "device", "left"],
+    words: {
+      en: {
+        subject: "A recovery code was used",
+        letter: ["A recovery code signed in to your account at {time}, from {device}. Codes that are left: {left}.", actEn],
+        sms: "A recovery code signed in to your account at {time}. If it wasn't you, set a new password at once.",
+      },
+      ru: {
+        subject: "Использован код восстановления",
+        letter: ["В вашу учётную запись вошли с кодом восстановления: {time}, {device}. Осталось кодов: {left}.", actRu],
+        sms: "В вашу учётную запись вошли с кодом восстановления: {time}. Если это были не вы, сразу задайте новый пароль.",
+      },
+    },
+  },
+  "account-deleted": {
+    params: [],
+    words: {
+      en: {
+        subject: "Your account was deleted",
+        letter: ["Your account was deleted, as you asked. Thank you for the time with us."],
+        sms: "Your account was deleted, as you asked.",
+      },
+      ru: {
+        subject: "Ваша учётная запись удалена",
+        letter: ["Ваша учётная запись удалена, как вы просили. Спасибо, что были с нами."],
+        sms: "Ваша учётная запись удалена, как вы просили.",
+      },
+    },
+  },
+};
