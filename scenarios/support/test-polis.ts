@@ -159,7 +159,7 @@ async function startApart(databases: Databases, { environment: more }: TestPolis
 }
 
 /** Clients over gRPC, each service at its address. */
-function remoteClients(addressOf: (service: string) => string): { clientFor(caller: Caller): Peers; close(): void } {
+export function remoteClients(addressOf: (service: string) => string): { clientFor(caller: Caller): Peers; close(): void } {
   const tokens = callerTokens({ secrets: secretsOf([SECRET]), clock: systemClock });
   const transports = new Map<string, GrpcTransport>();
   const transportTo = (service: DescService): GrpcTransport => {
