@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { ordersService } from "../services/orders/service.ts";
 import type { Bench } from "./bench.ts";
 import { startChild } from "./support/child.ts";
+import { authorizations } from "./support/http-customers.ts";
 import { orderBody, startLoad } from "./support/load.ts";
 import type { Origin } from "./support/plain-fastify.ts";
 import { spawnPolis } from "./support/polis.ts";
@@ -19,7 +20,7 @@ export const httpInsert: Bench = {
   text: "POST /orders beside a plain Fastify route that makes the same insert",
   async run({ parts, report }) {
     const server = await startServer(parts);
-    const polis = await spawnPolis(server, parts, "orders,gateway");
+    const polis = await spawnPolis(server, parts, "orders,auth,notifications,gateway");
 
     const admin = await connect(server, "postgres", parts);
     await admin.query("CREATE DATABASE plain");
@@ -31,13 +32,13 @@ export const httpInsert: Bench = {
     const { origin } = await plain.ask({});
 
     const load = startLoad(parts);
-    const userIds = Array.from({ length: CUSTOMERS }, () => crypto.randomUUID());
+    const customers = await authorizations(server, parts, CUSTOMERS);
     const run = (to: string, cpuUs: () => number | undefined, connections: number) => async (): Promise<Round> => {
       const [node, postgres] = [cpuUs(), server.cpuUs()];
       const { count, elapsedMs, refused } = await load.ask({
         origin: to,
         path: "/orders",
-        userIds,
+        customers,
         body: orderBody,
         connections,
         until: { ms: ROUND_MS },
@@ -58,7 +59,7 @@ export const httpInsert: Bench = {
           unit: "requests/s",
           rounds: found.polis,
           beside: { name: "plain Fastify route with an INSERT", rounds: found.plain },
-          note: "Polis also keeps the key with its answer, writes the event and publishes it; payments aren't there to take it",
+          note: "Polis also verifies each token once, looks whether it was revoked, keeps the key with its answer, writes the event and publishes it; payments aren't there to take it",
         }),
       );
     }

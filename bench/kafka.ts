@@ -22,8 +22,9 @@ import { release } from "../cli/release.ts";
 import { engineSettings } from "../scenarios/support/engine-settings.ts";
 import { freePort } from "../scenarios/support/free-port.ts";
 import { ordersService } from "../services/orders/service.ts";
+import { orderPayments } from "../systems/order-payments.ts";
 import { type Bench, type BenchContext, figure } from "./bench.ts";
-import { openHttpCustomers } from "./support/http-customers.ts";
+import { authorizations, openHttpAccounts } from "./support/http-customers.ts";
 import { startLoad } from "./support/load.ts";
 import { benchLog } from "./support/log.ts";
 import { ordersOverHttp } from "./support/orders-over-http.ts";
@@ -153,10 +154,11 @@ async function apart({ report }: BenchContext): Promise<void> {
     const server = await startServer(parts);
     const polis = await start(server);
     const orders = await connect(server, "polis_orders", parts);
-    const userIds = await openHttpCustomers(polis.url, CUSTOMERS);
-    return ordersOverHttp({ polis, server, orders, load, userIds, connections: CONNECTIONS, count: ORDERS });
+    const customers = await authorizations(server, parts, CUSTOMERS, SECRET);
+    await openHttpAccounts(polis.url, customers);
+    return ordersOverHttp({ polis, server, orders, load, customers, connections: CONNECTIONS, count: ORDERS });
   };
-  const together = await flow((server) => spawnPolis(server, parts, undefined, settings()));
+  const together = await flow((server) => spawnPolis(server, parts, undefined, { ...settings(), POLIS_SECRET: SECRET }));
   const many = await flow((server) => spawnApart(server, parts, settings()));
   const found = await alternate({ many, together }, ROUNDS);
   report(
@@ -165,14 +167,14 @@ async function apart({ report }: BenchContext): Promise<void> {
       unit: "orders/s",
       rounds: found.many.map(({ value }) => ({ value })),
       beside: { name: "one process", rounds: found.together.map(({ value }) => ({ value })) },
-      note: `${CUSTOMERS} customers; all of it on one machine: four processes and the load share its cores`,
+      note: `${CUSTOMERS} customers; all of it on one machine: six processes and the load share its cores`,
     }),
   );
 }
 
 /** A process a service; the gateway. */
 async function spawnApart(server: BenchServer, parts: AsyncDisposableStack, more: Readonly<Record<string, string>>) {
-  const services = ["accounts", "payments", "orders"];
+  const services = orderPayments.services.map(({ name }) => name);
   const ports = new Map<string, number>();
   for (const service of services) ports.set(service, await freePort());
   const addresses = Object.fromEntries([...ports].map(([service, port]) => [`${service.toUpperCase()}_URL`, `127.0.0.1:${port}`]));

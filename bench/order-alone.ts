@@ -2,7 +2,7 @@ import { strict as assert } from "node:assert";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "pg";
 import { type Bench, figure } from "./bench.ts";
-import { openHttpCustomers, post } from "./support/http-customers.ts";
+import { authorizations, openHttpAccounts, post } from "./support/http-customers.ts";
 import { orderBody } from "./support/load.ts";
 import { spawnPolis } from "./support/polis.ts";
 import { openPublication } from "./support/publication.ts";
@@ -36,9 +36,10 @@ export const orderAlone: Bench = {
       const server = await startServer(own);
       const polis = await spawnPolis(server, own);
       const orders = await connect(server, "polis_orders", own);
-      const [userId = ""] = await openHttpCustomers(polis.url, 1);
+      const [customer = ""] = await authorizations(server, own, 1);
+      await openHttpAccounts(polis.url, [customer]);
       for (const { pauseMs, goals, pace } of PACES) {
-        const times = await repeat(pauseMs, () => orderToFinished(`${polis.url}/orders`, userId, orders));
+        const times = await repeat(pauseMs, () => orderToFinished(`${polis.url}/orders`, customer, orders));
         const finished = times.map(({ finishedMs }) => finishedMs);
         const note = "over HTTP from another process, which looks every millisecond";
         reportTimes(`POST → FINISHED alone, p50${pace}`, finished, goals ? 8 : undefined, note);
@@ -58,9 +59,9 @@ export const orderAlone: Bench = {
   },
 };
 
-async function orderToFinished(url: string, userId: string, orders: Client): Promise<{ answeredMs: number; finishedMs: number }> {
+async function orderToFinished(url: string, customer: string, orders: Client): Promise<{ answeredMs: number; finishedMs: number }> {
   const startedMs = performance.now();
-  const { id } = await post(url, userId, orderBody);
+  const { id } = await post(url, customer, orderBody);
   const answeredMs = performance.now() - startedMs;
   for (;;) {
     const { rows } = await orders.query<{ status: string }>({

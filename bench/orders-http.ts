@@ -1,5 +1,5 @@
 import type { Bench } from "./bench.ts";
-import { openHttpCustomers } from "./support/http-customers.ts";
+import { authorizations, openHttpAccounts } from "./support/http-customers.ts";
 import { startLoad } from "./support/load.ts";
 import { ordersOverHttp } from "./support/orders-over-http.ts";
 import { spawnPolis } from "./support/polis.ts";
@@ -21,8 +21,9 @@ export const ordersHttp: Bench = {
     const polis = await spawnPolis(server, parts);
     const orders = await connect(server, "polis_orders", parts);
     const load = startLoad(parts);
-    const userIds = await openHttpCustomers(polis.url, CUSTOMERS);
-    const flow = (connections: number) => ordersOverHttp({ polis, server, orders, load, userIds, connections, count: ORDERS });
+    const customers = await authorizations(server, parts, CUSTOMERS);
+    await openHttpAccounts(polis.url, customers);
+    const flow = (connections: number) => ordersOverHttp({ polis, server, orders, load, customers, connections, count: ORDERS });
     const sides = { yardstick: () => yardstick.run(YARDSTICK_S), at64: flow(64), at256: flow(256) };
     const found = await alternate(sides, ROUNDS, server.tidy);
     for (const [connections, rounds] of [

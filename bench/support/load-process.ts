@@ -8,8 +8,8 @@ import { anyOf } from "./customers.ts";
 export type LoadJob = {
   readonly origin: string;
   readonly path: string;
-  /** Whose requests they are: each one's is any of them. */
-  readonly userIds: readonly string[];
+  /** Whose requests they are, by what each sends as `Authorization`: each request is any of theirs. */
+  readonly customers: readonly string[];
   readonly body: object;
   readonly connections: number;
   readonly until: { readonly count: number } | { readonly ms: number };
@@ -22,7 +22,7 @@ let pool: Pool | undefined;
 let poolOf = "";
 
 answerJobs<LoadJob, LoadDone>(
-  async ({ origin, path, userIds, body, connections, until }) => {
+  async ({ origin, path, customers, body, connections, until }) => {
     const name = `${origin} ${connections}`;
     if (poolOf !== name) {
       await pool?.close();
@@ -33,7 +33,7 @@ answerJobs<LoadJob, LoadDone>(
     let refused = 0;
     const startedMs = performance.timeOrigin + performance.now();
     const done = await keepCalling(connections, until, async () => {
-      const headers = ["x-user-id", anyOf(userIds), "idempotency-key", randomUUID(), "content-type", "application/json"];
+      const headers = ["authorization", anyOf(customers), "idempotency-key", randomUUID(), "content-type", "application/json"];
       const status = await send(pool as Pool, { path, method: "POST", headers, body: text });
       if (status !== 201) refused += 1;
     });

@@ -14,11 +14,11 @@ export function ordersOverHttp(of: {
   /** A connection to the database of orders. */
   readonly orders: Client;
   readonly load: ReturnType<typeof startLoad>;
-  readonly userIds: readonly string[];
+  readonly customers: readonly string[];
   readonly connections: number;
   readonly count: number;
 }): () => Promise<Round> {
-  const { polis, server, orders, load, userIds, connections, count } = of;
+  const { polis, server, orders, load, customers, connections, count } = of;
   return async () => {
     const watch = await watchOrders(orders);
     const cpu = () => [polis.cpuUs(), server.cpuUs()].map((us) => us ?? Number.NaN) as [number, number];
@@ -26,7 +26,7 @@ export function ordersOverHttp(of: {
     const { startedMs, refused } = await load.ask({
       origin: polis.url,
       path: "/orders",
-      userIds: [...userIds],
+      customers: [...customers],
       body: orderBody,
       connections,
       until: { count },

@@ -9,7 +9,6 @@ export type Origin = { readonly origin: string };
 
 const [connectionFile = ""] = process.argv.slice(2);
 const POOL = 20;
-const UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 type Body = { amount: string; currency?: string; description?: string };
 
@@ -18,11 +17,22 @@ pool.on("error", (error) => {
   throw error;
 });
 const app = Fastify();
-app.post<{ Body: Body; Headers: { "x-user-id": string } }>(
+/** Whom a token names; believed, and read once. */
+const users = new Map<string, string>();
+function userOf(authorization: string): string {
+  let user = users.get(authorization);
+  if (user === undefined) {
+    user = String(JSON.parse(Buffer.from(authorization.split(".")[1] ?? "", "base64url").toString()).sub);
+    users.set(authorization, user);
+  }
+  return user;
+}
+
+app.post<{ Body: Body; Headers: { authorization: string } }>(
   "/orders",
   {
     schema: {
-      headers: { type: "object", required: ["x-user-id"], properties: { "x-user-id": { type: "string", pattern: UUID } } },
+      headers: { type: "object", required: ["authorization"], properties: { authorization: { type: "string" } } },
       body: {
         type: "object",
         required: ["amount"],
@@ -47,7 +57,7 @@ app.post<{ Body: Body; Headers: { "x-user-id": string } }>(
     const { amount, currency = "RUB", description = "" } = request.body;
     const order = {
       id: uuidv7(),
-      userId: request.headers["x-user-id"],
+      userId: userOf(request.headers.authorization),
       amount,
       currency,
       description,

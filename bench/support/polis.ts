@@ -27,7 +27,7 @@ export async function startPolis(
     services,
     edge: undefined,
     system: { title: "bench", services },
-    settings: readSettings({ POSTGRES_URL: server.url, POLIS_DATA: server.folder, PORT: "0", ...environment }, table),
+    settings: readSettings({ POSTGRES_URL: server.url, POLIS_DATA: server.folder, PORT: "0", MAILBOX_PORT: "0", ...environment }, table),
     environment: {},
     release,
     log: benchLog(),
@@ -62,7 +62,15 @@ export async function spawnPolis(
   const child: ChildProcess = spawn(process.execPath, [...nodeOptions, main, ...args], {
     // The channel tells it when this process is gone.
     stdio: ["ignore", "pipe", "inherit", "ipc"],
-    env: { ...plain, POSTGRES_URL: server.url, POLIS_DATA: server.folder, LOG_FORMAT: "json", LOG_LEVEL: "info", ...environment },
+    env: {
+      ...plain,
+      POSTGRES_URL: server.url,
+      POLIS_DATA: server.folder,
+      LOG_FORMAT: "json",
+      LOG_LEVEL: "info",
+      MAILBOX_PORT: "0",
+      ...environment,
+    },
   });
   parts.defer(() => ended(child, "SIGTERM"));
   const url = await new Promise<string>((resolve, reject) => {
