@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, test } from "vitest";
+import { freePort } from "../scenarios/support/free-port.ts";
 
 const root = join(import.meta.dirname, "..");
 
@@ -18,7 +19,8 @@ function blockUnder(heading: string): string {
 test("the first requests of the README do what it says", async () => {
   const folder = mkdtempSync(join(tmpdir(), "polis-readme-"));
   const { PATH = "" } = process.env;
-  const env = { PATH, NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile") };
+  const mailboxPort = await freePort();
+  const env = { PATH, MAILBOX_PORT: String(mailboxPort), NODE_COMPILE_CACHE: join(root, "node_modules", ".cache", "compile") };
   const polis = spawn(process.execPath, [join(root, "cli", "main.ts"), "start", "--port", "0", "--data", folder], {
     env,
     stdio: ["ignore", "pipe", "inherit"],
@@ -34,12 +36,18 @@ test("the first requests of the README do what it says", async () => {
     polis.stdout.resume();
     // Where a reader waits a second, the script waits for what the second is for.
     const settled = `until curl -s "$polis/orders" -H "$user" | grep -vq '"NEW"'; do sleep 0.05; done`;
-    const script = blockUnder("First requests").replace("http://127.0.0.1:8080", url).replaceAll("sleep 1", settled);
+    const posted = `until curl -s "$mailbox/api/messages" | grep -q anna@; do sleep 0.05; done`;
+    const script = blockUnder("First requests")
+      .replace("http://127.0.0.1:8080", url)
+      .replace("http://127.0.0.1:8025", `http://127.0.0.1:${mailboxPort}`)
+      .replace("sleep 1", posted)
+      .replaceAll("sleep 1", settled);
     const { stdout, status } = spawnSync("bash", ["-ec", script], { encoding: "utf8", timeout: 45_000 });
     expect(status).toBe(0);
     expect(stdout).toMatch(/"status":"FINISHED"/);
     expect(stdout).toMatch(/"balance":"4000"/);
     expect(stdout).toMatch(/"status":"CANCELED","reason":"insufficient_funds"/);
+    expect(stdout).toMatch(/"sessions":\[\{[^\]]*"current":true/);
     expect(stdout).not.toMatch(/"requestId"/);
   } finally {
     polis.kill("SIGTERM");

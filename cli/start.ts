@@ -1,4 +1,5 @@
 import { flushCompileCache } from "node:module";
+import { isLoopback } from "#platform/config/setting-types.ts";
 import { type RunningProcess, startProcess } from "#platform/process/start-process.ts";
 import type { Demo } from "#platform/system.ts";
 import type { Log } from "#platform/telemetry/log.ts";
@@ -20,7 +21,8 @@ Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is 
   --grpc-port N       port of gRPC (GRPC_PORT)
   --host ADDRESS      what both listen on (HOST)
   --data FOLDER       the data folder (POLIS_DATA)
-  --no-demo           leaves out the data to look at, which whole systems on the embedded PostgreSQL get at their first start`,
+  --no-demo           leaves out the data to look at, which whole systems on the embedded PostgreSQL get at their first start,
+                      where nobody but this machine reaches them`,
   options: {
     ...settingOptions,
     system: { type: "string" },
@@ -57,7 +59,8 @@ Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is 
     log.info({ release, services: hosted, http, grpc, database: running.database }, "ready");
     if (chosen.edge !== undefined) log.info(`REST at ${http}, its documentation at ${http}/docs`);
     const isDemo = !noDemo && services === undefined && settings.postgresUrl === undefined;
-    if (isDemo) demo = putDemos(chosen.demos, running, log);
+    if (isDemo && isLoopback(settings.host)) demo = putDemos(chosen.demos, running, log);
+    else if (isDemo) log.warn("no data to look at: everybody knows the passwords of its users, and others than this machine get here");
     await demo;
     // Now rather than at the end, which may be sudden: the next start is the faster for it.
     flushCompileCache();

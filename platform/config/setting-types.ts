@@ -215,7 +215,18 @@ export const smsUrl: SettingType<SmsUrl> = {
   show: ({ base, account }) => base.replace("://", `://${encodeURIComponent(account)}:${MASK}@`),
 };
 
-const isLoopback = (host: string): boolean => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/.test(host);
+/** Addresses of mail, in lower case. */
+export const emailList: SettingType<readonly string[]> = {
+  must: "addresses of mail with commas between",
+  parse(value) {
+    const list = value.split(",").map((part) => part.trim().toLowerCase());
+    return list.every((address) => /^[^\s<>@"]+@[^\s<>@"]+$/.test(address)) ? list : undefined;
+  },
+  show: (list) => list.join(",") || "-",
+};
+
+/** Whether only this machine reaches what listens there. */
+export const isLoopback = (host: string): boolean => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/.test(host);
 
 /** Who sends a letter: an address of mail, or a name with it. */
 export const mailAddress: SettingType<string> = {

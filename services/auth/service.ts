@@ -38,6 +38,7 @@ import { confirmSignUp } from "./sign-up/confirm-sign-up.ts";
 import { signUp } from "./sign-up/sign-up.ts";
 import { blockUser } from "./users/block-user.ts";
 import { createUser } from "./users/create-user.ts";
+import { firstAdmins } from "./users/first-admins.ts";
 import { getUser } from "./users/get-user.ts";
 import { setRoles } from "./users/set-roles.ts";
 import { unblockUser } from "./users/unblock-user.ts";
@@ -72,7 +73,7 @@ export const authService = defineService(AuthService, {
     forgetOver: schedule(ForgetOverSchema, { cron: "*/10 * * * *" }),
   },
   keeps: limits,
-  resources: [passwords, derivedSecrets, signingKeys, tokenNews],
+  resources: [passwords, derivedSecrets, signingKeys, tokenNews, firstAdmins],
   publishes: [
     UserRegisteredSchema,
     SignedInSchema,

@@ -1,4 +1,4 @@
-import { choice } from "#platform/config/setting-types.ts";
+import { choice, isLoopback } from "#platform/config/setting-types.ts";
 import { setting } from "#platform/config/settings.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
 import { defineEdge, type EdgeGround, type OpenEdge } from "#platform/service.ts";
@@ -26,7 +26,7 @@ type Ground = Omit<EdgeGround<unknown>, "settings">;
 
 function openForProxy({ host, log }: Ground): OpenEdge {
   // Who is believed without a proof must be out of strangers' reach.
-  if (!/^(localhost|127\.|::1$)/.test(host))
+  if (!isLoopback(host))
     log.warn({ host }, "whoever reaches this address is whom X-User-Id names: nobody but a proxy that authenticates may reach it");
   return { identity: headerIdentity, parts: [], close: () => undefined };
 }

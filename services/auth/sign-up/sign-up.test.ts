@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, codeOf, lettersTo, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
+import { testServices, testServicesWith } from "#platform/process/services.testing.ts";
+import { authClients, claimsOf, codeOf, lettersTo, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
@@ -100,4 +100,12 @@ test("two codes a minute go to an address, and no more", async () => {
   const contact = someEmail();
   const outcomes = await Promise.all(Array.from({ length: 5 }, () => failure(guest.signUp({ contact, password: PASSWORD }))));
   expect(outcomes.sort()).toEqual(["answered", "answered", "too_many_codes", "too_many_codes", "too_many_codes"]);
+});
+
+test("who signs up with an address of AUTH_ADMINS, however it is written, is an admin; nobody else is", async () => {
+  const admin = someEmail();
+  const own = await testServicesWith({ environment: { AUTH_ADMINS: ` ${admin.value.toUpperCase()}, other@example.com` } }, authService);
+  const { register } = authClients(own);
+  expect(claimsOf(await register(admin)).roles).toEqual(["admin"]);
+  expect(claimsOf(await register()).roles).toEqual([]);
 });
