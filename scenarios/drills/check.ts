@@ -21,7 +21,7 @@ export type Books = {
 export type Findings = { readonly lost: string[]; readonly doubled: string[]; readonly wrong: string[] };
 
 /** Those whose rows are compared with what was answered. */
-export const SERVICES = ["accounts", "payments", "orders"] as const;
+const SERVICES = ["accounts", "payments", "orders"] as const;
 const SETTLE_TIMEOUT_MS = 45_000;
 
 type OrderRow = { id: string; user_id: string; amount: string; status: string; reason: string | null };

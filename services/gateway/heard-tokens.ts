@@ -7,7 +7,7 @@ import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
 /** Who has heard nothing for so long doesn't know which tokens were revoked. auth says something five times as often. */
-export const DEAF_AFTER_MS = 1_000;
+const DEAF_AFTER_MS = 1_000;
 /** Revocations that are over are forgotten so often. */
 const PRUNE_EVERY_MS = 30_000;
 const RETRY_MS_MAX = 500;

@@ -23,7 +23,7 @@ export type Template = {
 export type Rendered = { readonly subject: string; readonly text: string; readonly html: string; readonly sms: string };
 
 /** The language of these that a locale asks for; English for any other. */
-export const localeOf = (said: string): Locale => LOCALES.find((locale) => locale === said.toLowerCase().split("-")[0]) ?? "en";
+const localeOf = (said: string): Locale => LOCALES.find((locale) => locale === said.toLowerCase().split("-")[0]) ?? "en";
 
 /** What is wrong with the parameters; undefined where they are as the template wants them. */
 export function paramsFault({ params: wanted }: Template, params: Params): string | undefined {
