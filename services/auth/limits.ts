@@ -10,6 +10,7 @@ import type { Contact } from "./users/contact.ts";
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
+const FAILURES_MAX = 3_000;
 const closed = { whenAway: "closed" } as const;
 
 // What guards codes and passwords: exact over all processes, and where the store isn't reached, nobody gets through.
@@ -23,7 +24,7 @@ const accountTries = [
 /** Tries from an address, over all accounts: one password for many accounts is guessed as well. */
 const addressTries = limit("auth.address-tries", { limit: 300, windowMs: HOUR_MS, ...closed });
 /** What went wrong over all accounts and addresses: an attack of many machines slows down, and is seen. */
-const failures = limit("auth.failures", { limit: 3_000, windowMs: MINUTE_MS, ...closed });
+const failures = limit("auth.failures", { limit: FAILURES_MAX, windowMs: MINUTE_MS, ...closed });
 /** Tries of one code, of which there are a million. */
 const codeTries = limit("auth.code-tries", { limit: 5, windowMs: HOUR_MS, ...closed });
 /** Codes to an address of mail or a phone, and for who asks from an IP address. */
@@ -33,7 +34,14 @@ const codesToContact = [
 ];
 const codesFromAddress = limit("auth.codes-from-address", { limit: 60, windowMs: HOUR_MS, ...closed });
 
-export const limits = [...accountTries, addressTries, failures, codeTries, ...codesToContact, codesFromAddress];
+/** Tries of an account's second factor, of which three codes of a million are good at a time: who guesses has the password already. */
+const secondFactorTries = [
+  limit("auth.second-factor-tries-minute", { limit: 5, windowMs: MINUTE_MS, ...closed }),
+  limit("auth.second-factor-tries-hour", { limit: 10, windowMs: HOUR_MS, ...closed }),
+  limit("auth.second-factor-tries-day", { limit: 20, windowMs: DAY_MS, ...closed }),
+];
+
+export const limits = [...accountTries, addressTries, failures, codeTries, ...codesToContact, codesFromAddress, ...secondFactorTries];
 
 const ALL = "all";
 /** Without an origin whoever calls is a service or a test of ours. */
@@ -59,7 +67,7 @@ const tooMany = (code: string, retryAfterMs: number | undefined): Rejection | un
 /** Takes a try to sign in; a rejection where there is none left. Counted before the password is looked at, so that many at once get no more. */
 export async function takeSignInTry(kv: Kv, contact: Contact, origin: Origin | undefined): Promise<Rejection | undefined> {
   const { used, resetMs } = await kv.of(failures).look(ALL);
-  if (used >= 3_000) return tooMany("too_many_tries", resetMs);
+  if (used >= FAILURES_MAX) return tooMany("too_many_tries", resetMs);
   const account = accountTries.map((kind) => ({ of: kv.of(kind), key: nameOf(contact) }));
   return tooMany("too_many_tries", await take([{ of: kv.of(addressTries), key: addressOf(origin) }, ...account]));
 }
@@ -79,4 +87,25 @@ export const takeCodeTry = async (kv: Kv, challengeId: string): Promise<Rejectio
 export async function takeCode(kv: Kv, contact: Contact, origin: Origin | undefined): Promise<Rejection | undefined> {
   const contacts = codesToContact.map((kind) => ({ of: kv.of(kind), key: nameOf(contact) }));
   return tooMany("too_many_codes", await take([{ of: kv.of(codesFromAddress), key: addressOf(origin) }, ...contacts]));
+}
+
+/**
+ * Takes a try to show a second factor. A challenge alone would be no bound, since who has the password gets as many as they like; so it
+ * is the account that is locked, for ever longer.
+ */
+export async function takeSecondFactorTry(
+  kv: Kv,
+  { userId, challengeId }: { readonly userId: string | undefined; readonly challengeId?: string },
+  origin: Origin | undefined,
+): Promise<Rejection | undefined> {
+  const { used, resetMs } = await kv.of(failures).look(ALL);
+  if (used >= FAILURES_MAX) return tooMany("too_many_tries", resetMs);
+  const challenge = challengeId === undefined ? [] : [{ of: kv.of(codeTries), key: challengeId }];
+  const account = userId === undefined ? [] : secondFactorTries.map((kind) => ({ of: kv.of(kind), key: userId }));
+  return tooMany("too_many_tries", await take([{ of: kv.of(addressTries), key: addressOf(origin) }, ...challenge, ...account]));
+}
+
+/** The account's owner was there. */
+export async function forgetSecondFactorTries(kv: Kv, userId: string): Promise<void> {
+  await Promise.all(secondFactorTries.map((kind) => kv.of(kind).clear(userId)));
 }

@@ -2,6 +2,7 @@ import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import {
   PasswordChangedSchema,
   RolesChangedSchema,
+  SecondFactorChangedSchema,
   SessionsEndedSchema,
   SignedInSchema,
   SignInFailedSchema,
@@ -28,6 +29,15 @@ import { limits } from "./limits.ts";
 import { changePassword } from "./passwords/change-password.ts";
 import { passwords } from "./passwords/passwords.ts";
 import { resetPassword } from "./passwords/reset-password.ts";
+import { beginTotp } from "./second-factor/begin-totp.ts";
+import { confirmTotp } from "./second-factor/confirm-totp.ts";
+import { disableSecondFactor } from "./second-factor/disable-second-factor.ts";
+import { getSecondFactor } from "./second-factor/get-second-factor.ts";
+import { replaceRecoveryCodes } from "./second-factor/replace-recovery-codes.ts";
+import { resetSecondFactor } from "./second-factor/reset-second-factor.ts";
+import { secondFactorSecrets } from "./second-factor/second-factor-secrets.ts";
+import { signInWithSecondFactor } from "./second-factor/sign-in-with-second-factor.ts";
+import { verifySecondFactor } from "./second-factor/verify-second-factor.ts";
 import { endSession } from "./sessions/end-session.ts";
 import { listSessions } from "./sessions/list-sessions.ts";
 import { refresh } from "./sessions/refresh.ts";
@@ -66,6 +76,14 @@ export const authService = defineService(AuthService, {
     getJwks,
     getOpenidConfiguration,
     watchTokens,
+    beginTotp,
+    confirmTotp,
+    signInWithSecondFactor,
+    verifySecondFactor,
+    replaceRecoveryCodes,
+    getSecondFactor,
+    disableSecondFactor,
+    resetSecondFactor,
   },
   tasks: { sendLetter, rotateKeys, forgetOver },
   schedules: {
@@ -73,7 +91,7 @@ export const authService = defineService(AuthService, {
     forgetOver: schedule(ForgetOverSchema, { cron: "*/10 * * * *" }),
   },
   keeps: limits,
-  resources: [passwords, derivedSecrets, signingKeys, tokenNews, firstAdmins],
+  resources: [passwords, derivedSecrets, secondFactorSecrets, signingKeys, tokenNews, firstAdmins],
   publishes: [
     UserRegisteredSchema,
     SignedInSchema,
@@ -83,6 +101,7 @@ export const authService = defineService(AuthService, {
     RolesChangedSchema,
     UserBlockedSchema,
     UserUnblockedSchema,
+    SecondFactorChangedSchema,
   ],
   peers: [NotificationsService],
 });

@@ -75,6 +75,7 @@ export type ChallengeRow = {
   readonly email: string | undefined;
   readonly phone: string | undefined;
   readonly passwordHash: string | undefined;
+  readonly sessionEpoch: number | undefined;
   readonly locale: string;
   readonly createdAt: Timestamp;
   readonly expiresAt: Timestamp;
@@ -88,6 +89,7 @@ export const challenges = table<ChallengeRow>("challenges", {
   email: optional(text),
   phone: optional(text),
   passwordHash: optional(text),
+  sessionEpoch: optional(integer),
   locale: text,
   createdAt: timestamp,
   expiresAt: timestamp,
@@ -125,3 +127,30 @@ export const revocations = table<RevocationRow>("revocations", {
   versionMin: integer,
   expiresAt: timestamp,
 });
+
+export type SecondFactorRow = {
+  readonly userId: string;
+  /** Sealed; undefined where no second factor is asked for. */
+  readonly totpSecret: Uint8Array | undefined;
+  /** Sealed, and not confirmed yet. */
+  readonly pendingSecret: Uint8Array | undefined;
+  readonly pendingUntil: Timestamp | undefined;
+  readonly lastStep: number;
+  /** Hashes with spaces between. */
+  readonly recoveryCodes: string;
+  readonly onSince: Timestamp | undefined;
+};
+
+export const secondFactors = table<SecondFactorRow>(
+  "second_factors",
+  {
+    userId: uuid,
+    totpSecret: optional(bytes),
+    pendingSecret: optional(bytes),
+    pendingUntil: optional(timestamp),
+    lastStep: integer,
+    recoveryCodes: text,
+    onSince: optional(timestamp),
+  },
+  { key: "userId" },
+);

@@ -17,14 +17,15 @@ export const lifeMinutes = String(LIFE_MINUTES);
 /** Makes a challenge: whoever has its code may answer it, once. */
 export function pose(
   tx: Tx,
-  facts: Omit<ChallengeRow, "passwordHash" | "createdAt" | "expiresAt" | "usedAt"> & {
+  facts: Omit<ChallengeRow, "passwordHash" | "sessionEpoch" | "createdAt" | "expiresAt" | "usedAt"> & {
     readonly passwordHash?: string;
+    readonly sessionEpoch?: number;
     readonly now: Timestamp;
   },
 ): ChallengeRow {
-  const { now, passwordHash, ...known } = facts;
+  const { now, passwordHash, sessionEpoch, ...known } = facts;
   const expiresAt = timestampFromMs(timestampMs(now) + LIFE_MINUTES * 60_000);
-  const row: ChallengeRow = { ...known, passwordHash, createdAt: now, expiresAt, usedAt: undefined };
+  const row: ChallengeRow = { ...known, passwordHash, sessionEpoch, createdAt: now, expiresAt, usedAt: undefined };
   tx.insert(challenges, row);
   return row;
 }

@@ -49,6 +49,7 @@ CREATE TABLE challenges (
   email text,
   phone text,
   password_hash text,
+  session_epoch integer,
   locale text NOT NULL,
   created_at timestamptz NOT NULL,
   expires_at timestamptz NOT NULL,
@@ -82,3 +83,19 @@ CREATE INDEX revocations_over ON revocations (expires_at);
 COMMENT ON TABLE revocations IS 'Access tokens that are good no more, until they would have expired';
 COMMENT ON COLUMN revocations.user_id IS 'All of its tokens of a version before version_min; null where it is a session''s';
 COMMENT ON COLUMN revocations.transaction_id IS 'By which a reader finds what was committed since it last looked, however late';
+
+COMMENT ON COLUMN challenges.session_epoch IS 'Of a second factor: the user''s when it was asked for; by another one, whoever knew the password of before is too late';
+
+CREATE TABLE second_factors (
+  user_id uuid PRIMARY KEY,
+  totp_secret bytea,
+  pending_secret bytea,
+  pending_until timestamptz,
+  last_step integer NOT NULL,
+  recovery_codes text NOT NULL,
+  on_since timestamptz
+);
+COMMENT ON COLUMN second_factors.totp_secret IS 'Of the authenticator app, sealed under the secret of the deployment; null where no second factor is asked for';
+COMMENT ON COLUMN second_factors.pending_secret IS 'One that was made and not confirmed yet, sealed as well';
+COMMENT ON COLUMN second_factors.last_step IS 'The time step (RFC 6238) of the last code that was used: it and those before aren''t good any more';
+COMMENT ON COLUMN second_factors.recovery_codes IS 'Those that weren''t used: HMACs under a key of the deployment, in base64url, with spaces between';

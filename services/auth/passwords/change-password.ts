@@ -5,14 +5,14 @@ import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { tellOwner } from "../letters/letter.ts";
-import { forgetSignInTries, noteFailure, takeSignInTry } from "../limits.ts";
-import { revokeTokens, tokensOf } from "../sessions/session.ts";
+import { renewed, revokeTokens, tokensOf } from "../sessions/session.ts";
 import { tokenMakers } from "../sessions/token-makers.ts";
 import { sessions, users } from "../tables.ts";
 import { contactIn } from "../users/contact.ts";
 import { withoutSessions } from "../users/user.ts";
 import { changeParams } from "./change-params.ts";
 import { passwords } from "./passwords.ts";
+import { tryPassword } from "./prove-owner.ts";
 import { weakness } from "./strength.ts";
 
 /** Sets another password for who knows the current one. All other sessions end: whoever made it necessary may have begun one. */
@@ -21,25 +21,21 @@ export const changePassword = operation(AuthService.method.changePassword, {
     const makers = tokenMakers(use);
     const user = await find(sql, users.row(requireUser(caller).userId));
     const contact = user && contactIn(user);
-    const refused =
-      weakness(newPassword, contact === undefined ? [] : [contact.value]) ?? (contact && (await takeSignInTry(kv, contact, origin)));
-    if (refused !== undefined) return { refused, makers };
-    const isRight = await use(passwords).verify(currentPassword, user?.passwordHash);
-    if (!isRight) await noteFailure(kv);
-    else if (contact !== undefined) await forgetSignInTries(kv, contact);
-    const passwordHash = isRight ? await use(passwords).hash(newPassword) : "";
-    return { refused, makers, tried: { isRight, hash: user?.passwordHash, passwordHash } };
+    const weak = weakness(newPassword, contact === undefined ? [] : [contact.value]);
+    if (weak !== undefined) return { refused: weak, makers };
+    const tried = await tryPassword({ kv, use, origin }, user, currentPassword);
+    return { refused: tried.refused, makers, tried, passwordHash: tried.isRight ? await use(passwords).hash(newPassword) : "" };
   },
   lock: (_, { caller }) => {
     const { userId, sessionId } = requireUser(caller);
     return { user: users.row(userId), session: sessionId === undefined ? undefined : sessions.row(sessionId) };
   },
-  write(tx, _, { prepared: { refused, makers, tried }, locked: { user, session }, origin, now }) {
+  write(tx, _, { prepared: { refused, makers, tried, passwordHash }, locked: { user, session }, origin, now }) {
     if (refused !== undefined) return refused;
     if (user === undefined || session?.userId !== user.id) return reject("no_session");
     if (tried?.isRight !== true || tried.hash !== user.passwordHash) return reject("wrong_password");
-    const changed = withoutSessions(user, { passwordHash: tried.passwordHash }, now);
-    const kept = { ...session, epoch: changed.sessionEpoch, generation: session.generation + 1, lastUsedAt: now };
+    const changed = withoutSessions(user, { passwordHash }, now);
+    const kept = renewed(session, { epoch: changed.sessionEpoch }, now);
     tx.update(users, changed);
     tx.update(sessions, kept);
     revokeTokens(tx, changed, now);

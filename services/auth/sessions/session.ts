@@ -83,6 +83,14 @@ export function refreshed(session: SessionRow, generation: number, address: stri
   return isRepeat ? { kind: "repeat", session } : { kind: "reused" };
 }
 
+/** With another refresh token, and another word about itself: a token that somebody has copied before gets no more by that. */
+export const renewed = (session: SessionRow, change: Partial<SessionRow>, now: Timestamp): SessionRow => ({
+  ...session,
+  ...change,
+  generation: session.generation + 1,
+  lastUsedAt: now,
+});
+
 export type EndReason = "signed_out" | "password_changed" | "refresh_token_reused" | "blocked";
 
 /** Ends a session that the item has locked: its refresh token is over, and its access tokens are refused from now on. */

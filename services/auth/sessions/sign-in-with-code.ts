@@ -1,14 +1,13 @@
-import { create } from "@bufbuild/protobuf";
-import { AuthService, SignInResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { find } from "#platform/reads/query.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
-import { challenges, users } from "../tables.ts";
-import { beginSession, tokensOf } from "./session.ts";
+import { challenges, secondFactors, users } from "../tables.ts";
+import { beginOrAsk } from "./begin-or-ask.ts";
 import { tokenMakers } from "./token-makers.ts";
 
-/** Begins a session for who has the code that was sent to the account's address. */
+/** Begins a session for who has the code that was sent to the account's address, or asks for the second factor. */
 export const signInWithCode = operation(AuthService.method.signInWithCode, {
   async prepare(request, { kv, use, sql }) {
     const tried = await tryCode(kv, use, request);
@@ -18,13 +17,13 @@ export const signInWithCode = operation(AuthService.method.signInWithCode, {
   lock: ({ challengeId }, { prepared: { userId } }) => ({
     challenge: challenges.row(challengeId),
     user: userId === undefined ? undefined : users.row(userId),
+    factor: userId === undefined ? undefined : secondFactors.row(userId),
   }),
-  write(tx, _, { prepared: { tried, makers }, locked: { challenge, user }, origin, id, now }) {
+  write(tx, _, { prepared: { tried, makers }, locked: { challenge, user, factor }, origin, id, now }) {
     const answered = answer(tx, challenge, tried, "SIGN_IN", now);
     if (isRejection(answered)) return answered;
     if (user === undefined || user.status === "DELETED") return reject("invalid_code");
     if (user.status === "BLOCKED") return reject("account_blocked");
-    const session = beginSession(tx, { user, id, origin, secondFactor: false, now });
-    return create(SignInResponseSchema, { outcome: { case: "tokens", value: tokensOf(makers, user, session, now) } });
+    return beginOrAsk(tx, makers, { user, factor, id, origin, now });
   },
 });

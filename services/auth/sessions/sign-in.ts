@@ -1,17 +1,16 @@
-import { create } from "@bufbuild/protobuf";
-import { AuthService, SignInResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { SignInFailedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { forgetSignInTries, noteFailure, takeSignInTry } from "../limits.ts";
 import { passwords } from "../passwords/passwords.ts";
-import { users } from "../tables.ts";
+import { secondFactors, users } from "../tables.ts";
 import { contactOf, holderOf } from "../users/contact.ts";
-import { beginSession, tokensOf } from "./session.ts";
+import { beginOrAsk } from "./begin-or-ask.ts";
 import { tokenMakers } from "./token-makers.ts";
 
-/** Begins a session for who knows the password. An account that isn't there is answered like a wrong password, after the same work. */
+/** Begins a session for who knows the password, or asks for the second factor. An account that isn't there is answered like a wrong password, after the same work. */
 export const signIn = operation(AuthService.method.signIn, {
   async prepare(request, { kv, use, sql, origin }) {
     const makers = tokenMakers(use);
@@ -24,20 +23,22 @@ export const signIn = operation(AuthService.method.signIn, {
     else await noteFailure(kv);
     const isOutdated = isRight && use(passwords).isOutdated(user?.passwordHash ?? "");
     const rehashed = isOutdated ? await use(passwords).hash(request.password) : undefined;
-    return { refused, makers, tried: { hash: user?.passwordHash, isRight, rehashed } };
+    return { refused, makers, userId: user?.id, tried: { hash: user?.passwordHash, isRight, rehashed } };
   },
-  lock: (request) => holderOf(contactOf(request)),
-  write(tx, _, { prepared: { refused, makers, tried }, locked: user, origin, id, now }) {
+  lock: (request, { prepared: { userId } }) => ({
+    user: holderOf(contactOf(request)),
+    factor: userId === undefined ? undefined : secondFactors.row(userId),
+  }),
+  write(tx, _, { prepared: { refused, makers, userId, tried }, locked: { user, factor }, origin, id, now }) {
     if (refused !== undefined) return refused;
     if (user === undefined || user.status === "DELETED") return reject("invalid_credentials");
-    // Changed since it was looked at: the password that was given isn't the one that counts.
-    if (tried?.isRight !== true || tried.hash !== user.passwordHash) {
+    // Changed since it was looked at: the password that was given isn't the one that counts, or it is somebody else's.
+    if (tried?.isRight !== true || tried.hash !== user.passwordHash || userId !== user.id) {
       tx.publish(SignInFailedSchema, { userId: user.id, address: origin?.address ?? "", device: origin?.userAgent ?? "" });
       return reject("invalid_credentials", undefined, { keepsWrites: true });
     }
     if (user.status === "BLOCKED") return reject("account_blocked");
     if (tried.rehashed !== undefined) tx.update(users, { ...user, passwordHash: tried.rehashed, updatedAt: now });
-    const session = beginSession(tx, { user, id, origin, secondFactor: false, now });
-    return create(SignInResponseSchema, { outcome: { case: "tokens", value: tokensOf(makers, user, session, now) } });
+    return beginOrAsk(tx, makers, { user, factor, id, origin, now });
   },
 });

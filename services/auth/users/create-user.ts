@@ -26,6 +26,6 @@ export const createUser = operation(AuthService.method.createUser, {
     const user = makeUser({ id: request.userId || id, contact, passwordHash, roles, locale: locale || "en", now });
     tx.insert(users, user);
     tx.publish(UserRegisteredSchema, { userId: user.id, ...contactColumns(contact), locale: user.locale, roles });
-    return toUser(user);
+    return toUser(user, undefined);
   },
 });

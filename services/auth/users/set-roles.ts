@@ -4,19 +4,19 @@ import { callerName } from "#platform/access/caller.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { revokeTokens } from "../sessions/session.ts";
-import { users } from "../tables.ts";
+import { secondFactors, users } from "../tables.ts";
 import { changed, rolesText, toUser } from "./user.ts";
 
 /** Gives an account other roles. Its tokens tell the old ones, and so they are refused; its sessions get new ones. */
 export const setRoles = operation(AuthService.method.setRoles, {
-  lock: ({ userId }) => users.row(userId),
-  write(tx, { roles }, { locked: user, caller, now }) {
+  lock: ({ userId }) => ({ user: users.row(userId), factor: secondFactors.row(userId) }),
+  write(tx, { roles }, { locked: { user, factor }, caller, now }) {
     if (user === undefined) return reject("not_found");
-    if (rolesText(roles) === user.roles) return toUser(user);
+    if (rolesText(roles) === user.roles) return toUser(user, factor);
     const after = changed(user, { roles: rolesText(roles) }, now);
     tx.update(users, after);
     revokeTokens(tx, after, now);
     tx.publish(RolesChangedSchema, { userId: user.id, roles, by: callerName(caller) });
-    return toUser(after);
+    return toUser(after, factor);
   },
 });

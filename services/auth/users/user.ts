@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type User, User_Status, UserSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
-import type { UserRow } from "../tables.ts";
+import { isOn } from "../second-factor/second-factor.ts";
+import type { SecondFactorRow, UserRow } from "../tables.ts";
 import { type Contact, contactColumns } from "./contact.ts";
 
 /** A new account. */
@@ -41,14 +42,14 @@ export const changed = (user: UserRow, change: Partial<UserRow>, now: Timestamp)
 export const withoutSessions = (user: UserRow, change: Partial<UserRow>, now: Timestamp): UserRow =>
   changed(user, { ...change, sessionEpoch: user.sessionEpoch + 1 }, now);
 
-export const toUser = (user: UserRow): User =>
+export const toUser = (user: UserRow, factor: SecondFactorRow | undefined): User =>
   create(UserSchema, {
     id: user.id,
     status: User_Status[user.status],
     ...(user.email === undefined ? {} : { email: user.email }),
     ...(user.phone === undefined ? {} : { phone: user.phone }),
     roles: rolesOf(user),
-    secondFactor: false,
+    secondFactor: isOn(factor),
     createdAt: user.createdAt,
     ...(user.blockedReason === undefined ? {} : { blockedReason: user.blockedReason }),
   });

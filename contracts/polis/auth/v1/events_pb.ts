@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file polis/auth/v1/events.proto.
  */
 export const file_polis_auth_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("Chpwb2xpcy9hdXRoL3YxL2V2ZW50cy5wcm90bxINcG9saXMuYXV0aC52MSLQAgoOVXNlclJlZ2lzdGVyZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoEZGF0YRgEIAEoCzIiLnBvbGlzLmF1dGgudjEuVXNlclJlZ2lzdGVyZWQuRGF0YRqMAQoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIaCgVlbWFpbBgCIAEoCUIGwrsYAggBSACIAQESGgoFcGhvbmUYAyABKAlCBsK7GAIIAUgBiAEBEg4KBmxvY2FsZRgEIAEoCRINCgVyb2xlcxgFIAMoCUIICgZfZW1haWxCCAoGX3Bob25lOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASK0AgoIU2lnbmVkSW4SEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEZGF0YRgEIAEoCzIcLnBvbGlzLmF1dGgudjEuU2lnbmVkSW4uRGF0YRp9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhIKCnNlc3Npb25faWQYAiABKAkSFwoHYWRkcmVzcxgDIAEoCUIGwrsYAggBEhYKBmRldmljZRgEIAEoCUIGwrsYAggBEhUKDXNlY29uZF9mYWN0b3IYBSABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpECCgxTaWduSW5GYWlsZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoEZGF0YRgEIAEoCzIgLnBvbGlzLmF1dGgudjEuU2lnbkluRmFpbGVkLkRhdGEaUgoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIXCgdhZGRyZXNzGAIgASgJQgbCuxgCCAESFgoGZGV2aWNlGAMgASgJQgbCuxgCCAE6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpoCCg1TZXNzaW9uc0VuZGVkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGRhdGEYBCABKAsyIS5wb2xpcy5hdXRoLnYxLlNlc3Npb25zRW5kZWQuRGF0YRpZCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhcKCnNlc3Npb25faWQYAiABKAlIAIgBARIOCgZyZWFzb24YAyABKAlCDQoLX3Nlc3Npb25faWQ6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIvgBCg9QYXNzd29yZENoYW5nZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoEZGF0YRgEIAEoCzIjLnBvbGlzLmF1dGgudjEuUGFzc3dvcmRDaGFuZ2VkLkRhdGEaMwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIQCghieV9yZXNldBgCIAEoCDomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi+wEKDFJvbGVzQ2hhbmdlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgRkYXRhGAQgASgLMiAucG9saXMuYXV0aC52MS5Sb2xlc0NoYW5nZWQuRGF0YRo8CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg0KBXJvbGVzGAIgAygJEgoKAmJ5GAMgASgJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASL6AQoLVXNlckJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoEZGF0YRgEIAEoCzIfLnBvbGlzLmF1dGgudjEuVXNlckJsb2NrZWQuRGF0YRo9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBnJlYXNvbhgCIAEoCRIKCgJieRgDIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi7gEKDVVzZXJVbmJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuVXNlclVuYmxvY2tlZC5EYXRhGi0KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESCgoCYnkYAiABKAk6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
+  fileDesc("Chpwb2xpcy9hdXRoL3YxL2V2ZW50cy5wcm90bxINcG9saXMuYXV0aC52MSLQAgoOVXNlclJlZ2lzdGVyZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoEZGF0YRgEIAEoCzIiLnBvbGlzLmF1dGgudjEuVXNlclJlZ2lzdGVyZWQuRGF0YRqMAQoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIaCgVlbWFpbBgCIAEoCUIGwrsYAggBSACIAQESGgoFcGhvbmUYAyABKAlCBsK7GAIIAUgBiAEBEg4KBmxvY2FsZRgEIAEoCRINCgVyb2xlcxgFIAMoCUIICgZfZW1haWxCCAoGX3Bob25lOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASK0AgoIU2lnbmVkSW4SEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEZGF0YRgEIAEoCzIcLnBvbGlzLmF1dGgudjEuU2lnbmVkSW4uRGF0YRp9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhIKCnNlc3Npb25faWQYAiABKAkSFwoHYWRkcmVzcxgDIAEoCUIGwrsYAggBEhYKBmRldmljZRgEIAEoCUIGwrsYAggBEhUKDXNlY29uZF9mYWN0b3IYBSABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpECCgxTaWduSW5GYWlsZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoEZGF0YRgEIAEoCzIgLnBvbGlzLmF1dGgudjEuU2lnbkluRmFpbGVkLkRhdGEaUgoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIXCgdhZGRyZXNzGAIgASgJQgbCuxgCCAESFgoGZGV2aWNlGAMgASgJQgbCuxgCCAE6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpoCCg1TZXNzaW9uc0VuZGVkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGRhdGEYBCABKAsyIS5wb2xpcy5hdXRoLnYxLlNlc3Npb25zRW5kZWQuRGF0YRpZCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhcKCnNlc3Npb25faWQYAiABKAlIAIgBARIOCgZyZWFzb24YAyABKAlCDQoLX3Nlc3Npb25faWQ6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIvgBCg9QYXNzd29yZENoYW5nZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoEZGF0YRgEIAEoCzIjLnBvbGlzLmF1dGgudjEuUGFzc3dvcmRDaGFuZ2VkLkRhdGEaMwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIQCghieV9yZXNldBgCIAEoCDomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi+wEKDFJvbGVzQ2hhbmdlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgRkYXRhGAQgASgLMiAucG9saXMuYXV0aC52MS5Sb2xlc0NoYW5nZWQuRGF0YRo8CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg0KBXJvbGVzGAIgAygJEgoKAmJ5GAMgASgJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASL6AQoLVXNlckJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoEZGF0YRgEIAEoCzIfLnBvbGlzLmF1dGgudjEuVXNlckJsb2NrZWQuRGF0YRo9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBnJlYXNvbhgCIAEoCRIKCgJieRgDIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi7gEKDVVzZXJVbmJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuVXNlclVuYmxvY2tlZC5EYXRhGi0KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESCgoCYnkYAiABKAk6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpYCChNTZWNvbmRGYWN0b3JDaGFuZ2VkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKBGRhdGEYBCABKAsyJy5wb2xpcy5hdXRoLnYxLlNlY29uZEZhY3RvckNoYW5nZWQuRGF0YRpJCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBmNoYW5nZRgCIAEoCRIKCgJvbhgDIAEoCBIKCgJieRgEIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
 
 /**
  * An account was made, its address confirmed.
@@ -161,7 +161,7 @@ export const SignedIn_DataSchema: GenMessage<SignedIn_Data> = /*@__PURE__*/
   messageDesc(file_polis_auth_v1_events, 1, 0);
 
 /**
- * Somebody gave a wrong password for the account.
+ * Somebody gave a wrong password for the account, or a wrong second factor after the right password or code.
  *
  * @generated from message polis.auth.v1.SignInFailed
  */
@@ -272,7 +272,7 @@ export type SessionsEnded_Data = Message<"polis.auth.v1.SessionsEnded.Data"> & {
   sessionId?: string | undefined;
 
   /**
-   * `signed_out`, `password_changed`, `refresh_token_reused` or `blocked`.
+   * `signed_out`, `password_changed`, `refresh_token_reused`, `blocked` or `second_factor_off`.
    *
    * @generated from field: string reason = 3;
    */
@@ -529,4 +529,76 @@ export type UserUnblocked_Data = Message<"polis.auth.v1.UserUnblocked.Data"> & {
  */
 export const UserUnblocked_DataSchema: GenMessage<UserUnblocked_Data> = /*@__PURE__*/
   messageDesc(file_polis_auth_v1_events, 7, 0);
+
+/**
+ * The account's second factor is another, or none.
+ *
+ * @generated from message polis.auth.v1.SecondFactorChanged
+ */
+export type SecondFactorChanged = Message<"polis.auth.v1.SecondFactorChanged"> & {
+  /**
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * @generated from field: string event_type = 2;
+   */
+  eventType: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp occurred_at = 3;
+   */
+  occurredAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: polis.auth.v1.SecondFactorChanged.Data data = 4;
+   */
+  data?: SecondFactorChanged_Data | undefined;
+};
+
+/**
+ * Describes the message polis.auth.v1.SecondFactorChanged.
+ * Use `create(SecondFactorChangedSchema)` to create a new message.
+ */
+export const SecondFactorChangedSchema: GenMessage<SecondFactorChanged> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 8);
+
+/**
+ * @generated from message polis.auth.v1.SecondFactorChanged.Data
+ */
+export type SecondFactorChanged_Data = Message<"polis.auth.v1.SecondFactorChanged.Data"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * `turned_on`, `turned_off`, `reset`, `recovery_codes_replaced` or `recovery_code_used`.
+   *
+   * @generated from field: string change = 2;
+   */
+  change: string;
+
+  /**
+   * Whether it is asked for from now on.
+   *
+   * @generated from field: bool on = 3;
+   */
+  on: boolean;
+
+  /**
+   * Who changed it.
+   *
+   * @generated from field: string by = 4;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message polis.auth.v1.SecondFactorChanged.Data.
+ * Use `create(SecondFactorChanged_DataSchema)` to create a new message.
+ */
+export const SecondFactorChanged_DataSchema: GenMessage<SecondFactorChanged_Data> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 8, 0);
 

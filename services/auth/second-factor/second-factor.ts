@@ -1,0 +1,75 @@
+import { timingSafeEqual } from "node:crypto";
+import { type Timestamp, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import type { SecondFactorRow } from "../tables.ts";
+import type { SecondFactorSecrets } from "./second-factor-secrets.ts";
+import { matchingStep } from "./totp.ts";
+
+const SETUP_MS = 15 * 60_000;
+
+const none = (userId: string): SecondFactorRow => ({
+  userId,
+  totpSecret: undefined,
+  pendingSecret: undefined,
+  pendingUntil: undefined,
+  lastStep: 0,
+  recoveryCodes: "",
+  onSince: undefined,
+});
+
+/** Whether it is asked for. */
+export const isOn = (factor: SecondFactorRow | undefined): factor is SecondFactorRow & { readonly totpSecret: Uint8Array } =>
+  factor?.totpSecret !== undefined;
+
+export const recoveryCodesLeft = ({ recoveryCodes }: SecondFactorRow): number => codesIn(recoveryCodes).length;
+
+/** With a secret that waits to be confirmed; another that did is forgotten. */
+export const withSetup = (factor: SecondFactorRow | undefined, userId: string, sealed: Uint8Array, now: Timestamp) => ({
+  ...(factor ?? none(userId)),
+  pendingSecret: sealed,
+  pendingUntil: timestampFromMs(timestampMs(now) + SETUP_MS),
+});
+
+/** The secret that waits to be confirmed, still sealed. */
+export const setupOf = (factor: SecondFactorRow | undefined, now: Timestamp): Uint8Array | undefined =>
+  factor?.pendingUntil !== undefined && timestampMs(factor.pendingUntil) > timestampMs(now) ? factor.pendingSecret : undefined;
+
+/** Turned on by a code of the secret that waits, which is used by that; undefined where the code isn't one. */
+export function confirmed(
+  secrets: SecondFactorSecrets,
+  factor: SecondFactorRow,
+  code: string,
+  now: Timestamp,
+): SecondFactorRow | undefined {
+  const setup = setupOf(factor, now);
+  if (setup === undefined) return undefined;
+  const step = matchingStep(secrets.open(factor.userId, setup), code, timestampMs(now), 0);
+  return step === undefined ? undefined : { ...none(factor.userId), totpSecret: setup, lastStep: step, onSince: now };
+}
+
+export const turnedOff = ({ userId }: SecondFactorRow): SecondFactorRow => none(userId);
+
+export const withRecoveryCodes = (secrets: SecondFactorSecrets, factor: SecondFactorRow, codes: readonly string[]): SecondFactorRow => ({
+  ...factor,
+  recoveryCodes: codes.map((code) => secrets.hashesOf(factor.userId, code)[0]).join(" "),
+});
+
+/** What becomes of a second factor by a code that was good; the code isn't any more. */
+export type Accepted = { readonly factor: SecondFactorRow; readonly isRecoveryCode: boolean };
+
+/** Takes a code of the app or a recovery code; undefined where it is neither, or was used. */
+export function accept(secrets: SecondFactorSecrets, factor: SecondFactorRow, code: string, now: Timestamp): Accepted | undefined {
+  if (!isOn(factor)) return undefined;
+  const step = matchingStep(secrets.open(factor.userId, factor.totpSecret), code, timestampMs(now), factor.lastStep);
+  if (step !== undefined) return { factor: { ...factor, lastStep: step }, isRecoveryCode: false };
+  const hashes = secrets.hashesOf(factor.userId, code);
+  const kept = codesIn(factor.recoveryCodes);
+  const left = kept.filter((hash) => !hashes.map((one) => isEqual(one, hash)).includes(true));
+  return left.length === kept.length ? undefined : { factor: { ...factor, recoveryCodes: left.join(" ") }, isRecoveryCode: true };
+}
+
+const codesIn = (text: string): string[] => (text === "" ? [] : text.split(" "));
+
+function isEqual(one: string, other: string): boolean {
+  const [a, b] = [Buffer.from(one), Buffer.from(other)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
