@@ -106,7 +106,7 @@ test("a session that isn't refreshed for thirty days is over, and none lasts lon
   });
   const next = await refresh(tokens);
   expect(Number(next.refreshExpiresAt?.seconds) - Date.now() / 1000).toBeLessThan(86_401);
-  await database.query({ text: "UPDATE sessions SET expires_at = now() WHERE id = $1", values: [tokens.sessionId] });
+  await database.query({ text: "UPDATE sessions SET expires_at = now() - interval '1 s' WHERE id = $1", values: [tokens.sessionId] });
   expect(await failure(refresh(next))).toBe("invalid_refresh_token");
 });
 

@@ -62,7 +62,7 @@ test("a code of something else, one that is over, and one of a challenge that ne
   const reset = await guest.requestCode({ contact, purpose: 1 });
   expect(await failure(guest.confirmSignUp(answerTo(reset)))).toBe("invalid_code");
   const late = await guest.signUp({ contact: someEmail(), password: PASSWORD });
-  await database.query({ text: "UPDATE challenges SET expires_at = now() WHERE id = $1", values: [late.challengeId] });
+  await database.query({ text: "UPDATE challenges SET expires_at = now() - interval '1 s' WHERE id = $1", values: [late.challengeId] });
   expect(await failure(guest.confirmSignUp(answerTo(late)))).toBe("invalid_code");
   const challengeId = randomUUID();
   expect(await failure(guest.confirmSignUp(answerTo({ challengeId })))).toBe("invalid_code");
