@@ -111,7 +111,8 @@ test("an admin with a second factor resets somebody's: it is off, sessions end, 
     expect(await admin.resetSecondFactor({ userId })).toMatchObject({ id: userId, secondFactor: false });
   expect(await failure(refresh(tokens))).toBe("invalid_refresh_token");
   expect(await changesOf(userId)).toEqual(["turned_on on", "reset off"]);
-  expect((await templates(contact)).filter((template) => template === "second-factor-off")).toHaveLength(1);
+  const letters = (await lettersTo(services, contact)).filter(({ template }) => template === "second-factor-off");
+  expect(letters.map(({ params }) => params)).toEqual([{ time: expect.any(String), device: "-" }]);
   const revoked = await database.query({ text: "SELECT max(version_min) AS least FROM revocations WHERE user_id = $1", values: [userId] });
   const next = tokensIn(await guest.signIn({ contact, password: PASSWORD }));
   expect(revoked.rows).toEqual([{ least: claimsOf(next).ver }]);

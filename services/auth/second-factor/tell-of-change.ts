@@ -19,7 +19,9 @@ export const publishChange = (tx: Tx, userId: string, change: Change, { caller }
 /** Publishes that it was turned on or off, and tells the owner. */
 export function tellOfSwitch(tx: Tx, user: UserRow, change: "turned_on" | "turned_off" | "reset", occasion: Occasion): void {
   publishChange(tx, user.id, change, occasion);
-  tellOwner(tx, user, change === "turned_on" ? "second-factor-on" : "second-factor-off", changeParams(occasion.origin, occasion.now));
+  // Where an admin sits is none of the owner's business.
+  const origin = change === "reset" ? undefined : occasion.origin;
+  tellOwner(tx, user, change === "turned_on" ? "second-factor-on" : "second-factor-off", changeParams(origin, occasion.now));
 }
 
 /** The same of a recovery code, where that was the code: somebody may have found the list of them. */

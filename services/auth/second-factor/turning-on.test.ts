@@ -39,7 +39,9 @@ test("a code of the app turns it on: ten recovery codes, a session with a second
   expect(Math.abs(Number(status.onSince?.seconds) - Date.now() / 1000)).toBeLessThan(60);
   expect(await admin.getUser({ userId: first.userId })).toMatchObject({ secondFactor: true });
   expect(await changesOf(first.userId)).toEqual(["turned_on on"]);
-  expect((await lettersTo(services, contact)).map(({ template }) => template)).toEqual(["confirm-sign-up", "second-factor-on"]);
+  const letters = await lettersTo(services, contact);
+  expect(letters.map(({ template }) => template)).toEqual(["confirm-sign-up", "second-factor-on"]);
+  expect(Object.keys(letters[1]?.params ?? {}).sort()).toEqual(["device", "time"]);
   const revoked = await database.query({ text: "SELECT version_min FROM revocations WHERE user_id = $1", values: [first.userId] });
   expect(revoked.rows).toEqual([{ version_min: 2 }]);
 });
