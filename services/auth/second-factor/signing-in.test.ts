@@ -58,6 +58,20 @@ test("the codes of mail answer no challenge of a second factor, nor the other wa
   expect(await failure(enter(randomUUID(), app.code()))).toBe("invalid_code");
 });
 
+test("who has typed a wrong code may type the right one", async () => {
+  const { contact, app } = await enrol();
+  const challengeId = await ask(contact);
+  expect(await failure(enter(challengeId, app.wrongCode()))).toBe("invalid_code");
+  expect(await failure(enter(challengeId, app.code()))).toBe("answered");
+});
+
+test("who doesn't have the password can't lock the second factor", async () => {
+  const { contact, app } = await enrol();
+  const mailed = await guest.requestCode({ contact });
+  for (let times = 0; times < 6; times += 1) await failure(enter(mailed.challengeId, app.wrongCode()));
+  expect(await failure(enter(await ask(contact), app.code()))).toBe("answered");
+});
+
 test("a clock that is a step ahead will do", async () => {
   const { contact, app } = await enrol();
   expect(await failure(enter(await ask(contact), app.code(1)))).toBe("answered");

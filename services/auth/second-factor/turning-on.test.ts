@@ -46,6 +46,15 @@ test("a code of the app turns it on: ten recovery codes, a session with a second
   expect(revoked.rows).toEqual([{ version_min: 2 }]);
 });
 
+test("the code that turned it on is used by that", async () => {
+  const tokens = await register();
+  const app = appOf(await begin(tokens));
+  const code = app.code();
+  await as(tokens).confirmTotp({ code });
+  expect(await failure(as(tokens).verifySecondFactor({ code }))).toBe("wrong_code");
+  expect(await failure(as(tokens).verifySecondFactor({ code: app.code(1) }))).toBe("answered");
+});
+
 test("who has found a session needs the password as well", async () => {
   const tokens = await register();
   expect(await failure(begin(tokens, "not the password"))).toBe("wrong_password");
