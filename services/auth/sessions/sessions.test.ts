@@ -146,3 +146,18 @@ test("a user sees the sessions that are good, and which is this one, and ends on
   expect(await ids()).toEqual([[second.sessionId, true]]);
   expect(await failure(refresh(first))).toBe("invalid_refresh_token");
 });
+
+test("a wrong password leaves as much behind where there is no account: its commit takes as long", async () => {
+  const contact = someEmail();
+  const { userId } = await register(contact);
+  const outbox = async () =>
+    (await database.query<{ n: number }>({ text: "SELECT coalesce(sum(count), 0)::int AS n FROM outbox" })).rows[0]?.n ?? 0;
+  const told: number[] = [];
+  for (const tried of [contact, someEmail()]) {
+    const before = await outbox();
+    expect(await failure(guest.signIn({ contact: tried, password: "not the password" }))).toBe("invalid_credentials");
+    told.push((await outbox()) - before);
+  }
+  expect(told).toEqual([1, 1]);
+  expect(userId).toBeDefined();
+});

@@ -1,5 +1,6 @@
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { SignInFailedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { derivedUuid } from "#platform/ids.ts";
 import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
@@ -29,12 +30,15 @@ export const signIn = operation(AuthService.method.signIn, {
     user: holderOf(contactOf(request)),
     factor: userId === undefined ? undefined : secondFactors.row(userId),
   }),
-  write(tx, _, { prepared: { refused, makers, userId, tried }, locked: { user, factor }, origin, id, now }) {
+  write(tx, request, { prepared: { refused, makers, userId, tried }, locked: { user, factor }, origin, id, now }) {
     if (refused !== undefined) return refused;
-    if (user === undefined || user.status === "DELETED") return reject("invalid_credentials");
+    const isThere = user !== undefined && user.status !== "DELETED";
     // Changed since it was looked at: the password that was given isn't the one that counts, or it is somebody else's.
-    if (tried?.isRight !== true || tried.hash !== user.passwordHash || userId !== user.id) {
-      tx.publish(SignInFailedSchema, { userId: user.id, address: origin?.address ?? "", device: origin?.userAgent ?? "" });
+    if (!isThere || tried?.isRight !== true || tried.hash !== user.passwordHash || userId !== user.id) {
+      const { case: kind, value } = contactOf(request);
+      // Where there is no account as well: a commit takes its time, and would tell.
+      const whose = isThere ? user.id : derivedUuid("no account", kind, value);
+      tx.publish(SignInFailedSchema, { userId: whose, isKnown: isThere, address: origin?.address ?? "", device: origin?.userAgent ?? "" });
       return reject("invalid_credentials", undefined, { keepsWrites: true });
     }
     if (user.status === "BLOCKED") return reject("account_blocked");
