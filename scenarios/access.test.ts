@@ -117,6 +117,10 @@ const expectations: Readonly<Record<string, Expectation>> = {
   "polis.auth.v1.AuthService/GetSecondFactor": { allowed: "role user", request: () => ({}) },
   "polis.auth.v1.AuthService/DisableSecondFactor": { allowed: "role user", request: () => ({ password: "x", code: "123456" }) },
   "polis.auth.v1.AuthService/ResetSecondFactor": { allowed: "role admin | second factor", request: ({ userId }) => ({ userId }) },
+  "polis.auth.v1.AuthService/CreateApiKey": { allowed: "role user", request: () => ({ name: "x", scopes: ["orders:read"] }) },
+  "polis.auth.v1.AuthService/ListApiKeys": { allowed: "role user", request: () => ({}) },
+  "polis.auth.v1.AuthService/RevokeApiKey": { allowed: "role user", request: () => ({ apiKeyId: randomUUID() }) },
+  "polis.auth.v1.AuthService/VerifyApiKey": { allowed: "service gateway", request: () => ({ key: "x" }) },
   "polis.notifications.v1.NotificationsService/Send": {
     allowed: "service auth",
     request: () => ({ id: randomUUID(), template: "sign-up-again", to: { case: "email", value: "a@example.com" } }),
@@ -214,6 +218,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     const strangers: Caller[] = [
       ...(access.roles.length > 0 ? [withoutRoles] : [userCaller(somebody.userId, { roles: ["auditor", "admin"] })]),
       ...(access.roles.includes("user") ? [] : [userCaller(somebody.userId)]),
+      userCaller(somebody.userId, { apiKeyId: randomUUID(), roles: access.roles, secondFactor: true, scopes: ["stranger:write"] }),
       ...(access.secondFactor ? [userCaller(somebody.userId, { roles: access.roles })] : []),
       ...[...services.map((service) => service.name), "gateway", "stranger"]
         .filter((service) => !access.services.includes(service))

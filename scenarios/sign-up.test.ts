@@ -89,3 +89,19 @@ test("a token that isn't ours, was changed or is over is told so, and what is pu
   for (const authorization of ["Basic YTpi", "Bearer", "bearer  ", `Bearer ${accessToken} ${accessToken}`])
     expect((await restOf(polis.http, { authorization }).accounts()).body.code).toBe("invalid_token");
 });
+
+test("a key does what its scopes name, for its owner, and is refused within a second of its end", async () => {
+  const tokens = await signUp({ email: someEmail() });
+  await as(tokens).openAccount({ currency: "RUB" });
+  const made = await post<{ key: string; apiKey: { id: string } }>(as(tokens), "/api-keys", { name: "books", scopes: ["accounts:read"] });
+  expect(made.status).toBe(201);
+  const program = restOf(polis.http, { "x-api-key": made.body.key });
+  expect((await program.accounts()).body.accounts).toHaveLength(1);
+  expect((await program.openAccount()).body.code).toBe("forbidden");
+  expect((await program.orders()).body.code).toBe("forbidden");
+  const both = restOf(polis.http, { "x-api-key": made.body.key, authorization: `Bearer ${tokens.accessToken}` });
+  expect((await both.accounts()).body.code).toBe("invalid_token");
+  expect((await restOf(polis.http, { "x-api-key": `${made.body.key}x` }).accounts()).body.code).toBe("invalid_api_key");
+  expect((await as(tokens).call("DELETE", `/api-keys/${made.body.apiKey.id}`)).status).toBe(204);
+  await expect.poll(async () => (await program.accounts()).body.code, { timeout: 1_000, interval: 20 }).toBe("invalid_api_key");
+});

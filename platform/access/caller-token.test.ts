@@ -27,6 +27,10 @@ describe("a caller token", () => {
     ["a user", user],
     ["a service", serviceCaller("payments")],
     ["a service for a user", serviceCaller("payments", user)],
+    [
+      "a program with a user's key",
+      userCaller("01890000-0000-7000-8000-000000000001", { apiKeyId: "01890000-0000-7000-8000-000000000003", scopes: ["orders:read"] }),
+    ],
     ["a user with the session", userCaller("01890000-0000-7000-8000-000000000001", { sessionId: "01890000-0000-7000-8000-000000000002" })],
     ["a user whose id holds a colon", userCaller("a:b:c")],
   ])("names %s as it was", async (_, caller) => {

@@ -122,6 +122,7 @@ function claimsOf(caller: Caller): JWTPayload {
     scopes: user.scopes,
     second_factor: user.secondFactor,
     ...(user.sessionId === undefined ? {} : { sid: user.sessionId }),
+    ...(user.apiKeyId === undefined ? {} : { key: user.apiKeyId }),
     ...(service === undefined ? {} : { act: { sub: service } }),
   };
 }
@@ -138,6 +139,7 @@ function callerOf(payload: JWTPayload): Caller {
     scopes: Object.freeze(texts(payload.scopes)),
     secondFactor: payload.second_factor === true,
     ...(typeof payload.sid === "string" ? { sessionId: payload.sid } : {}),
+    ...(typeof payload.key === "string" ? { apiKeyId: payload.key } : {}),
   });
   if (payload.act === undefined) return user;
   const [actorKind, actor] = splitSubject((payload.act as { sub?: unknown } | null)?.sub);

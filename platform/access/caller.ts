@@ -12,6 +12,8 @@ export type UserCaller = {
   readonly secondFactor: boolean;
   /** The session whose token the user came with; undefined where it was none of ours. */
   readonly sessionId?: string | undefined;
+  /** The key by which a program speaks for the user: it may do what its scopes name, and nothing sensitive. */
+  readonly apiKeyId?: string | undefined;
 };
 
 export type ServiceCaller = {
@@ -29,7 +31,13 @@ export const nobody: NobodyCaller = Object.freeze({ kind: "nobody" });
 /** Every user has the role `user`. An id is the same user's however it is written, so it is kept in lower case. */
 export const userCaller = (
   userId: string,
-  more: { roles?: readonly string[]; scopes?: readonly string[]; secondFactor?: boolean; sessionId?: string | undefined } = {},
+  more: {
+    roles?: readonly string[];
+    scopes?: readonly string[];
+    secondFactor?: boolean;
+    sessionId?: string | undefined;
+    apiKeyId?: string | undefined;
+  } = {},
 ): UserCaller => ({
   kind: "user",
   userId: userId.toLowerCase(),
@@ -37,6 +45,7 @@ export const userCaller = (
   scopes: more.scopes ?? [],
   secondFactor: more.secondFactor ?? false,
   ...(more.sessionId === undefined ? {} : { sessionId: more.sessionId }),
+  ...(more.apiKeyId === undefined ? {} : { apiKeyId: more.apiKeyId }),
 });
 
 /** The service as it acts for whoever called it. */

@@ -1,6 +1,6 @@
 import { type DescField, type DescMessage, type DescMethod, type Message, ScalarType } from "@bufbuild/protobuf";
 import { type Caller, callingUser, type NobodyCaller, type UserCaller } from "#platform/access/caller.ts";
-import { methodName, methodOptions } from "#platform/contract/method-options.ts";
+import { methodName, methodOptions, serviceName } from "#platform/contract/method-options.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
 /** Who may call a method, as its contract says (`Access` in polis/options/v1/options.proto). */
@@ -13,10 +13,14 @@ export type AccessRule = {
 
 /** Reads the rule of a method; throws, naming the method, where its `owner` can't be checked. */
 export function accessRule(method: DescMethod): AccessRule {
-  const { access, idempotency } = methodOptions(method);
+  const { access, idempotency, sensitive } = methodOptions(method);
   const services: ReadonlySet<string> = new Set(access.services);
   const isAllowedUser = (user: UserCaller): boolean =>
     meets(access.roles, user.roles) && meets(access.scopes, user.scopes) && (!access.secondFactor || user.secondFactor);
+  const service = serviceName(method.parent);
+  const keyScopes = [`${service}:write`, ...(idempotency === "READ" ? [`${service}:read`] : [])];
+  /** What is sensitive is for the user alone, with whom no program is to be taken. */
+  const isWithinKey = (user: UserCaller): boolean => user.apiKeyId === undefined || (!sensitive && meets(keyScopes, user.scopes));
   // Without a word about users, only the named services get in.
   const forUsers = access.roles.length + access.scopes.length > 0 || access.secondFactor;
   const owner = access.owner === "" ? undefined : ownerField(method);
@@ -26,7 +30,7 @@ export function accessRule(method: DescMethod): AccessRule {
     admit(caller) {
       if (access.public) return;
       requireNamed(caller);
-      const allowed = caller.kind === "service" ? services.has(caller.service) : forUsers && isAllowedUser(caller);
+      const allowed = caller.kind === "service" ? services.has(caller.service) : forUsers && isAllowedUser(caller) && isWithinKey(caller);
       if (!allowed) throw new CallError("PERMISSION_DENIED", "forbidden", "The caller may not do this.");
     },
     checkOwner(caller, answer) {

@@ -13,12 +13,12 @@ export type Identity = {
   identify(headers: IncomingHttpHeaders, call: { readonly isSensitive: boolean; readonly isPublic: boolean }): Caller | Promise<Caller>;
   /** The value of `WWW-Authenticate`, which every 401 carries (RFC 9110). */
   readonly challenge: string;
-  /** The header that an answer depends on. */
+  /** The headers that an answer depends on, as `Vary` names them. */
   readonly header: string;
   /** The codes of its 401s, each with its text. */
   readonly refusals: Readonly<Record<string, string>>;
-  /** As OpenAPI tells it: a Security Scheme Object. */
-  readonly securityScheme: Readonly<Record<string, unknown>>;
+  /** As OpenAPI tells them: Security Scheme Objects by name, of which any will do. */
+  readonly securitySchemes: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 };
 
 const INVALID_USER_ID = "X-User-Id is not one uuid.";
@@ -35,10 +35,12 @@ export const headerIdentity: Identity = {
   challenge: 'Header name="X-User-Id"',
   refusals: { invalid_user_id: INVALID_USER_ID },
   header: "X-User-Id",
-  securityScheme: {
-    type: "apiKey",
-    in: "header",
-    name: "X-User-Id",
-    description: "The calling user's uuid, set by the proxy that authenticates in front of this server.",
+  securitySchemes: {
+    user: {
+      type: "apiKey",
+      in: "header",
+      name: "X-User-Id",
+      description: "The calling user's uuid, set by the proxy that authenticates in front of this server.",
+    },
   },
 };

@@ -11,7 +11,7 @@ export type DocumentInput = {
   readonly bindings: readonly Binding[];
   readonly services: readonly DescService[];
   readonly info: { readonly title: string; readonly version: string; readonly description?: string };
-  readonly identity: Pick<Identity, "securityScheme" | "refusals">;
+  readonly identity: Pick<Identity, "securitySchemes" | "refusals">;
 };
 
 /** Methods of HTTP that OpenAPI 3.1 knows. */
@@ -65,7 +65,7 @@ export function openApi(input: DocumentInput): Json {
       schemas: sorted(schemas.components),
       responses: work.responses,
       parameters: { IdempotencyKey: idempotencyKey },
-      securitySchemes: { user: input.identity.securityScheme },
+      securitySchemes: input.identity.securitySchemes,
     },
   };
 }
@@ -129,7 +129,9 @@ function operation(work: Work, binding: Binding, pathNames: readonly PathName[])
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body.kind === "none" ? {} : { requestBody: requestBody(work, binding) }),
     responses: { [String(options.httpStatus)]: success(work, binding), ...problemResponses(binding, work.identity, work.responses) },
-    ...(options.access.public ? { security: [] } : { security: [{ user: [] }] }),
+    ...(options.access.public
+      ? { security: [] }
+      : { security: Object.keys(work.identity.securitySchemes).map((name) => ({ [name]: [] })) }),
   };
 }
 

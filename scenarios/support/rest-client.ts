@@ -41,7 +41,7 @@ export function restOf(
   { timeoutMs = 15_000 }: { readonly timeoutMs?: number } = {},
 ) {
   async function call<T = object>(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "DELETE",
     path: string,
     sent: { body?: string | object; key?: string | undefined; traceparent?: string } = {},
   ): Promise<Answer<T>> {

@@ -1,5 +1,7 @@
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import {
+  ApiKeyCreatedSchema,
+  ApiKeyRevokedSchema,
   PasswordChangedSchema,
   RolesChangedSchema,
   SecondFactorChangedSchema,
@@ -14,6 +16,10 @@ import { ForgetOverSchema, RotateKeysSchema } from "#contracts/polis/auth/v1/tas
 import { NotificationsService } from "#contracts/polis/notifications/v1/notifications_pb.ts";
 import { defineService } from "#platform/service.ts";
 import { schedule } from "#platform/tasks/define-schedule.ts";
+import { createApiKey } from "./api-keys/create-api-key.ts";
+import { listApiKeys } from "./api-keys/list-api-keys.ts";
+import { revokeApiKey } from "./api-keys/revoke-api-key.ts";
+import { verifyApiKey } from "./api-keys/verify-api-key.ts";
 import { derivedSecrets } from "./codes/derived-secrets.ts";
 import { requestCode } from "./codes/request-code.ts";
 import { unlock } from "./codes/unlock.ts";
@@ -76,6 +82,10 @@ export const authService = defineService(AuthService, {
     getJwks,
     getOpenidConfiguration,
     watchTokens,
+    createApiKey,
+    listApiKeys,
+    revokeApiKey,
+    verifyApiKey,
     beginTotp,
     confirmTotp,
     signInWithSecondFactor,
@@ -93,6 +103,8 @@ export const authService = defineService(AuthService, {
   keeps: limits,
   resources: [passwords, derivedSecrets, secondFactorSecrets, signingKeys, tokenNews, firstAdmins],
   publishes: [
+    ApiKeyCreatedSchema,
+    ApiKeyRevokedSchema,
     UserRegisteredSchema,
     SignedInSchema,
     SignInFailedSchema,

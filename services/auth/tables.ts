@@ -116,6 +116,7 @@ export type RevocationRow = {
   readonly id: string;
   readonly sessionId: string | undefined;
   readonly userId: string | undefined;
+  readonly apiKeyId: string | undefined;
   readonly versionMin: number;
   readonly expiresAt: Timestamp;
 };
@@ -124,6 +125,7 @@ export const revocations = table<RevocationRow>("revocations", {
   id: uuid,
   sessionId: optional(uuid),
   userId: optional(uuid),
+  apiKeyId: optional(uuid),
   versionMin: integer,
   expiresAt: timestamp,
 });
@@ -154,3 +156,28 @@ export const secondFactors = table<SecondFactorRow>(
   },
   { key: "userId" },
 );
+
+export type ApiKeyRow = {
+  readonly id: string;
+  readonly userId: string;
+  readonly name: string;
+  readonly secretHash: Uint8Array;
+  /** With spaces between. */
+  readonly scopes: string;
+  readonly createdAt: Timestamp;
+  readonly expiresAt: Timestamp | undefined;
+  readonly lastUsedAt: Timestamp | undefined;
+  readonly revokedAt: Timestamp | undefined;
+};
+
+export const apiKeys = table<ApiKeyRow>("api_keys", {
+  id: uuid,
+  userId: uuid,
+  name: text,
+  secretHash: bytes,
+  scopes: text,
+  createdAt: timestamp,
+  expiresAt: optional(timestamp),
+  lastUsedAt: optional(timestamp),
+  revokedAt: optional(timestamp),
+});

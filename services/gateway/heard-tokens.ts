@@ -15,8 +15,11 @@ const RETRY_MS_MAX = 500;
 /** By what tokens are verified. */
 export type Verification = { readonly issuer: string; readonly audience: string; readonly keys: ReturnType<typeof createLocalJWKSet> };
 
-/** What a token says that may be revoked. */
-export type RevocableToken = { readonly userId: string; readonly sessionId: string; readonly version: number };
+/** What a token, or a key, says that may be revoked. */
+export type RevocableToken = { readonly userId: string; readonly version: number } & (
+  | { readonly sessionId: string }
+  | { readonly apiKeyId: string }
+);
 
 export type HeardTokens = {
   /** Undefined until auth was heard for the first time. */
@@ -41,6 +44,7 @@ export function hearTokens({ peer, log, metrics }: { readonly peer: Peers; reado
   let heardMs = Number.NEGATIVE_INFINITY;
   const sessions = new Map<string, Revoked>();
   const users = new Map<string, Revoked>();
+  const apiKeys = new Map<string, Revoked>();
   const stopping = new AbortController();
   const first = Promise.withResolvers<void>();
 
@@ -49,7 +53,7 @@ export function hearTokens({ peer, log, metrics }: { readonly peer: Peers; reado
     if (news.jwks !== "" && issuedBy !== undefined)
       verification = { ...issuedBy, keys: createLocalJWKSet(JSON.parse(news.jwks) as JSONWebKeySet) };
     for (const { of, versionMin, expiresAt } of news.revocations) {
-      const known = of.case === "sessionId" ? sessions : users;
+      const known = of.case === "sessionId" ? sessions : of.case === "apiKeyId" ? apiKeys : users;
       const before = known.get(of.value ?? "");
       const untilMs = expiresAt === undefined ? 0 : timestampMs(expiresAt);
       known.set(of.value ?? "", {
@@ -93,7 +97,7 @@ export function hearTokens({ peer, log, metrics }: { readonly peer: Peers; reado
   };
 
   const prune = setInterval(() => {
-    for (const known of [sessions, users]) for (const [id, { untilMs }] of known) if (untilMs < Date.now()) known.delete(id);
+    for (const known of [sessions, users, apiKeys]) for (const [id, { untilMs }] of known) if (untilMs < Date.now()) known.delete(id);
   }, PRUNE_EVERY_MS);
   prune.unref();
   const isFresh = (): boolean => performance.now() - heardMs <= DEAF_AFTER_MS;
@@ -102,7 +106,9 @@ export function hearTokens({ peer, log, metrics }: { readonly peer: Peers; reado
   const running = run();
   return {
     verification: () => verification,
-    isRevoked: ({ userId, sessionId, version }) => sessions.has(sessionId) || version < (users.get(userId)?.versionMin ?? 0),
+    isRevoked: (token) =>
+      ("sessionId" in token ? sessions.has(token.sessionId) : apiKeys.has(token.apiKeyId)) ||
+      token.version < (users.get(token.userId)?.versionMin ?? 0),
     isFresh,
     heard: (ms) => Promise.race([first.promise, pause(ms, stopping.signal)]),
     async stop() {

@@ -3,6 +3,7 @@ import { setting } from "#platform/config/settings.ts";
 import { headerIdentity } from "#platform/rest/identity.ts";
 import { defineEdge, type EdgeGround, type OpenEdge } from "#platform/service.ts";
 import { hearTokens } from "./heard-tokens.ts";
+import { knownKeys } from "./known-keys.ts";
 import { tokenIdentity } from "./token-identity.ts";
 
 /** A start waits so long for auth, which may start at the same time. */
@@ -38,7 +39,7 @@ async function openForTokens({ peer, clock, log, metrics }: Ground): Promise<Ope
     if (!isTrue()) throw new Error("auth isn't heard");
   };
   return {
-    identity: tokenIdentity(tokens, clock),
+    identity: tokenIdentity(tokens, knownKeys(peer, clock), clock),
     parts: [
       { name: "signing-keys", isNeeded: true, ask: asked(() => tokens.verification() !== undefined) },
       { name: "revocations", isNeeded: false, ask: asked(() => tokens.isFresh()) },

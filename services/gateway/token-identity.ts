@@ -4,16 +4,22 @@ import type { Clock } from "#platform/clock.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { HeardTokens, RevocableToken } from "./heard-tokens.ts";
+import type { KnownKeys } from "./known-keys.ts";
 
 /** What our clocks may differ by. */
 const SKEW_S = 5;
 const TOKEN_LENGTH_MAX = 4_096;
 const CACHED_MAX = 20_000;
+/** As auth makes them: what has another shape isn't asked for. */
+const KEY = /^polis_[A-Za-z0-9_-]{22}_[A-Za-z0-9_-]{43}$/;
 
 type Known = RevocableToken & { readonly caller: UserCaller; readonly expiresMs: number };
 
-/** Users by the access tokens that auth issues, as `Authorization: Bearer …` (RFC 6750, RFC 9068). */
-export function tokenIdentity(tokens: HeardTokens, clock: Clock): Identity {
+/**
+ * Users by the access tokens that auth issues, as `Authorization: Bearer …` (RFC 6750, RFC 9068), and programs of theirs by keys, as
+ * `X-API-Key`.
+ */
+export function tokenIdentity(tokens: HeardTokens, keys: KnownKeys, clock: Clock): Identity {
   /** A token is verified once: what it says doesn't change. The oldest goes first. */
   const verified = new Map<string, Promise<Known>>();
   const verify = (token: string): Promise<Known> => {
@@ -39,23 +45,34 @@ export function tokenIdentity(tokens: HeardTokens, clock: Clock): Identity {
       });
     return known.caller;
   };
+  const identifyKey = async (key: string): Promise<UserCaller> => {
+    if (!KEY.test(key)) throw refused("invalid_api_key", refusals.invalid_api_key);
+    const known = await keys.find(key);
+    if (known.expiresMs <= clock() || tokens.isRevoked(known)) throw refused("invalid_api_key", refusals.invalid_api_key);
+    return known.caller;
+  };
   return {
-    identify({ authorization }, { isSensitive, isPublic }) {
-      if (authorization === undefined) return nobody;
-      const identified = identify(authorization, isSensitive);
+    identify({ authorization, "x-api-key": key }, { isSensitive, isPublic }) {
+      if (authorization === undefined && key === undefined) return nobody;
+      if (authorization !== undefined && key !== undefined) throw refused("invalid_token", "Send a token or a key, not both.");
+      const identified = authorization === undefined ? identifyKey(String(key)) : identify(authorization, isSensitive);
       // What is public is for everybody: who refreshes a token that is over may still send it along.
       return isPublic ? identified.catch(() => nobody) : identified;
     },
     challenge: 'Bearer realm="polis"',
-    header: "Authorization",
+    header: "Authorization, X-API-Key",
     refusals,
-    securityScheme: { type: "http", scheme: "bearer", bearerFormat: "JWT", description: "The access token that `/auth/sign-in` gives." },
+    securitySchemes: {
+      user: { type: "http", scheme: "bearer", bearerFormat: "JWT", description: "The access token that `/auth/sign-in` gives." },
+      program: { type: "apiKey", in: "header", name: "X-API-Key", description: "A key that `/api-keys` gives, within its scopes." },
+    },
   };
 }
 
 const refusals = {
   invalid_token: "The access token isn't one of ours, or was changed.",
   token_expired: "The access token is over: refresh it.",
+  invalid_api_key: "The key isn't one of ours, was revoked, or is over.",
   token_revoked: "The access token was revoked: refresh it, or sign in again.",
 };
 

@@ -1,5 +1,10 @@
 import { create } from "@bufbuild/protobuf";
-import { type TokenNews, TokenNews_RevocationSchema, TokenNewsSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import {
+  type TokenNews,
+  type TokenNews_Revocation,
+  TokenNews_RevocationSchema,
+  TokenNewsSchema,
+} from "#contracts/polis/auth/v1/auth_pb.ts";
 import { pause } from "#platform/events/signal.ts";
 import type { Sql } from "#platform/postgres/database.ts";
 import { resource } from "#platform/resource.ts";
@@ -45,11 +50,17 @@ async function* watch(sql: Sql, signal: AbortSignal): AsyncGenerator<Look, void>
 
 export const toNews = ({ revoked }: Look): TokenNews =>
   create(TokenNewsSchema, {
-    revocations: revoked.map(({ sessionId, userId, versionMin, expiresAt }) =>
+    revocations: revoked.map(({ sessionId, userId, apiKeyId, versionMin, expiresAt }) =>
       create(TokenNews_RevocationSchema, {
-        of: sessionId === undefined ? { case: "userId", value: userId ?? "" } : { case: "sessionId", value: sessionId },
+        of: whose({ sessionId, userId, apiKeyId }),
         versionMin,
         expiresAt,
       }),
     ),
   });
+
+function whose({ sessionId, userId, apiKeyId }: Pick<RevocationRow, "sessionId" | "userId" | "apiKeyId">): TokenNews_Revocation["of"] {
+  if (sessionId !== undefined) return { case: "sessionId", value: sessionId };
+  if (apiKeyId !== undefined) return { case: "apiKeyId", value: apiKeyId };
+  return { case: "userId", value: userId ?? "" };
+}

@@ -74,6 +74,7 @@ CREATE TABLE revocations (
   id uuid PRIMARY KEY,
   session_id uuid,
   user_id uuid,
+  api_key_id uuid,
   version_min integer NOT NULL,
   expires_at timestamptz NOT NULL,
   transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id()
@@ -99,3 +100,19 @@ COMMENT ON COLUMN second_factors.totp_secret IS 'Of the authenticator app, seale
 COMMENT ON COLUMN second_factors.pending_secret IS 'One that was made and not confirmed yet, sealed as well';
 COMMENT ON COLUMN second_factors.last_step IS 'The time step (RFC 6238) of the last code that was used: it and those before aren''t good any more';
 COMMENT ON COLUMN second_factors.recovery_codes IS 'Those that weren''t used: HMACs under a key of the deployment, in base64url, with spaces between';
+
+CREATE TABLE api_keys (
+  id uuid PRIMARY KEY,
+  user_id uuid NOT NULL,
+  name text NOT NULL,
+  secret_hash bytea NOT NULL,
+  scopes text NOT NULL,
+  created_at timestamptz NOT NULL,
+  expires_at timestamptz,
+  last_used_at timestamptz,
+  revoked_at timestamptz
+);
+CREATE INDEX api_keys_user ON api_keys (user_id, id) WHERE revoked_at IS NULL;
+COMMENT ON COLUMN api_keys.secret_hash IS 'SHA-256 of 32 random bytes, which nobody guesses: a slow hash would only be slow';
+COMMENT ON COLUMN api_keys.scopes IS 'With spaces between, sorted';
+COMMENT ON COLUMN api_keys.last_used_at IS 'To the minute';

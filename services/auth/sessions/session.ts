@@ -104,9 +104,18 @@ export function endSession(tx: Tx, session: SessionRow, reason: EndReason, now: 
 export const revokeTokens = (tx: Tx, user: UserRow, now: Timestamp): void =>
   revoke(tx, { userId: user.id, versionMin: user.tokenVersion }, now);
 
-function revoke(tx: Tx, whose: Partial<RevocationRow>, now: Timestamp): void {
+/** Has access tokens, or a key, refused from now on. */
+export function revoke(tx: Tx, whose: Partial<RevocationRow>, now: Timestamp): void {
   const expiresAt = later(now, ACCESS_MS + SKEW_MS);
-  tx.insert(revocations, { id: uuidv7(timestampMs(now)), sessionId: undefined, userId: undefined, versionMin: 0, expiresAt, ...whose });
+  tx.insert(revocations, {
+    id: uuidv7(timestampMs(now)),
+    sessionId: undefined,
+    userId: undefined,
+    apiKeyId: undefined,
+    versionMin: 0,
+    expiresAt,
+    ...whose,
+  });
 }
 
 const later = (time: Timestamp, ms: number): Timestamp => timestampFromMs(timestampMs(time) + ms);

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file polis/auth/v1/events.proto.
  */
 export const file_polis_auth_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("Chpwb2xpcy9hdXRoL3YxL2V2ZW50cy5wcm90bxINcG9saXMuYXV0aC52MSLQAgoOVXNlclJlZ2lzdGVyZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoEZGF0YRgEIAEoCzIiLnBvbGlzLmF1dGgudjEuVXNlclJlZ2lzdGVyZWQuRGF0YRqMAQoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIaCgVlbWFpbBgCIAEoCUIGwrsYAggBSACIAQESGgoFcGhvbmUYAyABKAlCBsK7GAIIAUgBiAEBEg4KBmxvY2FsZRgEIAEoCRINCgVyb2xlcxgFIAMoCUIICgZfZW1haWxCCAoGX3Bob25lOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASK0AgoIU2lnbmVkSW4SEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEZGF0YRgEIAEoCzIcLnBvbGlzLmF1dGgudjEuU2lnbmVkSW4uRGF0YRp9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhIKCnNlc3Npb25faWQYAiABKAkSFwoHYWRkcmVzcxgDIAEoCUIGwrsYAggBEhYKBmRldmljZRgEIAEoCUIGwrsYAggBEhUKDXNlY29uZF9mYWN0b3IYBSABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIqMCCgxTaWduSW5GYWlsZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoEZGF0YRgEIAEoCzIgLnBvbGlzLmF1dGgudjEuU2lnbkluRmFpbGVkLkRhdGEaZAoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIXCgdhZGRyZXNzGAIgASgJQgbCuxgCCAESFgoGZGV2aWNlGAMgASgJQgbCuxgCCAESEAoIaXNfa25vd24YBCABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpoCCg1TZXNzaW9uc0VuZGVkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGRhdGEYBCABKAsyIS5wb2xpcy5hdXRoLnYxLlNlc3Npb25zRW5kZWQuRGF0YRpZCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhcKCnNlc3Npb25faWQYAiABKAlIAIgBARIOCgZyZWFzb24YAyABKAlCDQoLX3Nlc3Npb25faWQ6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIvgBCg9QYXNzd29yZENoYW5nZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoEZGF0YRgEIAEoCzIjLnBvbGlzLmF1dGgudjEuUGFzc3dvcmRDaGFuZ2VkLkRhdGEaMwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIQCghieV9yZXNldBgCIAEoCDomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi+wEKDFJvbGVzQ2hhbmdlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgRkYXRhGAQgASgLMiAucG9saXMuYXV0aC52MS5Sb2xlc0NoYW5nZWQuRGF0YRo8CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg0KBXJvbGVzGAIgAygJEgoKAmJ5GAMgASgJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASL6AQoLVXNlckJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoEZGF0YRgEIAEoCzIfLnBvbGlzLmF1dGgudjEuVXNlckJsb2NrZWQuRGF0YRo9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBnJlYXNvbhgCIAEoCRIKCgJieRgDIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi7gEKDVVzZXJVbmJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuVXNlclVuYmxvY2tlZC5EYXRhGi0KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESCgoCYnkYAiABKAk6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpYCChNTZWNvbmRGYWN0b3JDaGFuZ2VkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKBGRhdGEYBCABKAsyJy5wb2xpcy5hdXRoLnYxLlNlY29uZEZhY3RvckNoYW5nZWQuRGF0YRpJCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBmNoYW5nZRgCIAEoCRIKCgJvbhgDIAEoCBIKCgJieRgEIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
+  fileDesc("Chpwb2xpcy9hdXRoL3YxL2V2ZW50cy5wcm90bxINcG9saXMuYXV0aC52MSLQAgoOVXNlclJlZ2lzdGVyZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoEZGF0YRgEIAEoCzIiLnBvbGlzLmF1dGgudjEuVXNlclJlZ2lzdGVyZWQuRGF0YRqMAQoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIaCgVlbWFpbBgCIAEoCUIGwrsYAggBSACIAQESGgoFcGhvbmUYAyABKAlCBsK7GAIIAUgBiAEBEg4KBmxvY2FsZRgEIAEoCRINCgVyb2xlcxgFIAMoCUIICgZfZW1haWxCCAoGX3Bob25lOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASK0AgoIU2lnbmVkSW4SEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEZGF0YRgEIAEoCzIcLnBvbGlzLmF1dGgudjEuU2lnbmVkSW4uRGF0YRp9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhIKCnNlc3Npb25faWQYAiABKAkSFwoHYWRkcmVzcxgDIAEoCUIGwrsYAggBEhYKBmRldmljZRgEIAEoCUIGwrsYAggBEhUKDXNlY29uZF9mYWN0b3IYBSABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIqMCCgxTaWduSW5GYWlsZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoEZGF0YRgEIAEoCzIgLnBvbGlzLmF1dGgudjEuU2lnbkluRmFpbGVkLkRhdGEaZAoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIXCgdhZGRyZXNzGAIgASgJQgbCuxgCCAESFgoGZGV2aWNlGAMgASgJQgbCuxgCCAESEAoIaXNfa25vd24YBCABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpoCCg1TZXNzaW9uc0VuZGVkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGRhdGEYBCABKAsyIS5wb2xpcy5hdXRoLnYxLlNlc3Npb25zRW5kZWQuRGF0YRpZCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhcKCnNlc3Npb25faWQYAiABKAlIAIgBARIOCgZyZWFzb24YAyABKAlCDQoLX3Nlc3Npb25faWQ6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIvgBCg9QYXNzd29yZENoYW5nZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoEZGF0YRgEIAEoCzIjLnBvbGlzLmF1dGgudjEuUGFzc3dvcmRDaGFuZ2VkLkRhdGEaMwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIQCghieV9yZXNldBgCIAEoCDomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi+wEKDFJvbGVzQ2hhbmdlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgRkYXRhGAQgASgLMiAucG9saXMuYXV0aC52MS5Sb2xlc0NoYW5nZWQuRGF0YRo8CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg0KBXJvbGVzGAIgAygJEgoKAmJ5GAMgASgJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASL6AQoLVXNlckJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoEZGF0YRgEIAEoCzIfLnBvbGlzLmF1dGgudjEuVXNlckJsb2NrZWQuRGF0YRo9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBnJlYXNvbhgCIAEoCRIKCgJieRgDIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi7gEKDVVzZXJVbmJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuVXNlclVuYmxvY2tlZC5EYXRhGi0KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESCgoCYnkYAiABKAk6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpYCChNTZWNvbmRGYWN0b3JDaGFuZ2VkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKBGRhdGEYBCABKAsyJy5wb2xpcy5hdXRoLnYxLlNlY29uZEZhY3RvckNoYW5nZWQuRGF0YRpJCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBmNoYW5nZRgCIAEoCRIKCgJvbhgDIAEoCBIKCgJieRgEIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEikAIKDUFwaUtleUNyZWF0ZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuQXBpS2V5Q3JlYXRlZC5EYXRhGk8KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESHAoKYXBpX2tleV9pZBgCIAEoCUIIukgFcgOwAQESDgoGc2NvcGVzGAMgAygJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASKAAgoNQXBpS2V5UmV2b2tlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgRkYXRhGAQgASgLMiEucG9saXMuYXV0aC52MS5BcGlLZXlSZXZva2VkLkRhdGEaPwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIcCgphcGlfa2V5X2lkGAIgASgJQgi6SAVyA7ABATomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
 
 /**
  * An account was made, its address confirmed.
@@ -610,4 +610,121 @@ export type SecondFactorChanged_Data = Message<"polis.auth.v1.SecondFactorChange
  */
 export const SecondFactorChanged_DataSchema: GenMessage<SecondFactorChanged_Data> = /*@__PURE__*/
   messageDesc(file_polis_auth_v1_events, 8, 0);
+
+/**
+ * A key for programs was made.
+ *
+ * @generated from message polis.auth.v1.ApiKeyCreated
+ */
+export type ApiKeyCreated = Message<"polis.auth.v1.ApiKeyCreated"> & {
+  /**
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * @generated from field: string event_type = 2;
+   */
+  eventType: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp occurred_at = 3;
+   */
+  occurredAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: polis.auth.v1.ApiKeyCreated.Data data = 4;
+   */
+  data?: ApiKeyCreated_Data | undefined;
+};
+
+/**
+ * Describes the message polis.auth.v1.ApiKeyCreated.
+ * Use `create(ApiKeyCreatedSchema)` to create a new message.
+ */
+export const ApiKeyCreatedSchema: GenMessage<ApiKeyCreated> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 9);
+
+/**
+ * @generated from message polis.auth.v1.ApiKeyCreated.Data
+ */
+export type ApiKeyCreated_Data = Message<"polis.auth.v1.ApiKeyCreated.Data"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * @generated from field: string api_key_id = 2;
+   */
+  apiKeyId: string;
+
+  /**
+   * @generated from field: repeated string scopes = 3;
+   */
+  scopes: string[];
+};
+
+/**
+ * Describes the message polis.auth.v1.ApiKeyCreated.Data.
+ * Use `create(ApiKeyCreated_DataSchema)` to create a new message.
+ */
+export const ApiKeyCreated_DataSchema: GenMessage<ApiKeyCreated_Data> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 9, 0);
+
+/**
+ * A key was ended by its owner.
+ *
+ * @generated from message polis.auth.v1.ApiKeyRevoked
+ */
+export type ApiKeyRevoked = Message<"polis.auth.v1.ApiKeyRevoked"> & {
+  /**
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * @generated from field: string event_type = 2;
+   */
+  eventType: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp occurred_at = 3;
+   */
+  occurredAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: polis.auth.v1.ApiKeyRevoked.Data data = 4;
+   */
+  data?: ApiKeyRevoked_Data | undefined;
+};
+
+/**
+ * Describes the message polis.auth.v1.ApiKeyRevoked.
+ * Use `create(ApiKeyRevokedSchema)` to create a new message.
+ */
+export const ApiKeyRevokedSchema: GenMessage<ApiKeyRevoked> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 10);
+
+/**
+ * @generated from message polis.auth.v1.ApiKeyRevoked.Data
+ */
+export type ApiKeyRevoked_Data = Message<"polis.auth.v1.ApiKeyRevoked.Data"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * @generated from field: string api_key_id = 2;
+   */
+  apiKeyId: string;
+};
+
+/**
+ * Describes the message polis.auth.v1.ApiKeyRevoked.Data.
+ * Use `create(ApiKeyRevoked_DataSchema)` to create a new message.
+ */
+export const ApiKeyRevoked_DataSchema: GenMessage<ApiKeyRevoked_Data> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 10, 0);
 

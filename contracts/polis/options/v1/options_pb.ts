@@ -55,7 +55,7 @@ export type Method = Message<"polis.options.v1.Method"> & {
   cache?: Cache | undefined;
 
   /**
-   * Refused while it isn't known whether the caller's token was revoked.
+   * Refused while it isn't known whether the caller's token was revoked; and to programs, whatever the scopes of their keys.
    *
    * @generated from field: bool sensitive = 6;
    */

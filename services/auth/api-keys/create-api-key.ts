@@ -1,0 +1,45 @@
+import { create } from "@bufbuild/protobuf";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { AuthService, NewApiKeySchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { ApiKeyCreatedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { requireUser } from "#platform/access/caller.ts";
+import { reject } from "#platform/rejection.ts";
+import { operation } from "#platform/writes/definitions.ts";
+import { apiKeys, users } from "../tables.ts";
+import { makeSecret, toApiKey } from "./api-key.ts";
+
+/** Of one account. */
+const KEYS_MAX = 100;
+
+/** Makes a key; its secret is in the answer alone. */
+export const createApiKey = operation(AuthService.method.createApiKey, {
+  async prepare(_, { sql, caller, id }) {
+    const { rows } = await sql.query<{ n: number }>({
+      name: "api keys of user",
+      text: "SELECT count(*)::int AS n FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())",
+      values: [requireUser(caller).userId],
+    });
+    return { count: rows[0]?.n ?? 0, made: makeSecret(id) };
+  },
+  lock: (_, { caller }) => users.row(requireUser(caller).userId),
+  write(tx, { name, scopes, expiresAt }, { prepared: { count, made }, locked: user, caller, id, now }) {
+    if (count >= KEYS_MAX) return reject("too_many_keys");
+    if (expiresAt !== undefined && timestampMs(expiresAt) <= timestampMs(now)) return reject("expires_in_the_past");
+    const { userId } = requireUser(caller);
+    if (user?.status !== "ACTIVE") return reject("not_found");
+    const row = {
+      id,
+      userId,
+      name,
+      secretHash: made.secretHash,
+      scopes: scopes.toSorted().join(" "),
+      createdAt: now,
+      expiresAt,
+      lastUsedAt: undefined,
+      revokedAt: undefined,
+    };
+    tx.insert(apiKeys, row);
+    tx.publish(ApiKeyCreatedSchema, { userId, apiKeyId: id, scopes });
+    return create(NewApiKeySchema, { key: made.key, apiKey: toApiKey(row) });
+  },
+});
