@@ -12,7 +12,7 @@ import {
   UserRegisteredSchema,
   UserUnblockedSchema,
 } from "#contracts/polis/auth/v1/events_pb.ts";
-import { ForgetOverSchema, RotateKeysSchema } from "#contracts/polis/auth/v1/tasks_pb.ts";
+import { ForgetOverSchema, ResealSecondFactorsSchema, RotateKeysSchema } from "#contracts/polis/auth/v1/tasks_pb.ts";
 import { NotificationsService } from "#contracts/polis/notifications/v1/notifications_pb.ts";
 import { defineService } from "#platform/service.ts";
 import { schedule } from "#platform/tasks/define-schedule.ts";
@@ -40,6 +40,7 @@ import { confirmTotp } from "./second-factor/confirm-totp.ts";
 import { disableSecondFactor } from "./second-factor/disable-second-factor.ts";
 import { getSecondFactor } from "./second-factor/get-second-factor.ts";
 import { replaceRecoveryCodes } from "./second-factor/replace-recovery-codes.ts";
+import { resealSecondFactors } from "./second-factor/reseal-second-factors.ts";
 import { resetSecondFactor } from "./second-factor/reset-second-factor.ts";
 import { secondFactorSecrets } from "./second-factor/second-factor-secrets.ts";
 import { signInWithSecondFactor } from "./second-factor/sign-in-with-second-factor.ts";
@@ -95,10 +96,11 @@ export const authService = defineService(AuthService, {
     disableSecondFactor,
     resetSecondFactor,
   },
-  tasks: { sendLetter, rotateKeys, forgetOver },
+  tasks: { sendLetter, rotateKeys, forgetOver, resealSecondFactors },
   schedules: {
     rotateKeys: schedule(RotateKeysSchema, { cron: "17 * * * *", data: () => ({ olderThan: { seconds: 30n * 86_400n } }) }),
     forgetOver: schedule(ForgetOverSchema, { cron: "*/10 * * * *" }),
+    resealSecondFactors: schedule(ResealSecondFactorsSchema, { cron: "*/10 * * * *" }),
   },
   keeps: limits,
   resources: [passwords, derivedSecrets, secondFactorSecrets, signingKeys, tokenNews, firstAdmins],

@@ -137,6 +137,8 @@ export type SecondFactorRow = {
   /** Sealed, and not confirmed yet. */
   readonly pendingSecret: Uint8Array | undefined;
   readonly pendingUntil: Timestamp | undefined;
+  /** The name of the key. */
+  readonly sealedBy: string;
   readonly lastStep: number;
   /** Hashes with spaces between. */
   readonly recoveryCodes: string;
@@ -150,6 +152,7 @@ export const secondFactors = table<SecondFactorRow>(
     totpSecret: optional(bytes),
     pendingSecret: optional(bytes),
     pendingUntil: optional(timestamp),
+    sealedBy: text,
     lastStep: integer,
     recoveryCodes: text,
     onSince: optional(timestamp),

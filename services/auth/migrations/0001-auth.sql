@@ -91,15 +91,18 @@ CREATE TABLE second_factors (
   user_id uuid PRIMARY KEY,
   totp_secret bytea,
   pending_secret bytea,
+  sealed_by text NOT NULL,
   pending_until timestamptz,
   last_step integer NOT NULL,
   recovery_codes text NOT NULL,
   on_since timestamptz
 );
+CREATE INDEX second_factors_sealed_by ON second_factors (sealed_by);
 COMMENT ON COLUMN second_factors.totp_secret IS 'Of the authenticator app, sealed under the secret of the deployment; null where no second factor is asked for';
 COMMENT ON COLUMN second_factors.pending_secret IS 'One that was made and not confirmed yet, sealed as well';
+COMMENT ON COLUMN second_factors.sealed_by IS 'The name of the key under which the secret is sealed, so that those of a key that is going are found';
 COMMENT ON COLUMN second_factors.last_step IS 'The time step (RFC 6238) of the last code that was used: it and those before aren''t good any more';
-COMMENT ON COLUMN second_factors.recovery_codes IS 'Those that weren''t used: HMACs under a key of the deployment, in base64url, with spaces between';
+COMMENT ON COLUMN second_factors.recovery_codes IS 'Those that weren''t used: HMACs under a key of the secret itself, in base64url, with spaces between';
 
 CREATE TABLE api_keys (
   id uuid PRIMARY KEY,

@@ -28,7 +28,7 @@ export const beginTotp = operation(AuthService.method.beginTotp, {
     const { user, session } = own;
     const refused = unproven(tried, user, session, now);
     if (refused !== undefined) return refused;
-    const waiting = withSetup(factor, user.id, secrets.seal(user.id, secret), now);
+    const waiting = withSetup(secrets, user.id, secret, now);
     if (factor === undefined) tx.insert(secondFactors, waiting);
     else tx.update(secondFactors, waiting);
     const label = contactIn(user)?.value ?? user.id;

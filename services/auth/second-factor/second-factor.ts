@@ -1,7 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { type Timestamp, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { SecondFactorRow } from "../tables.ts";
-import type { SecondFactorSecrets } from "./second-factor-secrets.ts";
+import { hashOfRecoveryCode, type SecondFactorSecrets } from "./second-factor-secrets.ts";
 import { matchingStep } from "./totp.ts";
 
 const SETUP_MS = 15 * 60_000;
@@ -11,6 +11,7 @@ const none = (userId: string): SecondFactorRow => ({
   totpSecret: undefined,
   pendingSecret: undefined,
   pendingUntil: undefined,
+  sealedBy: "",
   lastStep: 0,
   recoveryCodes: "",
   onSince: undefined,
@@ -23,9 +24,10 @@ export const isOn = (factor: SecondFactorRow | undefined): factor is SecondFacto
 export const recoveryCodesLeft = ({ recoveryCodes }: SecondFactorRow): number => codesIn(recoveryCodes).length;
 
 /** With a secret that waits to be confirmed; another that did is forgotten. */
-export const withSetup = (factor: SecondFactorRow | undefined, userId: string, sealed: Uint8Array, now: Timestamp) => ({
-  ...(factor ?? none(userId)),
-  pendingSecret: sealed,
+export const withSetup = (secrets: SecondFactorSecrets, userId: string, secret: Uint8Array, now: Timestamp) => ({
+  ...none(userId),
+  pendingSecret: secrets.seal(userId, secret),
+  sealedBy: secrets.keyName,
   pendingUntil: timestampFromMs(timestampMs(now) + SETUP_MS),
 });
 
@@ -43,15 +45,25 @@ export function confirmed(
   const setup = setupOf(factor, now);
   if (setup === undefined) return undefined;
   const step = matchingStep(secrets.open(factor.userId, setup), code, timestampMs(now), 0);
-  return step === undefined ? undefined : { ...none(factor.userId), totpSecret: setup, lastStep: step, onSince: now };
+  return step === undefined
+    ? undefined
+    : { ...none(factor.userId), totpSecret: setup, sealedBy: factor.sealedBy, lastStep: step, onSince: now };
 }
 
 export const turnedOff = ({ userId }: SecondFactorRow): SecondFactorRow => none(userId);
 
-export const withRecoveryCodes = (secrets: SecondFactorSecrets, factor: SecondFactorRow, codes: readonly string[]): SecondFactorRow => ({
-  ...factor,
-  recoveryCodes: codes.map((code) => secrets.hashesOf(factor.userId, code)[0]).join(" "),
-});
+/** The same under the key that seals now. */
+export const resealed = (secrets: SecondFactorSecrets, factor: SecondFactorRow): SecondFactorRow => {
+  const again = (sealed: Uint8Array | undefined) => sealed && secrets.seal(factor.userId, secrets.open(factor.userId, sealed));
+  const { totpSecret, pendingSecret } = factor;
+  return { ...factor, totpSecret: again(totpSecret), pendingSecret: again(pendingSecret), sealedBy: secrets.keyName };
+};
+
+export function withRecoveryCodes(secrets: SecondFactorSecrets, factor: SecondFactorRow, codes: readonly string[]): SecondFactorRow {
+  if (!isOn(factor)) return factor;
+  const secret = secrets.open(factor.userId, factor.totpSecret);
+  return { ...factor, recoveryCodes: codes.map((code) => hashOfRecoveryCode(secret, code)).join(" ") };
+}
 
 /** What becomes of a second factor by a code that was good; the code isn't any more. */
 export type Accepted = { readonly factor: SecondFactorRow; readonly isRecoveryCode: boolean };
@@ -59,11 +71,12 @@ export type Accepted = { readonly factor: SecondFactorRow; readonly isRecoveryCo
 /** Takes a code of the app or a recovery code; undefined where it is neither, or was used. */
 export function accept(secrets: SecondFactorSecrets, factor: SecondFactorRow, code: string, now: Timestamp): Accepted | undefined {
   if (!isOn(factor)) return undefined;
-  const step = matchingStep(secrets.open(factor.userId, factor.totpSecret), code, timestampMs(now), factor.lastStep);
+  const secret = secrets.open(factor.userId, factor.totpSecret);
+  const step = matchingStep(secret, code, timestampMs(now), factor.lastStep);
   if (step !== undefined) return { factor: { ...factor, lastStep: step }, isRecoveryCode: false };
-  const hashes = secrets.hashesOf(factor.userId, code);
+  const hash = hashOfRecoveryCode(secret, code);
   const kept = codesIn(factor.recoveryCodes);
-  const left = kept.filter((hash) => !hashes.map((one) => isEqual(one, hash)).includes(true));
+  const left = kept.filter((one) => !isEqual(one, hash));
   return left.length === kept.length ? undefined : { factor: { ...factor, recoveryCodes: left.join(" ") }, isRecoveryCode: true };
 }
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file polis/auth/v1/tasks.proto.
  */
 export const file_polis_auth_v1_tasks: GenFile = /*@__PURE__*/
-  fileDesc("Chlwb2xpcy9hdXRoL3YxL3Rhc2tzLnByb3RvEg1wb2xpcy5hdXRoLnYxIvgCCgpTZW5kTGV0dGVyEhkKCHRlbXBsYXRlGAEgASgJQge6SARyAhABEhwKB3VzZXJfaWQYAiABKAlCC7pICNgBAXIDsAEBEhcKBWVtYWlsGAMgASgJQgbCuxgCCAFIABIXCgVwaG9uZRgEIAEoCUIGwrsYAggBSAASDgoGbG9jYWxlGAUgASgJEj0KBnBhcmFtcxgGIAMoCzIlLnBvbGlzLmF1dGgudjEuU2VuZExldHRlci5QYXJhbXNFbnRyeUIGwrsYAggBEiEKDGNoYWxsZW5nZV9pZBgHIAEoCUILukgI2AEBcgOwAQESLgoKZXhwaXJlc19hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLUGFyYW1zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATocursYGAoMYXV0aC5sZXR0ZXJzEAo4CEIECICjBUIQCgdjb250YWN0EgW6SAIIASJdCgpSb3RhdGVLZXlzEjUKCm9sZGVyX3RoYW4YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBrpIA8gBAToYursYFAoLYXV0aC51cGtlZXA4AUIDCJAcIioKCkZvcmdldE92ZXI6HLq7GBgKC2F1dGgudXBrZWVwIgIIeDgBQgMIkBxiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_polis_options_v1_options]);
+  fileDesc("Chlwb2xpcy9hdXRoL3YxL3Rhc2tzLnByb3RvEg1wb2xpcy5hdXRoLnYxIvgCCgpTZW5kTGV0dGVyEhkKCHRlbXBsYXRlGAEgASgJQge6SARyAhABEhwKB3VzZXJfaWQYAiABKAlCC7pICNgBAXIDsAEBEhcKBWVtYWlsGAMgASgJQgbCuxgCCAFIABIXCgVwaG9uZRgEIAEoCUIGwrsYAggBSAASDgoGbG9jYWxlGAUgASgJEj0KBnBhcmFtcxgGIAMoCzIlLnBvbGlzLmF1dGgudjEuU2VuZExldHRlci5QYXJhbXNFbnRyeUIGwrsYAggBEiEKDGNoYWxsZW5nZV9pZBgHIAEoCUILukgI2AEBcgOwAQESLgoKZXhwaXJlc19hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLUGFyYW1zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATocursYGAoMYXV0aC5sZXR0ZXJzEAo4CEIECICjBUIQCgdjb250YWN0EgW6SAIIASJdCgpSb3RhdGVLZXlzEjUKCm9sZGVyX3RoYW4YASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CBrpIA8gBAToYursYFAoLYXV0aC51cGtlZXA4AUIDCJAcIioKCkZvcmdldE92ZXI6HLq7GBgKC2F1dGgudXBrZWVwIgIIeDgBQgMIkBwiLwoTUmVzZWFsU2Vjb25kRmFjdG9yczoYursYFAoLYXV0aC51cGtlZXA4AUIDCJAcYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_polis_options_v1_options]);
 
 /**
  * Has a letter, or a text, sent to somebody by notifications.
@@ -118,4 +118,19 @@ export type ForgetOver = Message<"polis.auth.v1.ForgetOver"> & {
  */
 export const ForgetOverSchema: GenMessage<ForgetOver> = /*@__PURE__*/
   messageDesc(file_polis_auth_v1_tasks, 2);
+
+/**
+ * Seals secrets of second factors anew that lie under a secret of the deployment that is being changed, some at a time.
+ *
+ * @generated from message polis.auth.v1.ResealSecondFactors
+ */
+export type ResealSecondFactors = Message<"polis.auth.v1.ResealSecondFactors"> & {
+};
+
+/**
+ * Describes the message polis.auth.v1.ResealSecondFactors.
+ * Use `create(ResealSecondFactorsSchema)` to create a new message.
+ */
+export const ResealSecondFactorsSchema: GenMessage<ResealSecondFactors> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_tasks, 3);
 
