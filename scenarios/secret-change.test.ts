@@ -1,5 +1,8 @@
 import { randomUUID } from "node:crypto";
+import { type TOTP, URI } from "otpauth";
 import { expect, test } from "vitest";
+import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { nobody, userCaller } from "#platform/access/caller.ts";
 import { SECRET, testDatabases } from "./support/test-databases.ts";
 import { startTestPolis } from "./support/test-polis.ts";
 
@@ -33,4 +36,44 @@ test("the secret between processes is changed one process after another, and all
 
 test("a process under another secret is told nothing, and its users to come again", async () => {
   expect(await opening({ POLIS_SECRET: NEXT }, { POLIS_SECRET: SECRET })).toBe(503);
+});
+
+test("a second factor outlives the change: it is sealed anew while both count", async () => {
+  const services = ["auth", "notifications"];
+  // Nobody comes by REST.
+  const without = { POLIS_IDENTITY: "header" };
+  const [userId, email, password] = [randomUUID(), `${randomUUID()}@example.com`, "seven purple otters dance"];
+  const contact = { case: "email", value: email } as const;
+  const before = await startTestPolis(databases, { services, environment: { ...without, POLIS_SECRET: SECRET } });
+  const guest = before.clientFor(nobody)(AuthService);
+  await before
+    .clientFor(userCaller(randomUUID(), { roles: ["admin"], secondFactor: true }))(AuthService)
+    .createUser({ userId, contact, password });
+  const { outcome } = await guest.signIn({ contact, password });
+  const sessionId = outcome.case === "tokens" ? outcome.value.sessionId : "";
+  const owner = before.clientFor(userCaller(userId, { sessionId }))(AuthService);
+  const app = URI.parse((await owner.beginTotp({ password })).uri) as TOTP;
+  const { recoveryCodes } = await owner.confirmTotp({ code: app.generate() });
+  await before.stop();
+
+  const sealedBy = async () => (await databases.query<{ sealed_by: string }>("auth", "SELECT sealed_by FROM second_factors"))[0]?.sealed_by;
+  const sealedBefore = await sealedBy();
+  const changing = await startTestPolis(databases, {
+    services,
+    environment: { ...without, POLIS_SECRET: NEXT, POLIS_SECRET_ALSO: SECRET },
+  });
+  await databases.query("auth", "UPDATE task_schedules SET next_at = now() WHERE name ILIKE '%reseal%'");
+  await expect.poll(sealedBy, { timeout: 20_000 }).not.toBe(sealedBefore);
+  await changing.stop();
+
+  const after = await startTestPolis(databases, { services, environment: { ...without, POLIS_SECRET: NEXT } });
+  const anew = after.clientFor(nobody)(AuthService);
+  const enter = async (code: string) => {
+    const { outcome: asked } = await anew.signIn({ contact, password });
+    const challengeId = asked.case === "secondFactor" ? asked.value.challengeId : "";
+    return anew.signInWithSecondFactor({ challengeId, code });
+  };
+  expect((await enter(app.generate({ timestamp: Date.now() + 30_000 }))).userId).toBe(userId);
+  expect((await enter(recoveryCodes[0] ?? "")).userId).toBe(userId);
+  await after.stop();
 });
