@@ -2,10 +2,10 @@ import { userCaller } from "#platform/access/caller.ts";
 import { callerTokens } from "#platform/access/caller-token.ts";
 import { existingSecret } from "#platform/access/secret.ts";
 import { secretsOf } from "#platform/access/secrets.ts";
+import { parseDuration } from "#platform/config/duration.ts";
 import { readSettings } from "#platform/config/settings.ts";
 import { isUuid } from "#platform/ids.ts";
 import { defineCommand, noPositionals, UsageError } from "./command.ts";
-import { parseDuration } from "./duration.ts";
 import { dataOption } from "./process-settings.ts";
 import { settingsTable } from "./systems.ts";
 

@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, { readonly text: string; readonly load: 
   outbox: { text: "list or retry events that the event log refused", load: async () => (await import("./outbox.ts")).outbox },
   groups: { text: "list or drop consumer groups of the event log", load: async () => (await import("./groups.ts")).groups },
   tasks: { text: "list, show, retry or cancel tasks, and their schedules", load: async () => (await import("./tasks.ts")).tasks },
+  blocks: { text: "list, block or allow client addresses", load: async () => (await import("./blocks.ts")).blocks },
   backup: { text: "copy the embedded databases as of one moment", load: async () => (await import("./backup.ts")).backup },
   restore: { text: "make a data folder from a backup", load: async () => (await import("./restore.ts")).restore },
 };

@@ -37,7 +37,7 @@ it opens; run this first where the processes that start may not change tables.
     try {
       const sets = [
         ...(settings.kafka.url === undefined ? [[EVENTS_DATABASE, eventMigrations] as const] : []),
-        ...(usesKeyValueStore(chosen.services) ? [[KV_DATABASE, kvMigrations] as const] : []),
+        ...(chosen.edge !== undefined || usesKeyValueStore(chosen.services) ? [[KV_DATABASE, kvMigrations] as const] : []),
         ...chosen.services.map((service) => [service.name, migrationsOf(service)] as const),
       ];
       for (const [name, migrations] of sets) {

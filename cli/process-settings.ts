@@ -10,6 +10,7 @@ export const settingOptions = {
   port: { type: "string" },
   "grpc-port": { type: "string" },
   host: { type: "string" },
+  "public-url": { type: "string" },
   data: { type: "string" },
 } as const satisfies ParseArgsOptionsConfig;
 

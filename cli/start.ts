@@ -11,7 +11,9 @@ import { stopOnSignals } from "./stop-on-signals.ts";
 import { systems } from "./systems.ts";
 
 export const start = defineCommand({
-  usage: ["start [--system NAME | --services NAME,NAME…] [--port N] [--grpc-port N] [--host ADDRESS] [--data FOLDER] [--no-demo]"],
+  usage: [
+    "start [--system NAME | --services NAME,NAME…] [--port N] [--grpc-port N] [--host ADDRESS] [--public-url URL] [--data FOLDER] [--no-demo]",
+  ],
   text: `
 Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is finished; a second one ends it at once).
 
@@ -20,6 +22,7 @@ Runs services until it is told to stop (SIGTERM or SIGINT: what is in flight is 
   --port N            port of HTTP (PORT)
   --grpc-port N       port of gRPC (GRPC_PORT)
   --host ADDRESS      what both listen on (HOST)
+  --public-url URL    where clients reach the gateway (POLIS_PUBLIC_URL)
   --data FOLDER       the data folder (POLIS_DATA)
   --no-demo           leaves out the data to look at, which whole systems on the embedded PostgreSQL get at their first start,
                       where nobody but this machine reaches them`,

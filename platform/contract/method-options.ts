@@ -1,7 +1,9 @@
 import { type DescMethod, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import {
   type Access,
   type Cache,
+  Limit_PerSchema,
   type Method,
   Method_Idempotency,
   Method_IdempotencySchema,
@@ -18,7 +20,14 @@ export type MethodOptions = {
   readonly access: Access;
   readonly cache: Cache | undefined;
   readonly sensitive: boolean;
+  readonly limits: readonly MethodLimit[];
 };
+
+/** How often a method may be called over HTTP. */
+export type MethodLimit = { readonly per: "ADDRESS" | "CALLER" | "ALL"; readonly requests: number; readonly windowMs: number };
+
+const LIMIT_REQUESTS_MAX = 1_000_000_000;
+const LIMIT_WINDOW_MS_MAX = 31 * 24 * 3_600_000;
 
 const resolved = new WeakMap<DescMethod, MethodOptions>();
 
@@ -62,5 +71,23 @@ function resolve(method: DescMethod): MethodOptions {
     access,
     cache: said.cache,
     sensitive: said.sensitive,
+    limits: limitsOf(name, said),
   };
+}
+
+function limitsOf(name: string, { limits }: Method): MethodLimit[] {
+  const known = new Set<string>();
+  return limits.map(({ per: number, requests, window }) => {
+    const per = Limit_PerSchema.value[number]?.name;
+    if (per === undefined || per === "UNSPECIFIED") throw new Error(`${name}: a limit says for whom: \`per\` ADDRESS, CALLER or ALL`);
+    if (requests < 1 || requests > LIMIT_REQUESTS_MAX)
+      throw new Error(`${name}: its limit per ${per} is of ${requests} requests; it must be of 1 to ${LIMIT_REQUESTS_MAX}`);
+    const windowMs = window === undefined ? 0 : durationMs(window);
+    if (!Number.isSafeInteger(windowMs) || windowMs < 1_000 || windowMs > LIMIT_WINDOW_MS_MAX)
+      throw new Error(`${name}: its limit per ${per} has a \`window\` of ${windowMs / 1000} s; it must be of 1 s to 31 days`);
+    const key = `${per} ${windowMs}`;
+    if (known.has(key)) throw new Error(`${name}: two limits per ${per} have the same \`window\``);
+    known.add(key);
+    return { per: per as MethodLimit["per"], requests, windowMs };
+  });
 }

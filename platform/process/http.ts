@@ -1,5 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
+import type { Protection } from "#platform/edge/protection.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import { type Part, readinessOf } from "#platform/process/readiness.ts";
 import { headerIdentity, type Identity } from "#platform/rest/identity.ts";
@@ -13,6 +14,7 @@ import type { Tracer } from "#platform/telemetry/tracing.ts";
 export async function startHttp(options: {
   /** Who calls; undefined where the process is no way in. */
   readonly identity: Identity | undefined;
+  readonly protection: Protection | undefined;
   readonly contracts: readonly DescService[];
   readonly info: { readonly title: string; readonly version: string };
   /** What has to be reached for the process to be ready. */
@@ -23,12 +25,13 @@ export async function startHttp(options: {
   readonly metrics: Metrics;
   readonly tracer: Tracer;
 }): Promise<{ readonly url: string; close(): Promise<void> }> {
-  const { identity, contracts, info, parts, settings, transportFor, log, metrics, tracer } = options;
+  const { identity, protection, contracts, info, parts, settings, transportFor, log, metrics, tracer } = options;
   const reached = readinessOf(parts);
   let closing = false;
   const server = createRestServer({
     services: identity === undefined ? [] : contracts,
     identity: identity ?? headerIdentity,
+    protection,
     transportFor,
     info,
     log,

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { engineTls } from "#platform/config/certificates.ts";
 import { KV_DATABASE, type PlatformSettings } from "#platform/config/platform-settings.ts";
 import type { OpenKvEngine } from "#platform/kv/engine.ts";
@@ -7,11 +8,12 @@ import { forgetExpired, postgresEngine } from "#platform/kv/postgres-engine.ts";
 import type { Database } from "#platform/postgres/database.ts";
 import type { MigrationSet } from "#platform/postgres/migrate.ts";
 import type { Databases } from "#platform/process/databases.ts";
+import { reachDatabase } from "#platform/process/reach-database.ts";
 import { databasePart, type Part } from "#platform/process/readiness.ts";
 import { cachedMethods } from "#platform/reads/cache-rules.ts";
 import type { ServiceDefinition } from "#platform/service.ts";
 import type { Log } from "#platform/telemetry/log.ts";
-import type { Metrics } from "#platform/telemetry/metrics.ts";
+import { Metrics } from "#platform/telemetry/metrics.ts";
 
 /** How often what has expired is deleted. */
 const FORGET_EVERY_MS = 10_000;
@@ -29,18 +31,21 @@ export type OpenKeyValueStore = {
 };
 
 /**
- * The key-value store of a process: a database of its own, and Redis where REDIS_URL says where it is. Undefined where no service here
+ * The key-value store of a process: a database of its own, and Redis where REDIS_URL says where it is. Undefined where nothing here
  * uses it. Where it can't be opened, nothing of it stays.
  */
 export async function openKeyValueStore(options: {
   readonly settings: PlatformSettings;
   readonly databases: Databases;
   readonly services: readonly ServiceDefinition[];
+  /** An edge is hosted: its limits are kept there, and it does without while they can't be. */
+  readonly hasEdge?: boolean;
   readonly log: Log;
   readonly metrics: Metrics;
 }): Promise<OpenKeyValueStore | undefined> {
-  const { settings, databases, services, log, metrics } = options;
-  if (!usesKeyValueStore(services)) return undefined;
+  const { settings, databases, services, hasEdge = false, log, metrics } = options;
+  const isNeeded = usesKeyValueStore(services);
+  if (!isNeeded && !hasEdge) return undefined;
   await using stack = new AsyncDisposableStack();
   const redis = await openRedis({ settings, log, metrics }, stack);
   const database = await databases.open(KV_DATABASE, kvMigrations);
@@ -52,10 +57,37 @@ export async function openKeyValueStore(options: {
   return {
     store: createKv({ kept, passing: redis ?? postgresEngine(database, "passing"), copies: redis, metrics }),
     parts: [
-      { ...databasePart(database), name: KV_DATABASE },
+      { ...databasePart(database), name: KV_DATABASE, isNeeded },
       ...(redis === undefined ? [] : [{ name: "redis", isNeeded: false, ask: () => redis.ask() }]),
     ],
     close: () => opened.disposeAsync(),
+  };
+}
+
+/** A command waits so long for Redis. */
+const REACH_MS = 2_000;
+const REACH_POLL_MS = 20;
+
+/** The store as it lies, beside the processes that use it; as with a database, nothing is made and nothing migrated. */
+export async function reachKeyValueStore(opened: {
+  readonly settings: PlatformSettings;
+  readonly log: Log;
+}): Promise<{ readonly kv: Kv; close(): Promise<void> }> {
+  await using stack = new AsyncDisposableStack();
+  const metrics = new Metrics();
+  const redis = await openRedis({ ...opened, metrics }, stack);
+  const { database, close } = await reachDatabase(KV_DATABASE, opened);
+  stack.defer(close);
+  if (redis !== undefined) {
+    for (let waitedMs = 0; !redis.isReached && waitedMs < REACH_MS; waitedMs += REACH_POLL_MS) await pause(REACH_POLL_MS);
+    // Else its copies of what is written here go on for as long as they may.
+    if (!redis.isReached) opened.log.warn("Redis isn't reached: other processes may know of a change half a minute later");
+  }
+  const kept = postgresEngine(database, "kept");
+  const running = stack.move();
+  return {
+    kv: createKv({ kept, passing: redis ?? postgresEngine(database, "passing"), copies: redis, metrics }),
+    close: () => running.disposeAsync(),
   };
 }
 

@@ -4,15 +4,19 @@ import { deploymentSecret } from "#platform/access/secret.ts";
 import { secretsOf } from "#platform/access/secrets.ts";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import type { PlatformSettings } from "#platform/config/platform-settings.ts";
+import type { EdgeSettings } from "#platform/edge/edge-settings.ts";
+import { openProtection, type Protection } from "#platform/edge/protection.ts";
 import { topicsOf } from "#platform/events/event-types.ts";
 import { defaultEventTimings } from "#platform/events/timings.ts";
 import { openWakeups } from "#platform/events/wakeups.ts";
+import { type Kv, requireKv } from "#platform/kv/kv.ts";
 import { openDatabases } from "#platform/process/databases.ts";
 import { eventsOf, openEventLog } from "#platform/process/event-log.ts";
 import { type HostedService, hostService, migrationsOf } from "#platform/process/host-service.ts";
 import { startHttp } from "#platform/process/http.ts";
 import { openKeyValueStore } from "#platform/process/key-value-store.ts";
 import { listenAt } from "#platform/process/listen.ts";
+import { protectionOf } from "#platform/process/own-settings.ts";
 import { openPeers } from "#platform/process/peers.ts";
 import { databasePart } from "#platform/process/readiness.ts";
 import { openResources } from "#platform/process/resources.ts";
@@ -81,7 +85,14 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const broker = await openTaskBroker({ settings, logger: log, metrics, timings });
   parts.defer(() => broker?.close());
 
-  const kv = await openKeyValueStore({ settings, databases, services: options.services, log, metrics });
+  const kv = await openKeyValueStore({
+    settings,
+    databases,
+    services: options.services,
+    hasEdge: options.edge !== undefined,
+    log,
+    metrics,
+  });
   parts.defer(() => kv?.close());
 
   const secret = await deploymentSecret({ fromSetting: settings.secret, folder: settings.dataFolder });
@@ -118,12 +129,15 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
       createClient(service, transportFor(service), { caller });
   const edge = options.edge && (await openEdge(options.edge, { ...options, clock, metrics, clientFor }));
   parts.defer(() => edge?.close());
+  const protection = options.edge && (await protectEdge(options.edge, { ...options, clock, metrics, kv: kv?.store }));
+  parts.defer(() => protection?.close());
   const grpc = await startGrpc(hosted, { tokens, tls }, settings);
   let http: Awaited<ReturnType<typeof startHttp>> | undefined;
   // Both at once: each waits for what it has taken in.
   parts.defer(async () => void (await Promise.all([http?.close(), grpc?.close()])));
   http = await startHttp({
     identity: edge?.identity,
+    protection,
     contracts: system.services.map(({ contract }) => contract),
     info: { title: system.title, version: release },
     parts: [...hosted.map(({ database }) => databasePart(database)), ...(kv?.parts ?? []), ...(edge?.parts ?? [])],
@@ -168,6 +182,19 @@ const openEdge = async (edge: EdgeDefinition, { settings, log, clock, metrics, c
     log: log.child({ service: edge.name }),
     metrics,
   });
+
+type ProtectionTools = Pick<ProcessOptions, "settings" | "system" | "log"> & {
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly kv: Kv | undefined;
+};
+
+const protectEdge = async ({ name }: EdgeDefinition, { settings, system, log, clock, metrics, kv }: ProtectionTools): Promise<Protection> =>
+  openProtection(
+    settings.own[protectionOf(name)] as EdgeSettings,
+    system.services.flatMap(({ contract }) => contract.methods),
+    { edge: name, kv: requireKv(kv), clock, log: log.child({ service: name }), metrics },
+  );
 
 async function startGrpc(
   hosted: readonly HostedService[],

@@ -46,7 +46,7 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
   if (status === 413) headers.connection = "close";
   return reply
     .code(status)
-    .headers({ ...answerHeaders(request.id), ...headers })
+    .headers({ ...answerHeaders(request), ...headers })
     .send(JSON.stringify(problem));
 }
 
@@ -86,6 +86,13 @@ function clientsMistake(code: string): HttpFault {
 
 function unroutable(request: FastifyRequest, bindings: readonly Binding[]): HttpFault {
   const { rawPath } = splitUrl(request.raw.url ?? "/");
+  const allowed = allowedMethods(rawPath, bindings);
+  if (allowed.size === 0 || allowed.has(request.method)) return httpFault("route_not_found");
+  return httpFault("method_not_allowed", undefined, { allow: [...allowed].sort().join(", ") });
+}
+
+/** With what an address is known. */
+export function allowedMethods(rawPath: string, bindings: readonly Binding[]): Set<string> {
   const allowed = new Set<string>();
   for (const { template, httpMethod, method } of bindings) {
     if (matchPath(template, rawPath) === undefined) continue;
@@ -96,6 +103,5 @@ function unroutable(request: FastifyRequest, bindings: readonly Binding[]): Http
     allowed.add("GET");
     allowed.add("HEAD");
   }
-  if (allowed.size === 0 || allowed.has(request.method)) return httpFault("route_not_found");
-  return httpFault("method_not_allowed", undefined, { allow: [...allowed].sort().join(", ") });
+  return allowed;
 }

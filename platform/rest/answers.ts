@@ -11,20 +11,28 @@ import type { Binding } from "#platform/rest/routes.ts";
 type Headers = string[];
 
 /** What every answer carries. The policy is for answers that a browser shows as a page: files that users sent among them. */
-export const answerHeaders = (requestId: string): Record<string, string> => ({ "x-request-id": requestId, ...SECURITY_HEADERS });
+export function answerHeaders({ id, exchange }: FastifyRequest): Record<string, string> {
+  const headers: Record<string, string> = { "x-request-id": id, ...SECURITY_HEADERS };
+  // What the router refuses has no exchange.
+  const more = (exchange as FastifyRequest["exchange"] | undefined)?.allHeaders ?? [];
+  for (let n = 0; n < more.length; n += 2) headers[more[n] as string] = more[n + 1] as string;
+  return headers;
+}
 
 const SECURITY_HEADERS = {
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
   "cross-origin-resource-policy": "same-origin",
+  "cross-origin-opener-policy": "same-origin",
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+  "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 };
 const SECURITY_HEADERS_FLAT = Object.entries(SECURITY_HEADERS).flat();
 
 /** Sends a call's answer with the method's status: JSON, bytes, or nothing. */
 export function sendAnswer(edge: Edge, binding: Binding, answer: Message, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { options } = binding;
-  const headers = ["x-request-id", request.id, ...SECURITY_HEADERS_FLAT];
+  const headers = ["x-request-id", request.id, ...SECURITY_HEADERS_FLAT, ...request.exchange.allHeaders];
   if (options.cache === undefined) headers.push("cache-control", "no-store");
   if (options.httpStatus === 204) return write(reply, 204, headers, undefined);
   const { type, data } = bodyOf(edge, binding, answer);

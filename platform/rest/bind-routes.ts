@@ -1,6 +1,7 @@
 import { METHODS } from "node:http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { type Edge, meet } from "#platform/rest/edge.ts";
+import { admit } from "#platform/rest/admit.ts";
+import type { Edge } from "#platform/rest/edge.ts";
 import { matchPath, routerPath } from "#platform/rest/path-template.ts";
 import { type HttpFault, httpFault } from "#platform/rest/problem.ts";
 import type { Binding, Matched } from "#platform/rest/routes.ts";
@@ -71,7 +72,7 @@ function serveGroup(scope: FastifyInstance, edge: Edge, { httpMethod, path, bind
       try {
         const matched = match(bindings, request);
         if (matched === undefined) return void reply.callNotFound();
-        const meeting = meet(edge, matched, request);
+        const meeting = admit(edge, matched, request);
         if (meeting instanceof Promise) meeting.then(() => done(), done);
         else done();
       } catch (error) {

@@ -1,16 +1,25 @@
-import type { Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
+import { countedAs, readAddress } from "#platform/edge/networks.ts";
+import type { Protection } from "#platform/edge/protection.ts";
 import { httpFault } from "#platform/rest/problem.ts";
 import { boundUnread } from "#platform/rest/unread-bodies.ts";
+import type { Metrics } from "#platform/telemetry/metrics.ts";
 
-/** Connections of one process. */
+/** Connections of one process, unless said. */
 const CONNECTIONS_MAX = 10_000;
 /** Requests that one connection may have under way: HTTP/1.1 answers them in their order, so that more of them only wait. */
 const UNDER_WAY_MAX = 100;
 
 /** Bounds what one client can put upon a process: connections, requests that it sends without waiting for answers, and bodies that nobody reads. */
-export function boundConnections(server: FastifyInstance): void {
-  server.server.maxConnections = CONNECTIONS_MAX;
+export function boundConnections(server: FastifyInstance, metrics: Metrics, protection: Protection | undefined): void {
+  server.server.maxConnections = protection?.settings.connectionsMax ?? CONNECTIONS_MAX;
+  const closed = metrics.counter("polis_connections_closed_total", "Connections that were closed at once, by what there were too many of", [
+    "why",
+  ]);
+  for (const why of ["all", "address"]) closed.inc({ why }, 0);
+  server.server.on("drop", () => closed.inc({ why: "all" }));
+  if (protection !== undefined) boundByAddress(server.server, protection, () => closed.inc({ why: "address" }));
   const underWay = new WeakMap<Socket, number>();
   const count = (socket: Socket, change: number): number => {
     const now = (underWay.get(socket) ?? 0) + change;
@@ -26,5 +35,27 @@ export function boundConnections(server: FastifyInstance): void {
     if (count(socket, 1) <= UNDER_WAY_MAX) return done();
     reply.header("connection", "close");
     done(httpFault("overloaded", `More than ${UNDER_WAY_MAX} requests are under way on this connection.`));
+  });
+}
+
+/** One client can't have all connections; a proxy that is trusted can, as it has those of many. */
+function boundByAddress(server: Server, { settings, isProxy }: Protection, onClosed: () => void): void {
+  const open = new Map<string, number>();
+  server.on("connection", (socket: Socket) => {
+    const address = socket.remoteAddress === undefined ? undefined : (readAddress(socket.remoteAddress) ?? socket.remoteAddress);
+    if (address === undefined || isProxy(address)) return;
+    const counted = countedAs(address);
+    const now = open.get(counted) ?? 0;
+    if (now >= settings.connectionsPerAddressMax) {
+      onClosed();
+      socket.destroy();
+      return;
+    }
+    open.set(counted, now + 1);
+    socket.once("close", () => {
+      const left = (open.get(counted) ?? 1) - 1;
+      if (left > 0) open.set(counted, left);
+      else open.delete(counted);
+    });
   });
 }

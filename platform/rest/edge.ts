@@ -2,6 +2,7 @@ import type { DescService, Registry } from "@bufbuild/protobuf";
 import type { FastifyRequest } from "fastify";
 import type { Caller } from "#platform/access/caller.ts";
 import { requireNamed } from "#platform/access/enforce.ts";
+import type { Protection } from "#platform/edge/protection.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import type { Exchange } from "#platform/rest/exchange.ts";
 import type { Identity } from "#platform/rest/identity.ts";
@@ -16,6 +17,8 @@ import type { Tracer } from "#platform/telemetry/tracing.ts";
 export type Edge = {
   readonly transportFor: (service: DescService) => Transport;
   readonly identity: Identity;
+  /** Undefined where nothing is served but the process's own addresses. */
+  readonly protection: Protection | undefined;
   readonly registry: Registry;
   readonly tracer: Tracer;
   /** Of a unary call, where the client doesn't say. Milliseconds. */
@@ -53,7 +56,7 @@ export function meet(edge: Edge, matched: Matched, { headers, exchange }: Fastif
 }
 
 /** The call of a request that has been met, as its headers have it. Its time begins now. Throws HttpFault. */
-export function startCall(edge: Edge, binding: Binding, { headers, exchange, ip }: FastifyRequest): Call {
+export function startCall(edge: Edge, binding: Binding, { headers, exchange }: FastifyRequest): Call {
   const isUnary = binding.method.methodKind === "unary";
   const said = headers["request-timeout"];
   return {
@@ -64,7 +67,7 @@ export function startCall(edge: Edge, binding: Binding, { headers, exchange, ip 
     cancellation: exchange,
     traceparent: exchange.span?.traceparent,
     idempotencyKey: idempotencyKey(textHeader(headers["idempotency-key"]), binding),
-    origin: { address: ip, userAgent: (headers["user-agent"] ?? "").slice(0, USER_AGENT_LENGTH_MAX) },
+    origin: { address: exchange.address, userAgent: (headers["user-agent"] ?? "").slice(0, USER_AGENT_LENGTH_MAX) },
   };
 }
 

@@ -1,5 +1,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Caller, nobody } from "#platform/access/caller.ts";
+import { type Quota, quotaHeaders } from "#platform/edge/quota.ts";
+import type { Place } from "#platform/edge/shedding.ts";
 import type { Matched } from "#platform/rest/routes.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
@@ -22,23 +24,49 @@ export class Exchange implements Cancellable {
   /** The binding that was met, and what of it the address holds. */
   matched: Matched | undefined;
   caller: Caller = nobody;
+  /** The client's. */
+  readonly address: string;
+  /** Whom it is counted as, where that isn't the caller: the API key by which it came. */
+  limitKey: string | undefined;
+  /** General limits spare it. */
+  isSpared = false;
+  /** How the limits stand that it was counted by. */
+  quotas: Quota[] | undefined;
+  /** What every answer to it says besides, names and values in turn. */
+  headers: readonly string[] = [];
+  /** Where it is worked on. */
+  place: Place | undefined;
   span: Span | undefined;
   /** Why it failed by our fault: for the span. */
   fault: unknown;
   #givenUp: CallError | undefined;
   #dependants: Set<Dependant> | undefined;
 
+  private constructor(address: string) {
+    this.address = address;
+  }
+
   /** Begins with the request's head; `onEnd` is called once, when the answer is complete or the connection gone. */
-  static begin(request: FastifyRequest, reply: FastifyReply, onEnd: (request: FastifyRequest, reply: FastifyReply) => void): Exchange {
-    const exchange = new Exchange();
+  static begin(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { address, onEnd }: { readonly address: string; onEnd(request: FastifyRequest, reply: FastifyReply): void },
+  ): Exchange {
+    const exchange = new Exchange(address);
     request.exchange = exchange;
     // Fastify's onResponse doesn't come where the client has gone before its answer began.
     reply.raw.once("close", () => {
       if (!reply.raw.writableFinished) exchange.giveUp(new CallError("CANCELLED", "cancelled", "The client has gone."));
+      exchange.place?.leave();
       onEnd(request, reply);
       exchange.span?.end(exchange.fault);
     });
     return exchange;
+  }
+
+  /** With how its limits stand. */
+  get allHeaders(): readonly string[] {
+    return this.quotas === undefined ? this.headers : [...this.headers, ...quotaHeaders(this.quotas)];
   }
 
   get cancelled(): boolean {

@@ -1,11 +1,14 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { ClientAddress } from "#platform/edge/client-address.ts";
 import { Exchange, routeOf } from "#platform/rest/exchange.ts";
 import type { LatencyRecorder } from "#platform/telemetry/latency.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
 
+type Tools = { readonly log: Log; readonly metrics: Metrics; readonly addressOf: ClientAddress };
+
 /** Begins the exchange of every request, and measures and logs its end. */
-export function observeRequests(server: FastifyInstance, log: Log, metrics: Metrics): void {
+export function observeRequests(server: FastifyInstance, { log, metrics, addressOf }: Tools): void {
   const durations = metrics.latency("polis_http_request_duration_seconds", "Time from a request's head to the end of its answer.", [
     "method",
     "route",
@@ -25,12 +28,12 @@ export function observeRequests(server: FastifyInstance, log: Log, metrics: Metr
     }
     const ms = reply.elapsedTime;
     recorder.observe(ms / 1000);
-    log.debug({ requestId, method, route, status, ms }, "answered");
+    log.debug({ requestId, method, route, status, ms, address: request.exchange.address }, "answered");
   };
   // Set by the hook, before anything reads it.
   server.decorateRequest("exchange");
   server.addHook("onRequest", (request, reply, done) => {
-    Exchange.begin(request, reply, answered);
+    Exchange.begin(request, reply, { address: addressOf(request.raw), onEnd: answered });
     done();
   });
 }

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from "node:http";
 import type { Identity } from "#platform/rest/identity.ts";
 import type { Json } from "#platform/rest/openapi-schemas.ts";
-import { edgeProblems, PROBLEM_TYPE } from "#platform/rest/problem.ts";
+import { edgeProblems, overloadProblem, PROBLEM_TYPE } from "#platform/rest/problem.ts";
 import type { Binding } from "#platform/rest/routes.ts";
 import { statuses } from "#platform/rpc/call-error.ts";
 
@@ -31,6 +31,20 @@ export const problemSchema: Json = {
   required: ["type", "title", "status", "detail", "code", "requestId", "errors"],
 };
 
+/** Of every answer that a limit has counted. */
+export const quotaHeaders: Json = {
+  "RateLimit-Policy": {
+    description: "The limits that the request was counted by: `q` requests in any `w` seconds (draft-ietf-httpapi-ratelimit-headers).",
+    schema: { type: "string", examples: ['"address";q=6000;w=60, "caller";q=3000;w=60'] },
+  },
+  RateLimit: {
+    description: "Of these, the one with the least left: `r` requests for the next `t` seconds.",
+    schema: { type: "string", examples: ['"caller";r=2987;t=60'] },
+  },
+};
+
+const retryAfter: Json = { "Retry-After": { description: "Seconds to wait.", schema: { type: "integer" } } };
+
 type Cause = { readonly code: string; readonly text: string };
 
 /**
@@ -46,6 +60,7 @@ export function problemResponses(binding: Binding, { refusals }: Pick<Identity, 
     add(statuses[status].http, { code, text });
   }
   for (const code of generalCodes(binding)) add(edgeProblems[code].status, { code, text: edgeProblems[code].text });
+  add(overloadProblem.status, overloadProblem);
   if (!binding.options.access.public) for (const [code, text] of Object.entries(refusals)) add(401, { code, text });
   return Object.fromEntries(
     [...byStatus]
@@ -67,9 +82,11 @@ function generalCodes({ options, body, rawRequest }: Binding): (keyof typeof edg
     ...(body.kind !== "none" && !rawRequest ? (["invalid_json"] as const) : []),
     ...(idempotency === "KEYED" ? (["invalid_idempotency_key", "idempotency_key_reused"] as const) : []),
     ...(access.public ? [] : (["unauthenticated", "forbidden"] as const)),
+    "address_blocked",
     ...(access.owner === "" ? [] : (["not_found"] as const)),
     ...(body.kind === "none" ? [] : (["body_too_large"] as const)),
     ...(body.kind !== "none" && !rawRequest ? (["unsupported_media_type"] as const) : []),
+    "rate_limited",
     "overloaded",
     "internal",
     "unavailable",
@@ -79,6 +96,7 @@ function generalCodes({ options, body, rawRequest }: Binding): (keyof typeof edg
 
 function problemResponse(status: number, causes: readonly Cause[]): Json {
   const title = STATUS_CODES[status] ?? "Error";
+  const headers = { ...(status === 429 ? quotaHeaders : {}), ...(status === 429 || status === 503 ? retryAfter : {}) };
   const examples = causes.map(({ code, text }) => {
     const errors = code === "validation_failed" ? [{ field: "amount", rule: "int64.gt", message: "must be greater than 0" }] : [];
     const value = { type: "about:blank", title, status, detail: text, code, requestId: "0190b6a0-7c1e-7000-8000-3d6f1c2b4a59", errors };
@@ -86,9 +104,7 @@ function problemResponse(status: number, causes: readonly Cause[]): Json {
   });
   return {
     description: causes.map(({ code, text }) => `- \`${code}\`: ${text}`).join("\n"),
-    ...(status === 429 || status === 503
-      ? { headers: { "Retry-After": { description: "Seconds to wait.", schema: { type: "integer" } } } }
-      : {}),
+    ...(Object.keys(headers).length > 0 ? { headers } : {}),
     content: {
       [PROBLEM_TYPE]: {
         schema: {

@@ -1,7 +1,8 @@
 import type { DescField, DescMessage, DescService } from "@bufbuild/protobuf";
+import type { MethodLimit } from "#platform/contract/method-options.ts";
 import type { Identity } from "#platform/rest/identity.ts";
 import { Examples } from "#platform/rest/openapi-examples.ts";
-import { problemResponses, problemSchema } from "#platform/rest/openapi-problems.ts";
+import { problemResponses, problemSchema, quotaHeaders } from "#platform/rest/openapi-problems.ts";
 import { type Json, Schemas, shortName } from "#platform/rest/openapi-schemas.ts";
 import { type Comments, readComments } from "#platform/rest/proto-comments.ts";
 import { hasTextForm, isQueryable } from "#platform/rest/query.ts";
@@ -104,7 +105,8 @@ function documentPath({ template, pathFields }: Binding): { path: string; names:
 
 function operation(work: Work, binding: Binding, pathNames: readonly PathName[]): Json {
   const { method, options, body } = binding;
-  const description = work.comments.get(`${method.parent.typeName}.${method.name}`) ?? "";
+  const comment = work.comments.get(`${method.parent.typeName}.${method.name}`) ?? "";
+  const description = [...(comment === "" ? [] : [comment]), ...options.limits.map(limitText)].join("\n\n");
   const count = (work.operationIds.get(method.localName) ?? 0) + 1;
   work.operationIds.set(method.localName, count);
   const parameters = [
@@ -124,7 +126,7 @@ function operation(work: Work, binding: Binding, pathNames: readonly PathName[])
   return {
     operationId: count === 1 ? method.localName : `${method.localName}_${count}`,
     tags: [tag(method.parent)],
-    summary: description.split(/(?<=[.:])\s|\n/)[0]?.replace(/[.:]$/, "") ?? method.name,
+    summary: comment.split(/(?<=[.:])\s|\n/)[0]?.replace(/[.:]$/, "") ?? method.name,
     ...(description === "" ? {} : { description }),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body.kind === "none" ? {} : { requestBody: requestBody(work, binding) }),
@@ -134,6 +136,10 @@ function operation(work: Work, binding: Binding, pathNames: readonly PathName[])
       : { security: Object.keys(work.identity.securitySchemes).map((name) => ({ [name]: [] })) }),
   };
 }
+
+const ofWhom = { ADDRESS: "of an address", CALLER: "of a caller", ALL: "of all callers together" };
+const limitText = ({ per, requests, windowMs }: MethodLimit): string =>
+  `At most ${requests} requests ${ofWhom[per]} in any ${windowMs / 1000} seconds.`;
 
 const bound = ({ pathFields, body }: Binding): DescField[] => [
   ...pathFields.map((chain) => chain.at(-1) as DescField),
@@ -182,7 +188,7 @@ function requestBody(work: Work, binding: Binding): Json {
 function success(work: Work, binding: Binding): Json {
   const { method, options, responseBody, rawResponse } = binding;
   const description = work.comments.get(method.output.typeName)?.split("\n")[0] ?? shortName(method.output.typeName);
-  const headers = { "X-Request-Id": { description: "Names this request in the logs.", schema: { type: "string" } } };
+  const headers = { "X-Request-Id": { description: "Names this request in the logs.", schema: { type: "string" } }, ...quotaHeaders };
   if (options.httpStatus === 204) return { description: "Done.", headers };
   if (rawResponse) return { description: "Bytes, of the type that Content-Type says.", headers, content: { "*/*": {} } };
   const schema = responseBody === undefined ? work.schemas.message(method.output, "out") : work.schemas.field(responseBody, "out");

@@ -18,7 +18,7 @@ export function serveOwnPaths(
   bindings: DocumentInput["bindings"],
 ): void {
   server.addHook("onRequest", (request, reply, done) => {
-    reply.headers(answerHeaders(request.id));
+    reply.headers(answerHeaders(request));
     done();
   });
   const noStore = (reply: FastifyReply) => reply.header("cache-control", "no-store");

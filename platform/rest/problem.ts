@@ -43,6 +43,7 @@ export const edgeProblems = {
   validation_failed: { status: 400, text: "The request breaks the rules of its contract." },
   unauthenticated: { status: 401, text: "Nobody is named as the caller." },
   forbidden: { status: 403, text: "The caller may not do this." },
+  address_blocked: { status: 403, text: "This address may not call." },
   not_found: { status: 404, text: "There is no such thing, or it is another's." },
   route_not_found: { status: 404, text: "There is nothing at this address." },
   method_not_allowed: { status: 405, text: "The address is known, and not with this method; `Allow` says with which." },
@@ -52,6 +53,7 @@ export const edgeProblems = {
   unsupported_media_type: { status: 415, text: "The body is not of a type that is read here." },
   headers_too_large: { status: 431, text: "The headers are over the limit." },
   overloaded: { status: 429, text: "Too much waits already: try again later." },
+  rate_limited: { status: 429, text: "Too many requests: try again later, as `RateLimit` and `Retry-After` say." },
   internal: { status: 500, text: "Something went wrong on our side." },
   unavailable: { status: 503, text: "A part that is needed can't be reached: try again later." },
   deadline_exceeded: { status: 504, text: "The answer took too long." },
@@ -60,6 +62,12 @@ export const edgeProblems = {
 /** A fault of the edge with its text. */
 export const httpFault = (code: keyof typeof edgeProblems, detail?: string, headers?: Readonly<Record<string, string>>): HttpFault =>
   new HttpFault(edgeProblems[code].status, code, detail ?? edgeProblems[code].text, headers);
+
+/** More than the edge can work on; `overloaded` at 429 is the caller's own doing, or a service's that has too much to do. */
+export const overloadProblem = { status: 503, code: "overloaded", text: "There is too much to do here now: try again later." } as const;
+
+export const overloaded = (): HttpFault =>
+  new HttpFault(overloadProblem.status, overloadProblem.code, overloadProblem.text, { "retry-after": "1" });
 
 export type ProblemAnswer = { readonly status: number; readonly headers: Record<string, string>; readonly problem: Problem };
 

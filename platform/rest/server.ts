@@ -1,6 +1,8 @@
 import type { AddressInfo } from "node:net";
 import type { DescService } from "@bufbuild/protobuf";
 import { fastify } from "fastify";
+import { clientAddress } from "#platform/edge/client-address.ts";
+import type { Protection } from "#platform/edge/protection.ts";
 import { uuidv7 } from "#platform/ids.ts";
 import { answerErrors, sendProblem } from "#platform/rest/answer-errors.ts";
 import { bindRoutes } from "#platform/rest/bind-routes.ts";
@@ -11,6 +13,7 @@ import { registryOf } from "#platform/rest/json.ts";
 import { observeRequests } from "#platform/rest/observe-requests.ts";
 import { type Health, serveOwnPaths } from "#platform/rest/own-paths.ts";
 import { httpFault } from "#platform/rest/problem.ts";
+import { protect } from "#platform/rest/protect.ts";
 import { readBindings } from "#platform/rest/routes.ts";
 import { answerClientError } from "#platform/rest/socket-errors.ts";
 import { askForBodies } from "#platform/rest/unread-bodies.ts";
@@ -26,6 +29,8 @@ export type RestServerOptions = {
   /** The way to each of them, in this process or elsewhere. */
   readonly transportFor: (service: DescService) => Transport;
   readonly identity: Identity;
+  /** Undefined where nothing is served but the process's own addresses. */
+  readonly protection?: Protection | undefined;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly tracer: Tracer;
@@ -58,11 +63,12 @@ export type RestServer = {
 
 /** The HTTP edge of the services, made from their contracts. Throws, with every fault named, where these don't hold. */
 export function createRestServer(options: RestServerOptions): RestServer {
-  const { services, identity, log, metrics, tracer, transportFor, drainMs = 15_000, requestTimeoutMs = 300_000 } = options;
+  const { services, identity, protection, log, metrics, tracer, transportFor, drainMs = 15_000, requestTimeoutMs = 300_000 } = options;
   const bindings = readBindings(services);
   const edge: Edge = {
     transportFor,
     identity,
+    protection,
     registry: registryOf(services),
     tracer,
     timeoutMs: options.timeoutMs ?? 10_000,
@@ -86,8 +92,9 @@ export function createRestServer(options: RestServerOptions): RestServer {
     // What the router refuses before a route is found; hooks don't run for it.
     frameworkErrors: (_error, request, reply) => void sendProblem(httpFault("malformed_url"), request, reply, identity.challenge),
   });
-  observeRequests(server, log, metrics);
-  boundConnections(server);
+  observeRequests(server, { log, metrics, addressOf: protection?.addressOf ?? clientAddress([]) });
+  boundConnections(server, metrics, protection);
+  if (protection !== undefined) protect(server, protection, bindings);
   askForBodies(server);
   answerErrors(server, { edge, bindings, log });
   server.register(async (scope) => serveOwnPaths(scope, options, bindings));

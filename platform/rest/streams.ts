@@ -33,7 +33,7 @@ export async function serveServerStream(edge: Edge, matched: Matched, request: F
   exchange.add({ cancel: () => endQuietly(answers) });
   const first = answers.next();
   const early = await within(OPEN_AFTER_MS, first).catch((error: unknown) => Promise.reject(asClientWrote(error, binding)));
-  reply.code(binding.options.httpStatus).headers({ ...answerHeaders(request.id), "cache-control": "no-store" });
+  reply.code(binding.options.httpStatus).headers({ ...answerHeaders(request), "cache-control": "no-store" });
   if (binding.rawResponse) {
     // Its type is the first message's.
     const opening = early ?? (await first);

@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file polis/options/v1/options.proto.
  */
 export const file_polis_options_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("Ch5wb2xpcy9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SEHBvbGlzLm9wdGlvbnMudjEitQIKBk1ldGhvZBIOCgZzdGF0dXMYASABKA0SOQoLaWRlbXBvdGVuY3kYAiABKA4yJC5wb2xpcy5vcHRpb25zLnYxLk1ldGhvZC5JZGVtcG90ZW5jeRIrCgZlcnJvcnMYAyADKAsyGy5wb2xpcy5vcHRpb25zLnYxLlJlamVjdGlvbhIoCgZhY2Nlc3MYBCABKAsyGC5wb2xpcy5vcHRpb25zLnYxLkFjY2VzcxImCgVjYWNoZRgFIAEoCzIXLnBvbGlzLm9wdGlvbnMudjEuQ2FjaGUSEQoJc2Vuc2l0aXZlGAYgASgIIk4KC0lkZW1wb3RlbmN5Eg8KC1VOU1BFQ0lGSUVEEAASCAoEUkVBRBABEgkKBUtFWUVEEAISDwoLQlVTSU5FU1NfSUQQAxIICgROT05FEAQi/AEKCVJlamVjdGlvbhIMCgRjb2RlGAEgASgJEjIKBnN0YXR1cxgCIAEoDjIiLnBvbGlzLm9wdGlvbnMudjEuUmVqZWN0aW9uLlN0YXR1cxIMCgR0ZXh0GAMgASgJIp4BCgZTdGF0dXMSFwoTRkFJTEVEX1BSRUNPTkRJVElPThAAEg0KCU5PVF9GT1VORBABEhIKDkFMUkVBRFlfRVhJU1RTEAISFQoRUEVSTUlTU0lPTl9ERU5JRUQQAxIUChBJTlZBTElEX0FSR1VNRU5UEAQSFgoSUkVTT1VSQ0VfRVhIQVVTVEVEEAUSEwoPVU5BVVRIRU5USUNBVEVEEAYibwoGQWNjZXNzEg4KBnB1YmxpYxgBIAEoCBINCgVyb2xlcxgCIAMoCRIQCghzZXJ2aWNlcxgDIAMoCRIOCgZzY29wZXMYBCADKAkSFQoNc2Vjb25kX2ZhY3RvchgFIAEoCBINCgVvd25lchgGIAEoCSKNAQoFQ2FjaGUSJgoDdHRsGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKBXNjb3BlGAIgASgOMh0ucG9saXMub3B0aW9ucy52MS5DYWNoZS5TY29wZRINCgVncm91cBgDIAEoCSIfCgVTY29wZRIKCgZDQUxMRVIQABIKCgZQVUJMSUMQASJlCgVFdmVudBINCgV0b3BpYxgBIAEoCRILCgNrZXkYAiABKAkSEgoKcGFydGl0aW9ucxgDIAEoDRIsCglyZXRlbnRpb24YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i6gEKBFRhc2sSDQoFcXVldWUYASABKAkSEAoIYXR0ZW1wdHMYAiABKA0SKQoGcGF1c2VzGAMgAygLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCnRpbWVfbGltaXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIcHJpb3JpdHkYBSABKAUSFwoPY29uY3VycmVuY3lfa2V5GAYgASgJEhMKC2NvbmN1cnJlbmN5GAcgASgNEicKBGtlZXAYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iGQoFRmllbGQSEAoIcGVyc29uYWwYASABKAg6UgoGbWV0aG9kEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYtYcDIAEoCzIYLnBvbGlzLm9wdGlvbnMudjEuTWV0aG9kUgZtZXRob2Q6UAoFZXZlbnQSHy5nb29nbGUucHJvdG9idWYuTWVzc2FnZU9wdGlvbnMYtocDIAEoCzIXLnBvbGlzLm9wdGlvbnMudjEuRXZlbnRSBWV2ZW50Ok0KBHRhc2sSHy5nb29nbGUucHJvdG9idWYuTWVzc2FnZU9wdGlvbnMYt4cDIAEoCzIWLnBvbGlzLm9wdGlvbnMudjEuVGFza1IEdGFzazpOCgVmaWVsZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYuIcDIAEoCzIXLnBvbGlzLm9wdGlvbnMudjEuRmllbGRSBWZpZWxkYgZwcm90bzM", [file_google_protobuf_descriptor, file_google_protobuf_duration]);
+  fileDesc("Ch5wb2xpcy9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SEHBvbGlzLm9wdGlvbnMudjEi3gIKBk1ldGhvZBIOCgZzdGF0dXMYASABKA0SOQoLaWRlbXBvdGVuY3kYAiABKA4yJC5wb2xpcy5vcHRpb25zLnYxLk1ldGhvZC5JZGVtcG90ZW5jeRIrCgZlcnJvcnMYAyADKAsyGy5wb2xpcy5vcHRpb25zLnYxLlJlamVjdGlvbhIoCgZhY2Nlc3MYBCABKAsyGC5wb2xpcy5vcHRpb25zLnYxLkFjY2VzcxImCgVjYWNoZRgFIAEoCzIXLnBvbGlzLm9wdGlvbnMudjEuQ2FjaGUSEQoJc2Vuc2l0aXZlGAYgASgIEicKBmxpbWl0cxgHIAMoCzIXLnBvbGlzLm9wdGlvbnMudjEuTGltaXQiTgoLSWRlbXBvdGVuY3kSDwoLVU5TUEVDSUZJRUQQABIICgRSRUFEEAESCQoFS0VZRUQQAhIPCgtCVVNJTkVTU19JRBADEggKBE5PTkUQBCKoAQoFTGltaXQSKAoDcGVyGAEgASgOMhsucG9saXMub3B0aW9ucy52MS5MaW1pdC5QZXISEAoIcmVxdWVzdHMYAiABKA0SKQoGd2luZG93GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIjgKA1BlchIPCgtVTlNQRUNJRklFRBAAEgsKB0FERFJFU1MQARIKCgZDQUxMRVIQAhIHCgNBTEwQAyL8AQoJUmVqZWN0aW9uEgwKBGNvZGUYASABKAkSMgoGc3RhdHVzGAIgASgOMiIucG9saXMub3B0aW9ucy52MS5SZWplY3Rpb24uU3RhdHVzEgwKBHRleHQYAyABKAkingEKBlN0YXR1cxIXChNGQUlMRURfUFJFQ09ORElUSU9OEAASDQoJTk9UX0ZPVU5EEAESEgoOQUxSRUFEWV9FWElTVFMQAhIVChFQRVJNSVNTSU9OX0RFTklFRBADEhQKEElOVkFMSURfQVJHVU1FTlQQBBIWChJSRVNPVVJDRV9FWEhBVVNURUQQBRITCg9VTkFVVEhFTlRJQ0FURUQQBiJvCgZBY2Nlc3MSDgoGcHVibGljGAEgASgIEg0KBXJvbGVzGAIgAygJEhAKCHNlcnZpY2VzGAMgAygJEg4KBnNjb3BlcxgEIAMoCRIVCg1zZWNvbmRfZmFjdG9yGAUgASgIEg0KBW93bmVyGAYgASgJIo0BCgVDYWNoZRImCgN0dGwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoFc2NvcGUYAiABKA4yHS5wb2xpcy5vcHRpb25zLnYxLkNhY2hlLlNjb3BlEg0KBWdyb3VwGAMgASgJIh8KBVNjb3BlEgoKBkNBTExFUhAAEgoKBlBVQkxJQxABImUKBUV2ZW50Eg0KBXRvcGljGAEgASgJEgsKA2tleRgCIAEoCRISCgpwYXJ0aXRpb25zGAMgASgNEiwKCXJldGVudGlvbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLqAQoEVGFzaxINCgVxdWV1ZRgBIAEoCRIQCghhdHRlbXB0cxgCIAEoDRIpCgZwYXVzZXMYAyADKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKdGltZV9saW1pdBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIQCghwcmlvcml0eRgFIAEoBRIXCg9jb25jdXJyZW5jeV9rZXkYBiABKAkSEwoLY29uY3VycmVuY3kYByABKA0SJwoEa2VlcBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiIZCgVGaWVsZBIQCghwZXJzb25hbBgBIAEoCDpSCgZtZXRob2QSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi1hwMgASgLMhgucG9saXMub3B0aW9ucy52MS5NZXRob2RSBm1ldGhvZDpQCgVldmVudBIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxi2hwMgASgLMhcucG9saXMub3B0aW9ucy52MS5FdmVudFIFZXZlbnQ6TQoEdGFzaxIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxi3hwMgASgLMhYucG9saXMub3B0aW9ucy52MS5UYXNrUgR0YXNrOk4KBWZpZWxkEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxi4hwMgASgLMhcucG9saXMub3B0aW9ucy52MS5GaWVsZFIFZmllbGRiBnByb3RvMw", [file_google_protobuf_descriptor, file_google_protobuf_duration]);
 
 /**
  * A method of a service. `access` and `idempotency` have no default: without them a process doesn't start.
@@ -60,6 +60,13 @@ export type Method = Message<"polis.options.v1.Method"> & {
    * @generated from field: bool sensitive = 6;
    */
   sensitive: boolean;
+
+  /**
+   * How often it may be called over HTTP, beside the edge's general limits; all of them must hold.
+   *
+   * @generated from field: repeated polis.options.v1.Limit limits = 7;
+   */
+  limits: Limit[];
 };
 
 /**
@@ -119,6 +126,81 @@ export const Method_IdempotencySchema: GenEnum<Method_Idempotency> = /*@__PURE__
   enumDesc(file_polis_options_v1_options, 0, 0);
 
 /**
+ * So many requests in any window, over all gateways.
+ *
+ * @generated from message polis.options.v1.Limit
+ */
+export type Limit = Message<"polis.options.v1.Limit"> & {
+  /**
+   * @generated from field: polis.options.v1.Limit.Per per = 1;
+   */
+  per: Limit_Per;
+
+  /**
+   * A billion at the most.
+   *
+   * @generated from field: uint32 requests = 2;
+   */
+  requests: number;
+
+  /**
+   * A second to 31 days.
+   *
+   * @generated from field: google.protobuf.Duration window = 3;
+   */
+  window?: Duration | undefined;
+};
+
+/**
+ * Describes the message polis.options.v1.Limit.
+ * Use `create(LimitSchema)` to create a new message.
+ */
+export const LimitSchema: GenMessage<Limit> = /*@__PURE__*/
+  messageDesc(file_polis_options_v1_options, 1);
+
+/**
+ * @generated from enum polis.options.v1.Limit.Per
+ */
+export const Limit_Per = {
+  /**
+   * @generated from enum value: UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * A client's address; of IPv6, its first 64 bits.
+   *
+   * @generated from enum value: ADDRESS = 1;
+   */
+  ADDRESS: 1,
+
+  /**
+   * The user who calls, or the key by which they do. Who isn't named is not counted: of what is public, say ADDRESS as well.
+   *
+   * @generated from enum value: CALLER = 2;
+   */
+  CALLER: 2,
+
+  /**
+   * All callers together.
+   *
+   * @generated from enum value: ALL = 3;
+   */
+  ALL: 3,
+} as const;
+
+/**
+ * @generated from enum polis.options.v1.Limit.Per
+ */
+export type Limit_Per = (typeof Limit_Per)[keyof typeof Limit_Per] | UnknownEnum;
+
+/**
+ * Describes the enum polis.options.v1.Limit.Per.
+ */
+export const Limit_PerSchema: GenEnum<Limit_Per> = /*@__PURE__*/
+  enumDesc(file_polis_options_v1_options, 1, 0);
+
+/**
  * A rejection: a value with a name, the user's fault and not the programmer's.
  *
  * @generated from message polis.options.v1.Rejection
@@ -149,7 +231,7 @@ export type Rejection = Message<"polis.options.v1.Rejection"> & {
  * Use `create(RejectionSchema)` to create a new message.
  */
 export const RejectionSchema: GenMessage<Rejection> = /*@__PURE__*/
-  messageDesc(file_polis_options_v1_options, 1);
+  messageDesc(file_polis_options_v1_options, 2);
 
 /**
  * The gRPC status; the edge derives the HTTP status from it.
@@ -218,7 +300,7 @@ export type Rejection_Status = (typeof Rejection_Status)[keyof typeof Rejection_
  * Describes the enum polis.options.v1.Rejection.Status.
  */
 export const Rejection_StatusSchema: GenEnum<Rejection_Status> = /*@__PURE__*/
-  enumDesc(file_polis_options_v1_options, 1, 0);
+  enumDesc(file_polis_options_v1_options, 2, 0);
 
 /**
  * Who may call. Within a list any entry will do; all that is set must hold, but `public` lets everyone in and
@@ -271,7 +353,7 @@ export type Access = Message<"polis.options.v1.Access"> & {
  * Use `create(AccessSchema)` to create a new message.
  */
 export const AccessSchema: GenMessage<Access> = /*@__PURE__*/
-  messageDesc(file_polis_options_v1_options, 2);
+  messageDesc(file_polis_options_v1_options, 3);
 
 /**
  * @generated from message polis.options.v1.Cache
@@ -303,7 +385,7 @@ export type Cache = Message<"polis.options.v1.Cache"> & {
  * Use `create(CacheSchema)` to create a new message.
  */
 export const CacheSchema: GenMessage<Cache> = /*@__PURE__*/
-  messageDesc(file_polis_options_v1_options, 3);
+  messageDesc(file_polis_options_v1_options, 4);
 
 /**
  * @generated from enum polis.options.v1.Cache.Scope
@@ -331,7 +413,7 @@ export type Cache_Scope = (typeof Cache_Scope)[keyof typeof Cache_Scope] | Unkno
  * Describes the enum polis.options.v1.Cache.Scope.
  */
 export const Cache_ScopeSchema: GenEnum<Cache_Scope> = /*@__PURE__*/
-  enumDesc(file_polis_options_v1_options, 3, 0);
+  enumDesc(file_polis_options_v1_options, 4, 0);
 
 /**
  * A message that is an event: fields 1–3 are event_id, event_type and occurred_at, 4 is its data.
@@ -369,7 +451,7 @@ export type Event = Message<"polis.options.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_polis_options_v1_options, 4);
+  messageDesc(file_polis_options_v1_options, 5);
 
 /**
  * A message that is a task: its fields are what the task needs to know.
@@ -443,7 +525,7 @@ export type Task = Message<"polis.options.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export const TaskSchema: GenMessage<Task> = /*@__PURE__*/
-  messageDesc(file_polis_options_v1_options, 5);
+  messageDesc(file_polis_options_v1_options, 6);
 
 /**
  * @generated from message polis.options.v1.Field
@@ -462,7 +544,7 @@ export type Field = Message<"polis.options.v1.Field"> & {
  * Use `create(FieldSchema)` to create a new message.
  */
 export const FieldSchema: GenMessage<Field> = /*@__PURE__*/
-  messageDesc(file_polis_options_v1_options, 6);
+  messageDesc(file_polis_options_v1_options, 7);
 
 /**
  * @generated from extension: polis.options.v1.Method method = 50101;
