@@ -1,6 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { FastifyRequest } from "fastify";
-import { callerName } from "#platform/access/caller.ts";
+import { type Caller, callerName } from "#platform/access/caller.ts";
 import type { Clock } from "#platform/clock.ts";
 import { addressListOf } from "#platform/edge/address-list.ts";
 import { type ClientAddress, clientAddress } from "#platform/edge/client-address.ts";
@@ -50,7 +50,8 @@ export async function openProtection(
   const always = settings.publicUrl?.startsWith("https://") === true ? ["strict-transport-security", HSTS] : [];
   const blocked = metrics.counter("polis_blocked_total", "Requests from addresses that are blocked", []);
   const noted = ({ exchange }: FastifyRequest, quota: Quota): void => {
-    exchange.quotas = exchange.quotas === undefined ? [quota] : [...exchange.quotas, quota];
+    if (exchange.quotas === undefined) exchange.quotas = [quota];
+    else exchange.quotas.push(quota);
     if (quota.isTaken) return;
     limits.refused(quota.policy);
     throw httpFault("rate_limited", undefined, { "retry-after": String(Math.ceil(quota.resetMs / 1000)) });
@@ -98,7 +99,7 @@ export async function openProtection(
     meetCaller(method, request) {
       const { exchange } = request;
       const { perCaller, ofAll } = limits.of(method);
-      const key = exchange.limitKey ?? (exchange.caller.kind === "nobody" ? undefined : callerName(exchange.caller));
+      const key = exchange.limitKey ?? keyOf(exchange.caller);
       const general = key === undefined || exchange.isSpared ? undefined : limits.perCaller;
       if (perCaller.length + ofAll.length === 0)
         return general === undefined || key === undefined ? undefined : take(request, general, key);
@@ -112,4 +113,10 @@ export async function openProtection(
       await addresses.close();
     },
   };
+}
+
+/** A user's is their id as it is: a text that is made anew for each request costs as much as all else that is counted of it. */
+function keyOf(caller: Caller): string | undefined {
+  if (caller.kind === "user") return caller.userId;
+  return caller.kind === "nobody" ? undefined : callerName(caller);
 }

@@ -24,15 +24,15 @@ export type Quota = {
   readonly resetMs: number;
 };
 
-/** The headers of an answer, names and values in turn (draft-ietf-httpapi-ratelimit-headers-10): all policies, and the one with the least left. */
-export function quotaHeaders(quotas: readonly Quota[]): string[] {
+/** Adds the headers that tell of limits to those of an answer (draft-ietf-httpapi-ratelimit-headers-10): all policies, and how the one stands with the least left. */
+export function pushQuotas(quotas: readonly Quota[], headers: string[]): void {
   let [least] = quotas;
-  if (least === undefined) return [];
+  if (least === undefined) return;
   let policies = least.policy.text;
   for (let n = 1; n < quotas.length; n++) {
     const quota = quotas[n] as Quota;
     policies += `, ${quota.policy.text}`;
     if (quota.left / quota.policy.requests < least.left / least.policy.requests) least = quota;
   }
-  return ["ratelimit-policy", policies, "ratelimit", `"${least.policy.name}";r=${least.left};t=${Math.ceil(least.resetMs / 1000)}`];
+  headers.push("ratelimit-policy", policies, "ratelimit", `"${least.policy.name}";r=${least.left};t=${Math.ceil(least.resetMs / 1000)}`);
 }

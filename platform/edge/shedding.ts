@@ -5,6 +5,7 @@ import type { Metrics } from "#platform/telemetry/metrics.ts";
 /** The event loop's delay is that of so long, and looked at as often. */
 const SAMPLE_MS = 500;
 const RESOLUTION_MS = 10;
+const SWEEP_AT_MIN = 4_096;
 
 /** A place among the requests that are worked on. */
 export type Place = { leave(): void };
@@ -31,6 +32,7 @@ export function openShedding(
   for (const why of ["event_loop", "in_flight", "in_flight_of_address"] as const) shed.inc({ why }, 0);
   const loop = watchLoop(loopDelayMaxMs);
   const ofAddress = new Map<string, AddressPlaces>();
+  let sweepAt = SWEEP_AT_MIN;
   let inFlight = 0;
   const held = metrics.gauge("polis_in_flight", "Requests that are worked on, streams apart", []);
   const stopMeasuring = metrics.measureWhenRead(() => held.set(inFlight));
@@ -41,14 +43,14 @@ export function openShedding(
   const freeProcess = (): void => {
     inFlight -= 1;
   };
-  const forget = (address: string): void => void ofAddress.delete(address);
   return {
     enter(address, counts) {
       if (loop.isLate) return refused("event_loop");
       if (counts && inFlight >= inFlightMax) return refused("in_flight");
       let places = ofAddress.get(address);
       if (places === undefined) {
-        places = new AddressPlaces(address, freeProcess, forget);
+        if (ofAddress.size >= sweepAt) sweepAt = sweep(ofAddress);
+        places = new AddressPlaces(freeProcess);
         ofAddress.set(address, places);
       }
       if (places.count >= inFlightPerAddressMax) return refused("in_flight_of_address");
@@ -64,29 +66,30 @@ export function openShedding(
   };
 }
 
-/** The places of one address: one object for all of them, as most requests come and go without another beside them. */
+/** The places of one address: one object for all of them. */
 class AddressPlaces implements Place {
   count = 0;
-  readonly ofStream: Place = { leave: () => this.#leave() };
-  readonly #address: string;
+  readonly ofStream: Place = {
+    leave: () => {
+      this.count -= 1;
+    },
+  };
   readonly #freeProcess: () => void;
-  readonly #forget: (address: string) => void;
 
-  constructor(address: string, freeProcess: () => void, forget: (address: string) => void) {
-    this.#address = address;
+  constructor(freeProcess: () => void) {
     this.#freeProcess = freeProcess;
-    this.#forget = forget;
   }
 
   leave(): void {
     this.#freeProcess();
-    this.#leave();
-  }
-
-  #leave(): void {
     this.count -= 1;
-    if (this.count === 0) this.#forget(this.#address);
   }
+}
+
+/** Forgets the addresses that have no place; gives the size at which to do so again. Not as each leaves: it mostly comes again at once. */
+function sweep(ofAddress: Map<string, AddressPlaces>): number {
+  for (const [address, { count }] of ofAddress) if (count === 0) ofAddress.delete(address);
+  return Math.max(SWEEP_AT_MIN, 2 * ofAddress.size);
 }
 
 /** Whether the event loop was late over the last half second. */

@@ -12,9 +12,10 @@ type Headers = string[];
 
 /** What every answer carries. The policy is for answers that a browser shows as a page: files that users sent among them. */
 export function answerHeaders({ id, exchange }: FastifyRequest): Record<string, string> {
-  const headers: Record<string, string> = { "x-request-id": id, ...SECURITY_HEADERS };
+  const headers: Record<string, string> = { "x-request-id": id, ...SECURITY_HEADERS, ...PAGE_HEADERS };
   // What the router refuses has no exchange.
-  const more = (exchange as FastifyRequest["exchange"] | undefined)?.allHeaders ?? [];
+  const more: string[] = [];
+  (exchange as FastifyRequest["exchange"] | undefined)?.pushHeaders(more);
   for (let n = 0; n < more.length; n += 2) headers[more[n] as string] = more[n + 1] as string;
   return headers;
 }
@@ -23,16 +24,22 @@ const SECURITY_HEADERS = {
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
   "cross-origin-resource-policy": "same-origin",
-  "cross-origin-opener-policy": "same-origin",
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+};
+/** Besides, for what a browser may take for a page; JSON, which it doesn't, is spared their cost. */
+const PAGE_HEADERS = {
+  "cross-origin-opener-policy": "same-origin",
   "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 };
+const PAGE_HEADERS_FLAT = Object.entries(PAGE_HEADERS).flat();
 const SECURITY_HEADERS_FLAT = Object.entries(SECURITY_HEADERS).flat();
 
 /** Sends a call's answer with the method's status: JSON, bytes, or nothing. */
 export function sendAnswer(edge: Edge, binding: Binding, answer: Message, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { options } = binding;
-  const headers = ["x-request-id", request.id, ...SECURITY_HEADERS_FLAT, ...request.exchange.allHeaders];
+  const headers = ["x-request-id", request.id, ...SECURITY_HEADERS_FLAT];
+  request.exchange.pushHeaders(headers);
+  if (binding.rawResponse) headers.push(...PAGE_HEADERS_FLAT);
   if (options.cache === undefined) headers.push("cache-control", "no-store");
   if (options.httpStatus === 204) return write(reply, 204, headers, undefined);
   const { type, data } = bodyOf(edge, binding, answer);

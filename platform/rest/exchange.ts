@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { type Caller, nobody } from "#platform/access/caller.ts";
-import { type Quota, quotaHeaders } from "#platform/edge/quota.ts";
+import { pushQuotas, type Quota } from "#platform/edge/quota.ts";
 import type { Place } from "#platform/edge/shedding.ts";
 import type { Matched } from "#platform/rest/routes.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
@@ -64,9 +64,10 @@ export class Exchange implements Cancellable {
     return exchange;
   }
 
-  /** With how its limits stand. */
-  get allHeaders(): readonly string[] {
-    return this.quotas === undefined ? this.headers : [...this.headers, ...quotaHeaders(this.quotas)];
+  /** Adds those, and how its limits stand, to the headers of an answer. */
+  pushHeaders(headers: string[]): void {
+    for (const part of this.headers) headers.push(part);
+    if (this.quotas !== undefined) pushQuotas(this.quotas, headers);
   }
 
   get cancelled(): boolean {
