@@ -1,6 +1,6 @@
-import type { Server, Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
-import { countedAs, readAddress } from "#platform/edge/networks.ts";
+import { boundByAddress } from "#platform/bound-by-address.ts";
 import type { Protection } from "#platform/edge/protection.ts";
 import { httpFault } from "#platform/rest/problem.ts";
 import { boundUnread } from "#platform/rest/unread-bodies.ts";
@@ -19,7 +19,10 @@ export function boundConnections(server: FastifyInstance, metrics: Metrics, prot
   ]);
   for (const why of ["all", "address"]) closed.inc({ why }, 0);
   server.server.on("drop", () => closed.inc({ why: "all" }));
-  if (protection !== undefined) boundByAddress(server.server, protection, () => closed.inc({ why: "address" }));
+  if (protection !== undefined) {
+    const { connectionsPerAddressMax: max } = protection.settings;
+    boundByAddress(server.server, { max, isSpared: protection.isProxy, onClosed: () => closed.inc({ why: "address" }) });
+  }
   const underWay = new WeakMap<Socket, number>();
   const count = (socket: Socket, change: number): number => {
     const now = (underWay.get(socket) ?? 0) + change;
@@ -35,27 +38,5 @@ export function boundConnections(server: FastifyInstance, metrics: Metrics, prot
     if (count(socket, 1) <= UNDER_WAY_MAX) return done();
     reply.header("connection", "close");
     done(httpFault("overloaded", `More than ${UNDER_WAY_MAX} requests are under way on this connection.`));
-  });
-}
-
-/** One client can't have all connections; a proxy that is trusted can, as it has those of many. */
-function boundByAddress(server: Server, { settings, isProxy }: Protection, onClosed: () => void): void {
-  const open = new Map<string, number>();
-  server.on("connection", (socket: Socket) => {
-    const address = socket.remoteAddress === undefined ? undefined : (readAddress(socket.remoteAddress) ?? socket.remoteAddress);
-    if (address === undefined || isProxy(address)) return;
-    const counted = countedAs(address);
-    const now = open.get(counted) ?? 0;
-    if (now >= settings.connectionsPerAddressMax) {
-      onClosed();
-      socket.destroy();
-      return;
-    }
-    open.set(counted, now + 1);
-    socket.once("close", () => {
-      const left = (open.get(counted) ?? 1) - 1;
-      if (left > 0) open.set(counted, left);
-      else open.delete(counted);
-    });
   });
 }

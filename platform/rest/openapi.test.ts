@@ -63,6 +63,15 @@ describe("the OpenAPI document", () => {
     expect(JSON.stringify(document)).not.toContain("buf:lint");
   });
 
+  test("tells a method's limits, and the headers that tell how they stand", () => {
+    const limited = operation("/things/{thing_id}:cancel", "post") as unknown as {
+      description: string;
+      responses: Record<string, { headers: object }>;
+    };
+    expect(limited.description).toMatch(/At most 6 requests of an address in any 60 seconds\.\n\nAt most 3 requests of a caller in any 60/);
+    expect(Object.keys(limited.responses["200"]?.headers ?? {})).toEqual(["X-Request-Id", "RateLimit-Policy", "RateLimit"]);
+  });
+
   test("tells the contract's rules, what is required, and examples", () => {
     expect(schema("resttest.CreateThingRequest")).toMatchObject({
       required: ["amount"],
@@ -108,6 +117,14 @@ describe("the OpenAPI document", () => {
       detail: "There is such a thing already.",
     });
     expect(Object.keys(operation("/things/{thing_id}", "delete").responses ?? {})[0]).toBe("204");
+    const shared = (JSON.parse(JSON.stringify(document)) as { components: { responses: Record<string, Node> } }).components.responses;
+    const codesOf = (status: string) => {
+      const { $ref = "" } = responses[status] as unknown as { $ref?: string };
+      return Object.keys(shared[$ref.split("/").at(-1) ?? ""]?.content?.["application/problem+json"]?.examples ?? {});
+    };
+    expect(codesOf("403")).toEqual(["forbidden", "address_blocked"]);
+    expect(codesOf("429")).toEqual(["rate_limited", "overloaded"]);
+    expect(codesOf("503")).toEqual(["unavailable", "overloaded"]);
   });
 
   test("asks for a key where a method is keyed, and for a user where it isn't public", () => {

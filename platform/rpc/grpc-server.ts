@@ -1,3 +1,4 @@
+import type { Server as NetServer } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
 import {
@@ -15,6 +16,7 @@ import {
 } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import type { CallerTokens } from "#platform/access/caller-token.ts";
+import { boundByAddress } from "#platform/bound-by-address.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 import type { Cancellable, Dependant } from "#platform/rpc/cancellation.ts";
 import type { Endpoint } from "#platform/rpc/endpoint.ts";
@@ -50,6 +52,10 @@ const OPTIONS = {
 
 const DRAIN_MS_DEFAULT = 10_000;
 
+/** A peer has one for each process and address of ours. */
+const CONNECTIONS_MAX = 2_000;
+const CONNECTIONS_OF_ADDRESS_MAX = 500;
+
 /**
  * Serves endpoints over gRPC. Health and reflection are open to strangers; whoever calls anything else is who the caller
  * token in `authorization: Bearer …` says, or nobody. Listens on loopback unless told otherwise; port 0 takes a free one.
@@ -63,6 +69,8 @@ export async function startGrpcServer(options: {
   readonly port: number;
   /** How long a request may take to come whole, unless it is a stream: 15 s. */
   readonly requestMs?: number;
+  /** Of one address: 500. */
+  readonly connectionsOfAddressMax?: number;
 }): Promise<GrpcServer> {
   const { endpoints, tokens, tls, host = "127.0.0.1" } = options;
   const admitted = admission(endpoints, tokens, { requestMs: options.requestMs });
@@ -82,6 +90,7 @@ export async function startGrpcServer(options: {
       error === null ? resolve(bound) : reject(error),
     );
   });
+  boundConnections(server, options.connectionsOfAddressMax ?? CONNECTIONS_OF_ADDRESS_MAX);
   return {
     port,
     close({ drainMs = DRAIN_MS_DEFAULT } = {}) {
@@ -96,6 +105,15 @@ export async function startGrpcServer(options: {
       });
     },
   };
+}
+
+/** grpc-js has no bound of its own, and keeps the servers to itself that listen for it: what a test of ours relies on. */
+function boundConnections(server: Server, ofAddressMax: number): void {
+  const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<NetServer, unknown> };
+  for (const listening of http2Servers.keys()) {
+    listening.maxConnections = CONNECTIONS_MAX;
+    boundByAddress(listening, { max: ofAddressMax });
+  }
 }
 
 /** Where health is added: who watches it would otherwise keep the server from closing. */

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect } from "node:http2";
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { type AddressInfo, connect as connectSocket, createServer, type Socket } from "node:net";
 import { create, createFileRegistry, type DescMessage, fromBinary, getOption, type Message, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
@@ -35,7 +35,7 @@ type Ask = (request: { text: string }, context: Context) => Promise<Message>;
 
 async function start(
   ask: Ask = async ({ text }) => create(AnswerSchema, { text }),
-  more: { readonly requestMs?: number } = {},
+  more: { readonly requestMs?: number; readonly connectionsOfAddressMax?: number } = {},
 ): Promise<GrpcServer> {
   const server = await startGrpcServer({ endpoints: [conformanceEndpoint({ ask: ask as never })], tokens, port: 0, ...more });
   closing.push(() => server.close({ drainMs: 50 }));
@@ -380,6 +380,25 @@ describe("a stranger that keeps its request back", () => {
     const authorization = `Bearer ${await tokens.sign(user)}`;
     expect(await begun(port, "Ask", undefined, { authorization })()).toBe(status.DEADLINE_EXCEEDED);
   });
+});
+
+test("one address can't have all connections; who has one is still answered", async () => {
+  const { port } = await start(undefined, { connectionsOfAddressMax: 3 });
+  const client = clientTo(`127.0.0.1:${port}`);
+  expect((await client.ask({ text: "first" })).text).toBe("first");
+  const sockets = Array.from({ length: 4 }, () => connectSocket(port, "127.0.0.1"));
+  closing.push(() => sockets.forEach((socket) => void socket.destroy()));
+  const ended = sockets.map((socket) =>
+    once(
+      socket.on("error", () => undefined),
+      "close",
+    ),
+  );
+  await Promise.race(ended);
+  await vi.waitFor(() => expect(sockets.filter(({ destroyed }) => destroyed)).toHaveLength(2));
+  expect((await client.ask({ text: "still" })).text).toBe("still");
+  for (const socket of sockets) socket.destroy();
+  await vi.waitFor(async () => expect((await clientTo(`127.0.0.1:${port}`).ask({ text: "room again" })).text).toBe("room again"));
 });
 
 describe("a server that closes", () => {
