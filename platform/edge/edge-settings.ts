@@ -9,7 +9,7 @@ export const edgeSettings = {
     flag: "public-url",
     type: url("http", "https"),
     default: undefined,
-    text: "where clients reach the gateway; with https, browsers are told to come by nothing else (HSTS). Without it, its host and port",
+    text: "where clients reach the gateway, as https://api.example.com; with https, browsers are told to come by nothing else (HSTS)",
   }),
   proxies: setting({
     name: "POLIS_PROXIES",
