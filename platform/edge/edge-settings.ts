@@ -1,16 +1,11 @@
 import { networks, origins, requestLimit } from "#platform/config/edge-setting-types.ts";
-import { url, wholeNumber } from "#platform/config/setting-types.ts";
+import { publicUrl } from "#platform/config/public-url.ts";
+import { wholeNumber } from "#platform/config/setting-types.ts";
 import { type SettingsOf, setting } from "#platform/config/settings.ts";
 
 /** What every edge reads from the environment to protect itself. */
 export const edgeSettings = {
-  publicUrl: setting({
-    name: "POLIS_PUBLIC_URL",
-    flag: "public-url",
-    type: url("http", "https"),
-    default: undefined,
-    text: "where clients reach the gateway, as https://api.example.com; with https, browsers are told to come by nothing else (HSTS)",
-  }),
+  publicUrl,
   proxies: setting({
     name: "POLIS_PROXIES",
     type: networks,

@@ -47,7 +47,7 @@ export async function openProtection(
   const addresses: WatchedAddresses = await watchAddresses(kv.of(kind), { clock, log, metrics });
   const shedding = openShedding(settings, metrics);
   const cors = corsOf(settings.corsOrigins);
-  const always = settings.publicUrl?.startsWith("https://") === true ? ["strict-transport-security", HSTS] : [];
+  const always = settings.publicUrl.startsWith("https://") ? ["strict-transport-security", HSTS] : [];
   const blocked = metrics.counter("polis_blocked_total", "Requests from addresses that are blocked", []);
   const noted = ({ exchange }: FastifyRequest, quota: Quota): void => {
     if (exchange.quotas === undefined) exchange.quotas = [quota];
@@ -99,7 +99,7 @@ export async function openProtection(
     meetCaller(method, request) {
       const { exchange } = request;
       const { perCaller, ofAll } = limits.of(method);
-      const key = exchange.limitKey ?? keyOf(exchange.caller);
+      const key = keyOf(exchange.caller);
       const general = key === undefined || exchange.isSpared ? undefined : limits.perCaller;
       if (perCaller.length + ofAll.length === 0)
         return general === undefined || key === undefined ? undefined : take(request, general, key);
@@ -115,8 +115,11 @@ export async function openProtection(
   };
 }
 
-/** A user's is their id as it is: a text that is made anew for each request costs as much as all else that is counted of it. */
+/**
+ * A user's is their id as it is, and a program's that of its key: a text that is made anew for each request costs as much as all else
+ * that is counted of it.
+ */
 function keyOf(caller: Caller): string | undefined {
-  if (caller.kind === "user") return caller.userId;
+  if (caller.kind === "user") return caller.apiKeyId ?? caller.userId;
   return caller.kind === "nobody" ? undefined : callerName(caller);
 }

@@ -26,8 +26,6 @@ export class Exchange implements Cancellable {
   caller: Caller = nobody;
   /** The client's. */
   readonly address: string;
-  /** Whom it is counted as, where that isn't the caller: the API key by which it came. */
-  limitKey: string | undefined;
   /** General limits spare it. */
   isSpared = false;
   /** How the limits stand that it was counted by. */
