@@ -121,6 +121,12 @@ const expectations: Readonly<Record<string, Expectation>> = {
   "polis.auth.v1.AuthService/ListApiKeys": { allowed: "role user", request: () => ({}) },
   "polis.auth.v1.AuthService/RevokeApiKey": { allowed: "role user", request: () => ({ apiKeyId: randomUUID() }) },
   "polis.auth.v1.AuthService/VerifyApiKey": { allowed: "service gateway", request: () => ({ key: "x" }) },
+  "polis.auth.v1.AuthService/ChangeContact": {
+    allowed: "role user",
+    request: () => ({ contact: { case: "email", value: `${randomUUID()}@example.com` }, password: "x" }),
+  },
+  "polis.auth.v1.AuthService/ConfirmContact": { allowed: "role user", request: () => ({ challengeId: randomUUID(), code: "123456" }) },
+  "polis.auth.v1.AuthService/DeleteAccount": { allowed: "role user", request: () => ({ password: "x" }) },
   "polis.notifications.v1.NotificationsService/Send": {
     allowed: "service auth",
     request: () => ({ id: randomUUID(), template: "sign-up-again", to: { case: "email", value: "a@example.com" } }),

@@ -2,6 +2,7 @@ import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import {
   ApiKeyCreatedSchema,
   ApiKeyRevokedSchema,
+  ContactChangedSchema,
   PasswordChangedSchema,
   RolesChangedSchema,
   SecondFactorChangedSchema,
@@ -9,6 +10,7 @@ import {
   SignedInSchema,
   SignInFailedSchema,
   UserBlockedSchema,
+  UserDeletedSchema,
   UserRegisteredSchema,
   UserUnblockedSchema,
 } from "#contracts/polis/auth/v1/events_pb.ts";
@@ -54,7 +56,10 @@ import { signOut } from "./sessions/sign-out.ts";
 import { confirmSignUp } from "./sign-up/confirm-sign-up.ts";
 import { signUp } from "./sign-up/sign-up.ts";
 import { blockUser } from "./users/block-user.ts";
+import { changeContact } from "./users/change-contact.ts";
+import { confirmContact } from "./users/confirm-contact.ts";
 import { createUser } from "./users/create-user.ts";
+import { deleteAccount } from "./users/delete-account.ts";
 import { firstAdmins } from "./users/first-admins.ts";
 import { getUser } from "./users/get-user.ts";
 import { setRoles } from "./users/set-roles.ts";
@@ -87,6 +92,9 @@ export const authService = defineService(AuthService, {
     listApiKeys,
     revokeApiKey,
     verifyApiKey,
+    changeContact,
+    confirmContact,
+    deleteAccount,
     beginTotp,
     confirmTotp,
     signInWithSecondFactor,
@@ -107,6 +115,8 @@ export const authService = defineService(AuthService, {
   publishes: [
     ApiKeyCreatedSchema,
     ApiKeyRevokedSchema,
+    ContactChangedSchema,
+    UserDeletedSchema,
     UserRegisteredSchema,
     SignedInSchema,
     SignInFailedSchema,

@@ -66,7 +66,8 @@ export const sessions = table<SessionRow>("sessions", {
   endedAt: optional(timestamp),
 });
 
-export type Purpose = "SIGN_UP" | "SIGN_IN" | "RESET_PASSWORD" | "UNLOCK" | "SECOND_FACTOR";
+const purposes = ["SIGN_UP", "SIGN_IN", "RESET_PASSWORD", "UNLOCK", "SECOND_FACTOR", "CHANGE_CONTACT"] as const;
+export type Purpose = (typeof purposes)[number];
 
 export type ChallengeRow = {
   readonly id: string;
@@ -84,7 +85,7 @@ export type ChallengeRow = {
 
 export const challenges = table<ChallengeRow>("challenges", {
   id: uuid,
-  purpose: oneOf("SIGN_UP", "SIGN_IN", "RESET_PASSWORD", "UNLOCK", "SECOND_FACTOR"),
+  purpose: oneOf(...purposes),
   userId: optional(uuid),
   email: optional(text),
   phone: optional(text),

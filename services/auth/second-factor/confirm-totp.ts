@@ -3,11 +3,11 @@ import { AuthService, SecondFactorOnSchema } from "#contracts/polis/auth/v1/auth
 import { requireUser } from "#platform/access/caller.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
+import { ownRows, ownSession } from "../sessions/own-rows.ts";
 import { renewed, revokeTokens, tokensOf } from "../sessions/session.ts";
 import { tokenMakers } from "../sessions/token-makers.ts";
 import { secondFactors, sessions, users } from "../tables.ts";
 import { changed } from "../users/user.ts";
-import { ownRows, ownSession } from "./own-rows.ts";
 import { makeRecoveryCodes } from "./recovery-codes.ts";
 import { confirmed, isOn, setupOf, withRecoveryCodes } from "./second-factor.ts";
 import { secondFactorSecrets } from "./second-factor-secrets.ts";

@@ -91,7 +91,7 @@ export const renewed = (session: SessionRow, change: Partial<SessionRow>, now: T
   lastUsedAt: now,
 });
 
-export type EndReason = "signed_out" | "password_changed" | "refresh_token_reused" | "blocked";
+export type EndReason = "signed_out" | "refresh_token_reused";
 
 /** Ends a session that the item has locked: its refresh token is over, and its access tokens are refused from now on. */
 export function endSession(tx: Tx, session: SessionRow, reason: EndReason, now: Timestamp): void {

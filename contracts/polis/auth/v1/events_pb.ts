@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file polis/auth/v1/events.proto.
  */
 export const file_polis_auth_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("Chpwb2xpcy9hdXRoL3YxL2V2ZW50cy5wcm90bxINcG9saXMuYXV0aC52MSLQAgoOVXNlclJlZ2lzdGVyZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoEZGF0YRgEIAEoCzIiLnBvbGlzLmF1dGgudjEuVXNlclJlZ2lzdGVyZWQuRGF0YRqMAQoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIaCgVlbWFpbBgCIAEoCUIGwrsYAggBSACIAQESGgoFcGhvbmUYAyABKAlCBsK7GAIIAUgBiAEBEg4KBmxvY2FsZRgEIAEoCRINCgVyb2xlcxgFIAMoCUIICgZfZW1haWxCCAoGX3Bob25lOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASK0AgoIU2lnbmVkSW4SEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEZGF0YRgEIAEoCzIcLnBvbGlzLmF1dGgudjEuU2lnbmVkSW4uRGF0YRp9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhIKCnNlc3Npb25faWQYAiABKAkSFwoHYWRkcmVzcxgDIAEoCUIGwrsYAggBEhYKBmRldmljZRgEIAEoCUIGwrsYAggBEhUKDXNlY29uZF9mYWN0b3IYBSABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIqMCCgxTaWduSW5GYWlsZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoEZGF0YRgEIAEoCzIgLnBvbGlzLmF1dGgudjEuU2lnbkluRmFpbGVkLkRhdGEaZAoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIXCgdhZGRyZXNzGAIgASgJQgbCuxgCCAESFgoGZGV2aWNlGAMgASgJQgbCuxgCCAESEAoIaXNfa25vd24YBCABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpoCCg1TZXNzaW9uc0VuZGVkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGRhdGEYBCABKAsyIS5wb2xpcy5hdXRoLnYxLlNlc3Npb25zRW5kZWQuRGF0YRpZCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhcKCnNlc3Npb25faWQYAiABKAlIAIgBARIOCgZyZWFzb24YAyABKAlCDQoLX3Nlc3Npb25faWQ6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIvgBCg9QYXNzd29yZENoYW5nZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoEZGF0YRgEIAEoCzIjLnBvbGlzLmF1dGgudjEuUGFzc3dvcmRDaGFuZ2VkLkRhdGEaMwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIQCghieV9yZXNldBgCIAEoCDomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi+wEKDFJvbGVzQ2hhbmdlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgRkYXRhGAQgASgLMiAucG9saXMuYXV0aC52MS5Sb2xlc0NoYW5nZWQuRGF0YRo8CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg0KBXJvbGVzGAIgAygJEgoKAmJ5GAMgASgJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASL6AQoLVXNlckJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoEZGF0YRgEIAEoCzIfLnBvbGlzLmF1dGgudjEuVXNlckJsb2NrZWQuRGF0YRo9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBnJlYXNvbhgCIAEoCRIKCgJieRgDIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi7gEKDVVzZXJVbmJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuVXNlclVuYmxvY2tlZC5EYXRhGi0KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESCgoCYnkYAiABKAk6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpYCChNTZWNvbmRGYWN0b3JDaGFuZ2VkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKBGRhdGEYBCABKAsyJy5wb2xpcy5hdXRoLnYxLlNlY29uZEZhY3RvckNoYW5nZWQuRGF0YRpJCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBmNoYW5nZRgCIAEoCRIKCgJvbhgDIAEoCBIKCgJieRgEIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEikAIKDUFwaUtleUNyZWF0ZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuQXBpS2V5Q3JlYXRlZC5EYXRhGk8KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESHAoKYXBpX2tleV9pZBgCIAEoCUIIukgFcgOwAQESDgoGc2NvcGVzGAMgAygJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASKAAgoNQXBpS2V5UmV2b2tlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgRkYXRhGAQgASgLMiEucG9saXMuYXV0aC52MS5BcGlLZXlSZXZva2VkLkRhdGEaPwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIcCgphcGlfa2V5X2lkGAIgASgJQgi6SAVyA7ABATomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
+  fileDesc("Chpwb2xpcy9hdXRoL3YxL2V2ZW50cy5wcm90bxINcG9saXMuYXV0aC52MSLQAgoOVXNlclJlZ2lzdGVyZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoEZGF0YRgEIAEoCzIiLnBvbGlzLmF1dGgudjEuVXNlclJlZ2lzdGVyZWQuRGF0YRqMAQoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIaCgVlbWFpbBgCIAEoCUIGwrsYAggBSACIAQESGgoFcGhvbmUYAyABKAlCBsK7GAIIAUgBiAEBEg4KBmxvY2FsZRgEIAEoCRINCgVyb2xlcxgFIAMoCUIICgZfZW1haWxCCAoGX3Bob25lOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASK0AgoIU2lnbmVkSW4SEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoEZGF0YRgEIAEoCzIcLnBvbGlzLmF1dGgudjEuU2lnbmVkSW4uRGF0YRp9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhIKCnNlc3Npb25faWQYAiABKAkSFwoHYWRkcmVzcxgDIAEoCUIGwrsYAggBEhYKBmRldmljZRgEIAEoCUIGwrsYAggBEhUKDXNlY29uZF9mYWN0b3IYBSABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIqMCCgxTaWduSW5GYWlsZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoEZGF0YRgEIAEoCzIgLnBvbGlzLmF1dGgudjEuU2lnbkluRmFpbGVkLkRhdGEaZAoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIXCgdhZGRyZXNzGAIgASgJQgbCuxgCCAESFgoGZGV2aWNlGAMgASgJQgbCuxgCCAESEAoIaXNfa25vd24YBCABKAg6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpoCCg1TZXNzaW9uc0VuZGVkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KBGRhdGEYBCABKAsyIS5wb2xpcy5hdXRoLnYxLlNlc3Npb25zRW5kZWQuRGF0YRpZCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEhcKCnNlc3Npb25faWQYAiABKAlIAIgBARIOCgZyZWFzb24YAyABKAlCDQoLX3Nlc3Npb25faWQ6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIvgBCg9QYXNzd29yZENoYW5nZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoEZGF0YRgEIAEoCzIjLnBvbGlzLmF1dGgudjEuUGFzc3dvcmRDaGFuZ2VkLkRhdGEaMwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIQCghieV9yZXNldBgCIAEoCDomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi+wEKDFJvbGVzQ2hhbmdlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgRkYXRhGAQgASgLMiAucG9saXMuYXV0aC52MS5Sb2xlc0NoYW5nZWQuRGF0YRo8CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg0KBXJvbGVzGAIgAygJEgoKAmJ5GAMgASgJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASL6AQoLVXNlckJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoEZGF0YRgEIAEoCzIfLnBvbGlzLmF1dGgudjEuVXNlckJsb2NrZWQuRGF0YRo9CgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBnJlYXNvbhgCIAEoCRIKCgJieRgDIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEi7gEKDVVzZXJVbmJsb2NrZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuVXNlclVuYmxvY2tlZC5EYXRhGi0KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESCgoCYnkYAiABKAk6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIpYCChNTZWNvbmRGYWN0b3JDaGFuZ2VkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKBGRhdGEYBCABKAsyJy5wb2xpcy5hdXRoLnYxLlNlY29uZEZhY3RvckNoYW5nZWQuRGF0YRpJCgREYXRhEhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEg4KBmNoYW5nZRgCIAEoCRIKCgJvbhgDIAEoCBIKCgJieRgEIAEoCTomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEikAIKDUFwaUtleUNyZWF0ZWQSEAoIZXZlbnRfaWQYASABKAkSEgoKZXZlbnRfdHlwZRgCIAEoCRIvCgtvY2N1cnJlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoEZGF0YRgEIAEoCzIhLnBvbGlzLmF1dGgudjEuQXBpS2V5Q3JlYXRlZC5EYXRhGk8KBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESHAoKYXBpX2tleV9pZBgCIAEoCUIIukgFcgOwAQESDgoGc2NvcGVzGAMgAygJOiayuxgiCgthdXRoLmV2ZW50cxIMZGF0YS51c2VyX2lkIgUIgJqeASKAAgoNQXBpS2V5UmV2b2tlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgRkYXRhGAQgASgLMiEucG9saXMuYXV0aC52MS5BcGlLZXlSZXZva2VkLkRhdGEaPwoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIcCgphcGlfa2V5X2lkGAIgASgJQgi6SAVyA7ABATomsrsYIgoLYXV0aC5ldmVudHMSDGRhdGEudXNlcl9pZCIFCICangEisAIKDkNvbnRhY3RDaGFuZ2VkEhAKCGV2ZW50X2lkGAEgASgJEhIKCmV2ZW50X3R5cGUYAiABKAkSLwoLb2NjdXJyZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKBGRhdGEYBCABKAsyIi5wb2xpcy5hdXRoLnYxLkNvbnRhY3RDaGFuZ2VkLkRhdGEabQoERGF0YRIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIaCgVlbWFpbBgCIAEoCUIGwrsYAggBSACIAQESGgoFcGhvbmUYAyABKAlCBsK7GAIIAUgBiAEBQggKBl9lbWFpbEIICgZfcGhvbmU6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BIt4BCgtVc2VyRGVsZXRlZBIQCghldmVudF9pZBgBIAEoCRISCgpldmVudF90eXBlGAIgASgJEi8KC29jY3VycmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBItCgRkYXRhGAQgASgLMh8ucG9saXMuYXV0aC52MS5Vc2VyRGVsZXRlZC5EYXRhGiEKBERhdGESGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQE6JrK7GCIKC2F1dGguZXZlbnRzEgxkYXRhLnVzZXJfaWQiBQiAmp4BYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_polis_options_v1_options]);
 
 /**
  * An account was made, its address confirmed.
@@ -281,7 +281,7 @@ export type SessionsEnded_Data = Message<"polis.auth.v1.SessionsEnded.Data"> & {
   sessionId?: string | undefined;
 
   /**
-   * `signed_out`, `password_changed`, `refresh_token_reused`, `blocked` or `second_factor_off`.
+   * `signed_out`, `password_changed`, `refresh_token_reused`, `blocked`, `second_factor_off` or `account_deleted`.
    *
    * @generated from field: string reason = 3;
    */
@@ -727,4 +727,116 @@ export type ApiKeyRevoked_Data = Message<"polis.auth.v1.ApiKeyRevoked.Data"> & {
  */
 export const ApiKeyRevoked_DataSchema: GenMessage<ApiKeyRevoked_Data> = /*@__PURE__*/
   messageDesc(file_polis_auth_v1_events, 10, 0);
+
+/**
+ * The account has another address of mail, or number, which was confirmed.
+ *
+ * @generated from message polis.auth.v1.ContactChanged
+ */
+export type ContactChanged = Message<"polis.auth.v1.ContactChanged"> & {
+  /**
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * @generated from field: string event_type = 2;
+   */
+  eventType: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp occurred_at = 3;
+   */
+  occurredAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: polis.auth.v1.ContactChanged.Data data = 4;
+   */
+  data?: ContactChanged_Data | undefined;
+};
+
+/**
+ * Describes the message polis.auth.v1.ContactChanged.
+ * Use `create(ContactChangedSchema)` to create a new message.
+ */
+export const ContactChangedSchema: GenMessage<ContactChanged> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 11);
+
+/**
+ * @generated from message polis.auth.v1.ContactChanged.Data
+ */
+export type ContactChanged_Data = Message<"polis.auth.v1.ContactChanged.Data"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * @generated from field: optional string email = 2;
+   */
+  email?: string | undefined;
+
+  /**
+   * @generated from field: optional string phone = 3;
+   */
+  phone?: string | undefined;
+};
+
+/**
+ * Describes the message polis.auth.v1.ContactChanged.Data.
+ * Use `create(ContactChanged_DataSchema)` to create a new message.
+ */
+export const ContactChanged_DataSchema: GenMessage<ContactChanged_Data> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 11, 0);
+
+/**
+ * The account was deleted by its owner: what is kept of its person is to be erased.
+ *
+ * @generated from message polis.auth.v1.UserDeleted
+ */
+export type UserDeleted = Message<"polis.auth.v1.UserDeleted"> & {
+  /**
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * @generated from field: string event_type = 2;
+   */
+  eventType: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp occurred_at = 3;
+   */
+  occurredAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: polis.auth.v1.UserDeleted.Data data = 4;
+   */
+  data?: UserDeleted_Data | undefined;
+};
+
+/**
+ * Describes the message polis.auth.v1.UserDeleted.
+ * Use `create(UserDeletedSchema)` to create a new message.
+ */
+export const UserDeletedSchema: GenMessage<UserDeleted> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 12);
+
+/**
+ * @generated from message polis.auth.v1.UserDeleted.Data
+ */
+export type UserDeleted_Data = Message<"polis.auth.v1.UserDeleted.Data"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message polis.auth.v1.UserDeleted.Data.
+ * Use `create(UserDeleted_DataSchema)` to create a new message.
+ */
+export const UserDeleted_DataSchema: GenMessage<UserDeleted_Data> = /*@__PURE__*/
+  messageDesc(file_polis_auth_v1_events, 12, 0);
 

@@ -1,8 +1,8 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type Caller, requireUser } from "#platform/access/caller.ts";
 import type { Ref } from "#platform/writes/table.ts";
-import { isGood } from "../sessions/session.ts";
 import { type SecondFactorRow, type SessionRow, secondFactors, sessions, type UserRow, users } from "../tables.ts";
+import { isGood } from "./session.ts";
 
 /** The rows of the calling user, and of the session with whose token was called. */
 export function ownRows({ caller }: { readonly caller: Caller }): {

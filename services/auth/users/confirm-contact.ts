@@ -1,0 +1,56 @@
+import { strict as assert } from "node:assert";
+import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { ContactChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { requireUser } from "#platform/access/caller.ts";
+import { find } from "#platform/reads/query.ts";
+import { isRejection, reject } from "#platform/rejection.ts";
+import { operation } from "#platform/writes/definitions.ts";
+import { answer, tryCode } from "../codes/challenge.ts";
+import { sendLetter } from "../letters/letter.ts";
+import { changeParams } from "../passwords/change-params.ts";
+import { challenges, secondFactors, users } from "../tables.ts";
+import { type Contact, contactColumns, contactIn, holderOf } from "./contact.ts";
+import { toUser } from "./user.ts";
+
+/** Gives the caller's account the address that a challenge holds; the one before, and the new one, are told. */
+export const confirmContact = operation(AuthService.method.confirmContact, {
+  async prepare(request, { kv, use, sql }) {
+    const tried = await tryCode(kv, use, request);
+    const challenge = tried.isRight ? await find(sql, challenges.row(request.challengeId)) : undefined;
+    return { tried, contact: challenge && contactIn(challenge) };
+  },
+  lock: ({ challengeId }, { caller, prepared: { contact } }) => ({
+    challenge: challenges.row(challengeId),
+    user: users.row(requireUser(caller).userId),
+    factor: secondFactors.row(requireUser(caller).userId),
+    holder: contact && holderOf(contact),
+  }),
+  write(tx, _, { prepared: { tried }, locked: { challenge, user, factor, holder }, origin, now }) {
+    // Another's challenge is none.
+    const own = challenge?.userId === user?.id ? challenge : undefined;
+    const answered = answer(tx, own, tried, "CHANGE_CONTACT", now);
+    if (isRejection(answered)) return answered;
+    if (user?.status !== "ACTIVE") return reject("invalid_code");
+    if (holder !== undefined && holder.id !== user.id) return reject("contact_taken");
+    const contact = contactIn(answered);
+    assert(contact !== undefined, "such a challenge holds a contact");
+    const before = user[contact.case];
+    const after = { ...user, [contact.case]: contact.value, updatedAt: now };
+    tx.update(users, after);
+    tx.publish(ContactChangedSchema, { userId: user.id, ...contactColumns(contact) });
+    const { time } = changeParams(origin, now);
+    const params = { what: contact.case, value: masked(contact), time: time as string };
+    // Whoever has taken the account over must not change both unseen: the other kind is told where there was none of this one.
+    const others = [before === undefined ? contactIn(user) : { case: contact.case, value: before }, contact];
+    for (const told of others)
+      if (told !== undefined) sendLetter(tx, told, { template: "contact-changed", userId: user.id, locale: user.locale, params });
+    return toUser(after, factor);
+  },
+});
+
+/** So much of it that its owner knows it. */
+function masked({ case: kind, value }: Contact): string {
+  if (kind === "phone") return `${value.slice(0, 2)}…${value.slice(-2)}`;
+  const [name = "", domain = ""] = value.split("@");
+  return `${name.slice(0, 1)}…@${domain}`;
+}

@@ -1,0 +1,39 @@
+import { create } from "@bufbuild/protobuf";
+import { AuthService, DeleteAccountResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { SessionsEndedSchema, UserDeletedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { requireUser } from "#platform/access/caller.ts";
+import { find } from "#platform/reads/query.ts";
+import { reject } from "#platform/rejection.ts";
+import { operation } from "#platform/writes/definitions.ts";
+import { tellOwner } from "../letters/letter.ts";
+import { tryPassword, unproven } from "../passwords/prove-owner.ts";
+import { turnedOff } from "../second-factor/second-factor.ts";
+import { ownRows, ownSession } from "../sessions/own-rows.ts";
+import { revokeTokens } from "../sessions/session.ts";
+import { secondFactors, users } from "../tables.ts";
+import { withoutSessions } from "./user.ts";
+
+/** Deletes an account: what it was known by is forgotten, so that nobody signs in to it and its addresses are free. Its id stays, for what it did. */
+export const deleteAccount = operation(AuthService.method.deleteAccount, {
+  async prepare({ password }, { kv, use, sql, caller, origin }) {
+    return tryPassword({ kv, use, origin }, await find(sql, users.row(requireUser(caller).userId)), password);
+  },
+  lock: (_, context) => ownRows(context),
+  write(tx, _, { prepared: tried, locked, now }) {
+    const own = ownSession(locked, now);
+    if (own === undefined) return reject("no_session");
+    const { user, session } = own;
+    const unproved = unproven(tried, user, session, now);
+    if (unproved !== undefined) return unproved;
+    const { id: userId } = user;
+    tellOwner(tx, user, "account-deleted", {});
+    const gone = { status: "DELETED", email: undefined, phone: undefined, passwordHash: undefined, roles: "" } as const;
+    const after = withoutSessions(user, gone, now);
+    tx.update(users, after);
+    if (locked.factor !== undefined) tx.update(secondFactors, turnedOff(locked.factor));
+    revokeTokens(tx, after, now);
+    tx.publish(SessionsEndedSchema, { userId, reason: "account_deleted" });
+    tx.publish(UserDeletedSchema, { userId });
+    return create(DeleteAccountResponseSchema);
+  },
+});
