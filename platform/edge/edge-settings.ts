@@ -64,7 +64,7 @@ export const edgeSettings = {
     name: "EVENT_LOOP_DELAY_MAX_MS",
     type: wholeNumber(10, 60_000),
     default: 500,
-    text: "how late a gateway's event loop may be, in milliseconds of half a second's mean; while it is later, requests get 503",
+    text: "how late a gateway's event loop may be for a second, in milliseconds; while it is later, requests get 503",
   }),
 };
 

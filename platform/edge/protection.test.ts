@@ -171,6 +171,14 @@ test("while the event loop is late, requests get 503", async () => {
   await vi.waitFor(async () => expect((await call("GET", "/things", from(newAddress()))).status).toBe(200), 10_000);
 });
 
+test("a process that was frozen for a moment goes on at once", async () => {
+  const { call } = await protectedThings(kv, { ...BEHIND_PROXY, EVENT_LOOP_DELAY_MAX_MS: "30" });
+  expect((await call("GET", "/things", from(newAddress()))).status).toBe(200);
+  const untilMs = performance.now() + 800;
+  while (performance.now() < untilMs);
+  for (let times = 0; times < 100; times += 1) expect((await call("GET", "/things", from(newAddress()))).status).toBe(200);
+});
+
 test("one address can't have all connections, unless it is a trusted proxy's", async () => {
   const open = async (environment: Record<string, string>): Promise<boolean[]> => {
     const { url, metrics } = await protectedThings(kv, { CONNECTIONS_PER_ADDRESS_MAX: "2", ...environment });

@@ -92,14 +92,17 @@ function sweep(ofAddress: Map<string, AddressPlaces>): number {
   return Math.max(SWEEP_AT_MIN, 2 * ofAddress.size);
 }
 
-/** Whether the event loop was late over the last half second. */
+/** Whether the event loop was late over the last two half seconds: once alone is a process that was frozen, or a machine that slept. */
 function watchLoop(maxMs: number): { readonly isLate: boolean; close(): void } {
   const delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delays.enable();
   let isLate = false;
+  let wasLate = false;
   const timer = setInterval(() => {
     // What is measured is the time from one tick to the next, the pause between them included.
-    isLate = delays.mean / 1e6 - RESOLUTION_MS > maxMs;
+    const isLateNow = delays.mean / 1e6 - RESOLUTION_MS > maxMs;
+    isLate = isLateNow && wasLate;
+    wasLate = isLateNow;
     delays.reset();
   }, SAMPLE_MS);
   timer.unref();

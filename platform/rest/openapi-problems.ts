@@ -75,7 +75,7 @@ export function problemResponses(binding: Binding, { refusals }: Pick<Identity, 
   );
 }
 
-function generalCodes({ options, body, rawRequest }: Binding): (keyof typeof edgeProblems)[] {
+function generalCodes({ options, body, rawRequest, pathFields }: Binding): (keyof typeof edgeProblems)[] {
   const { access, idempotency } = options;
   return [
     "validation_failed",
@@ -83,7 +83,8 @@ function generalCodes({ options, body, rawRequest }: Binding): (keyof typeof edg
     ...(idempotency === "KEYED" ? (["invalid_idempotency_key", "idempotency_key_reused"] as const) : []),
     ...(access.public ? [] : (["unauthenticated", "forbidden"] as const)),
     "address_blocked",
-    ...(access.owner === "" ? [] : (["not_found"] as const)),
+    // What the address names may not be there, or be another's.
+    ...(access.owner === "" && pathFields.length === 0 ? [] : (["not_found"] as const)),
     ...(body.kind === "none" ? [] : (["body_too_large"] as const)),
     ...(body.kind !== "none" && !rawRequest ? (["unsupported_media_type"] as const) : []),
     "rate_limited",

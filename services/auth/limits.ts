@@ -34,6 +34,9 @@ const codesToContact = [
 ];
 const codesFromAddress = limit("auth.codes-from-address", { limit: 60, windowMs: HOUR_MS, ...closed });
 
+/** Passwords that are looked at, for who asks from an IP address: one takes a tenth of a second of a processor. */
+const strengthChecks = limit("auth.strength-checks", { limit: 120, windowMs: HOUR_MS, ...closed });
+
 /** Tries of an account's second factor, of which three codes of a million are good at a time: who guesses has the password already. */
 const secondFactorTries = [
   limit("auth.second-factor-tries-minute", { limit: 5, windowMs: MINUTE_MS, ...closed }),
@@ -41,7 +44,16 @@ const secondFactorTries = [
   limit("auth.second-factor-tries-day", { limit: 20, windowMs: DAY_MS, ...closed }),
 ];
 
-export const limits = [...accountTries, addressTries, failures, codeTries, ...codesToContact, codesFromAddress, ...secondFactorTries];
+export const limits = [
+  ...accountTries,
+  addressTries,
+  failures,
+  codeTries,
+  ...codesToContact,
+  codesFromAddress,
+  strengthChecks,
+  ...secondFactorTries,
+];
 
 const ALL = "all";
 /** Without an origin whoever calls is a service or a test of ours. */
@@ -78,6 +90,10 @@ export async function forgetSignInTries(kv: Kv, contact: Contact): Promise<void>
 }
 
 export const noteFailure = async (kv: Kv): Promise<void> => void (await kv.of(failures).take(ALL));
+
+/** Takes one of the passwords that may be looked at. */
+export const takeStrengthCheck = async (kv: Kv, origin: Origin | undefined): Promise<Rejection | undefined> =>
+  tooMany("too_many_tries", await take([{ of: kv.of(strengthChecks), key: addressOf(origin) }]));
 
 /** Takes a try to answer a challenge. */
 export const takeCodeTry = async (kv: Kv, challengeId: string): Promise<Rejection | undefined> =>

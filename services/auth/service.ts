@@ -37,6 +37,7 @@ import { limits } from "./limits.ts";
 import { changePassword } from "./passwords/change-password.ts";
 import { passwords } from "./passwords/passwords.ts";
 import { resetPassword } from "./passwords/reset-password.ts";
+import { strength } from "./passwords/strength.ts";
 import { beginTotp } from "./second-factor/begin-totp.ts";
 import { confirmTotp } from "./second-factor/confirm-totp.ts";
 import { disableSecondFactor } from "./second-factor/disable-second-factor.ts";
@@ -111,7 +112,7 @@ export const authService = defineService(AuthService, {
     resealSecondFactors: schedule(ResealSecondFactorsSchema, { cron: "*/10 * * * *" }),
   },
   keeps: limits,
-  resources: [passwords, derivedSecrets, secondFactorSecrets, signingKeys, tokenNews, firstAdmins],
+  resources: [passwords, strength, derivedSecrets, secondFactorSecrets, signingKeys, tokenNews, firstAdmins],
   publishes: [
     ApiKeyCreatedSchema,
     ApiKeyRevokedSchema,

@@ -26,7 +26,7 @@ export const createApiKey = operation(AuthService.method.createApiKey, {
     if (count >= KEYS_MAX) return reject("too_many_keys");
     if (expiresAt !== undefined && timestampMs(expiresAt) <= timestampMs(now)) return reject("expires_in_the_past");
     const { userId } = requireUser(caller);
-    if (user?.status !== "ACTIVE") return reject("not_found");
+    if (user?.status !== "ACTIVE") return reject("no_account");
     const row = {
       id,
       userId,

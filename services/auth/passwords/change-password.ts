@@ -5,6 +5,7 @@ import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { tellOwner } from "../letters/letter.ts";
+import { takeStrengthCheck } from "../limits.ts";
 import { renewed, revokeTokens, tokensOf } from "../sessions/session.ts";
 import { tokenMakers } from "../sessions/token-makers.ts";
 import { sessions, users } from "../tables.ts";
@@ -13,7 +14,7 @@ import { withoutSessions } from "../users/user.ts";
 import { changeParams } from "./change-params.ts";
 import { passwords } from "./passwords.ts";
 import { tryPassword } from "./prove-owner.ts";
-import { weakness } from "./strength.ts";
+import { strength } from "./strength.ts";
 
 /** Sets another password for who knows the current one. All other sessions end: whoever made it necessary may have begun one. */
 export const changePassword = operation(AuthService.method.changePassword, {
@@ -21,7 +22,8 @@ export const changePassword = operation(AuthService.method.changePassword, {
     const makers = tokenMakers(use);
     const user = await find(sql, users.row(requireUser(caller).userId));
     const contact = user && contactIn(user);
-    const weak = weakness(newPassword, contact === undefined ? [] : [contact.value]);
+    const own = contact === undefined ? [] : [contact.value];
+    const weak = (await takeStrengthCheck(kv, origin)) ?? (await use(strength).weakness(newPassword, own));
     if (weak !== undefined) return { refused: weak, makers };
     const tried = await tryPassword({ kv, use, origin }, user, currentPassword);
     return { refused: tried.refused, makers, tried, passwordHash: tried.isRight ? await use(passwords).hash(newPassword) : "" };

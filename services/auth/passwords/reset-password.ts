@@ -6,25 +6,26 @@ import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
 import { tellOwner } from "../letters/letter.ts";
+import { takeStrengthCheck } from "../limits.ts";
 import { revokeTokens } from "../sessions/session.ts";
 import { challenges, users } from "../tables.ts";
 import { contactIn } from "../users/contact.ts";
 import { withoutSessions } from "../users/user.ts";
 import { changeParams } from "./change-params.ts";
 import { passwords } from "./passwords.ts";
-import { weakness } from "./strength.ts";
+import { strength } from "./strength.ts";
 
 /** Sets another password for who has the code; all sessions end. A blocked account stays blocked. */
 export const resetPassword = operation(AuthService.method.resetPassword, {
-  async prepare(request, { kv, use, sql }) {
+  async prepare(request, { kv, use, sql, origin }) {
     const { challengeId, newPassword } = request;
     // Before the try: who is to take another password has the code still.
-    const weak = weakness(newPassword, []);
+    const weak = (await takeStrengthCheck(kv, origin)) ?? (await use(strength).weakness(newPassword, []));
     if (weak !== undefined) return { tried: { refused: weak, isRight: false } };
     const tried = await tryCode(kv, use, request);
     const challenge = tried.isRight ? await find(sql, challenges.row(challengeId)) : undefined;
     const contact = challenge && contactIn(challenge);
-    const own = weakness(newPassword, contact === undefined ? [] : [contact.value]);
+    const own = contact && (await use(strength).weakness(newPassword, [contact.value]));
     if (own !== undefined) return { tried: { refused: own, isRight: false } };
     const passwordHash = tried.isRight ? await use(passwords).hash(newPassword) : "";
     return { tried, userId: challenge?.userId, passwordHash };

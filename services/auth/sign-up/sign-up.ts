@@ -2,9 +2,9 @@ import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { lifeMinutes, pose, toChallenge } from "../codes/challenge.ts";
 import { sendLetter } from "../letters/letter.ts";
-import { takeCode } from "../limits.ts";
+import { takeCode, takeStrengthCheck } from "../limits.ts";
 import { passwords } from "../passwords/passwords.ts";
-import { weakness } from "../passwords/strength.ts";
+import { strength } from "../passwords/strength.ts";
 import { contactColumns, contactOf, holderOf } from "../users/contact.ts";
 
 const LOCALE_DEFAULT = "en";
@@ -16,7 +16,8 @@ const LOCALE_DEFAULT = "en";
 export const signUp = operation(AuthService.method.signUp, {
   async prepare(request, { kv, use, origin }) {
     const contact = contactOf(request);
-    const refused = weakness(request.password, [contact.value]) ?? (await takeCode(kv, contact, origin));
+    const weak = (await takeStrengthCheck(kv, origin)) ?? (await use(strength).weakness(request.password, [contact.value]));
+    const refused = weak ?? (await takeCode(kv, contact, origin));
     return { refused, passwordHash: refused === undefined ? await use(passwords).hash(request.password) : "" };
   },
   lock: (request) => holderOf(contactOf(request)),

@@ -3,7 +3,7 @@ import { UserRegisteredSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { passwords } from "../passwords/passwords.ts";
-import { weakness } from "../passwords/strength.ts";
+import { strength } from "../passwords/strength.ts";
 import { users } from "../tables.ts";
 import { contactColumns, contactOf, holderOf } from "./contact.ts";
 import { makeUser, toUser } from "./user.ts";
@@ -11,7 +11,7 @@ import { makeUser, toUser } from "./user.ts";
 /** Makes an account for somebody; who made it vouches for the address. */
 export const createUser = operation(AuthService.method.createUser, {
   async prepare(request, { use }) {
-    const refused = weakness(request.password, [contactOf(request).value]);
+    const refused = await use(strength).weakness(request.password, [contactOf(request).value]);
     return { refused, passwordHash: refused === undefined ? await use(passwords).hash(request.password) : "" };
   },
   lock: (request) => ({
