@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, test } from "vitest";
-import { freePort } from "../scenarios/support/free-port.ts";
+import { freePort } from "#platform/process/free-port.testing.ts";
 
 const root = join(import.meta.dirname, "..");
 

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, expect, test } from "vitest";
 import type { EventRecord } from "#platform/events/record.ts";
-import { freePort } from "./support/free-port.ts";
+import { freePort } from "#platform/process/free-port.testing.ts";
 import { makeNextRelease, nextRelease } from "./support/next-release.ts";
 import { type PolisChild, startPolisChild } from "./support/polis-child.ts";
 import { type Answer, restOf } from "./support/rest-client.ts";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type TOTP, URI } from "otpauth";
 import { expect, test } from "vitest";
-import { freePort } from "./support/free-port.ts";
+import { freePort } from "#platform/process/free-port.testing.ts";
 import { mailboxAt } from "./support/mailbox.ts";
 import { type Rest, restOf } from "./support/rest-client.ts";
 import { testDatabases } from "./support/test-databases.ts";

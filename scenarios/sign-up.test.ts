@@ -1,6 +1,6 @@
 import { randomInt, randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { freePort } from "./support/free-port.ts";
+import { freePort } from "#platform/process/free-port.testing.ts";
 import { mailboxAt } from "./support/mailbox.ts";
 import { type Rest, restOf } from "./support/rest-client.ts";
 import { testDatabases } from "./support/test-databases.ts";

@@ -1,5 +1,5 @@
+import { freePort } from "#platform/process/free-port.testing.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
-import { freePort } from "../support/free-port.ts";
 import type { PolisChild } from "../support/polis-child.ts";
 import { compare, type Findings } from "./check.ts";
 import type { Stage } from "./drill.ts";

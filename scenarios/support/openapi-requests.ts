@@ -58,7 +58,7 @@ const junk: Arbitrary<unknown> = fc.oneof(
 );
 
 /** Values that a schema allows, or nearly: now and then one of them is junk. */
-export function valuesOf(document: Node, said: Node, oddOf: number, depth = 0): Arbitrary<unknown> {
+function valuesOf(document: Node, said: Node, oddOf: number, depth = 0): Arbitrary<unknown> {
   const sound = depth > DEPTH_MAX ? fc.constant(undefined) : soundValuesOf(document, resolved(document, said), oddOf, depth);
   return oddOf === 0 ? sound : fc.oneof({ weight: oddOf, arbitrary: sound }, { weight: 1, arbitrary: junk });
 }

@@ -10,6 +10,7 @@ import { readSettings } from "#platform/config/settings.ts";
 import { serviceName } from "#platform/contract/method-options.ts";
 import type { EventTimings } from "#platform/events/timings.ts";
 import { testLog } from "#platform/postgres/database.testing.ts";
+import { freePort } from "#platform/process/free-port.testing.ts";
 import { settingsTableOf } from "#platform/process/own-settings.ts";
 import { startProcess } from "#platform/process/start-process.ts";
 import { createClient, type Peers } from "#platform/rpc/client.ts";
@@ -17,7 +18,6 @@ import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.
 import { release } from "../../cli/release.ts";
 import { accessTokens, type SaidOfUser } from "../../services/auth/keys/access-tokens.testing.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
-import { freePort } from "./free-port.ts";
 import { startPolisChild } from "./polis-child.ts";
 import { reachLog } from "./reach-log.ts";
 import { type Rest, restOf } from "./rest-client.ts";
