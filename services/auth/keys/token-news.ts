@@ -16,7 +16,7 @@ const LOOK_MS = 200;
 
 type Look = { readonly revoked: readonly RevocationRow[] };
 
-/** Looks for revocations while somebody watches, once for all watchers of the process, past the queue of its reads. */
+/** Looks for revocations while somebody watches, past the queue of the process's reads: a gateway that waits behind them would be deaf. */
 export type TokenNewsSource = {
   /** All that is known, then what is new, every 200 ms; ends with the signal. Rejects where the database isn't reached. */
   watch(signal: AbortSignal): AsyncIterable<Look>;
