@@ -1,8 +1,8 @@
 import { hash } from "@node-rs/argon2";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { systemClock } from "#platform/clock.ts";
-import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
+import { testDatabase, testLog, waitingForLocks } from "#platform/postgres/database.testing.ts";
 import { openResources } from "#platform/process/resources.ts";
 import { testSecrets, testServices } from "#platform/process/services.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
@@ -147,4 +147,17 @@ test("without a hash the same work is done, and the answer is no; what is no has
   await expect(own.verify(PASSWORD, "nonsense")).rejects.toThrow();
   expect(await own.verify(PASSWORD, made)).toBe(true);
   await close();
+});
+
+test("a password that is changed while it is looked at doesn't sign in any more", async () => {
+  const contact = someEmail();
+  const { userId } = await register(contact);
+  let signingIn: Promise<string> | undefined;
+  await database.transaction(async (tx) => {
+    await tx.query({ text: "SELECT FROM users WHERE id = $1 FOR UPDATE", values: [userId] });
+    signingIn = signIn(contact, PASSWORD);
+    await vi.waitFor(async () => expect(await waitingForLocks(database)).toBeGreaterThan(0), 5_000);
+    await tx.query({ text: "UPDATE users SET password_hash = 'another' WHERE id = $1", values: [userId] });
+  });
+  expect(await signingIn).toBe("invalid_credentials");
 });
