@@ -16,6 +16,7 @@ import { orderAlone } from "./order-alone.ts";
 import { ordersFinished } from "./orders-finished.ts";
 import { ordersHttp } from "./orders-http.ts";
 import { postings } from "./postings.ts";
+import { signInStorm } from "./sign-in-storm.ts";
 import { nodeOptions } from "./support/node-options.ts";
 import { heading, tableRow } from "./support/table.ts";
 import { tasks } from "./tasks.ts";
@@ -27,6 +28,7 @@ const benches: readonly Bench[] = [
   orderAlone,
   postings,
   httpInsert,
+  signInStorm,
   callInProcess,
   cachedRead,
   grpcUnary,
