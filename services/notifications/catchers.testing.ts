@@ -15,6 +15,7 @@ export async function catchLetters(
   const letters: CaughtLetter[] = [];
   const server = new SMTPServer({
     authOptional: true,
+    closeTimeout: 100,
     disabledCommands: options.secure === true || options.key !== undefined ? [] : ["STARTTLS"],
     ...options,
     onRcptTo({ address }, _session, done) {
