@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, codeOf, PASSWORD, someEmail } from "./auth.testing.ts";
+import { authClients, codeOf, PASSWORD, someEmail, wrongCodeOf } from "./auth.testing.ts";
 import { authService } from "./service.ts";
 
 const services = await testServices(authService);
@@ -67,4 +67,19 @@ test("who is signed in stays so while the account is locked", async () => {
   const tokens = await register(contact);
   for (let n = 0; n < 6; n += 1) await failure(guest.signIn({ contact, password: "not the password" }));
   expect(await failure(guest.refresh({ refreshToken: tokens.refreshToken }))).toBe("answered");
+});
+
+test("codes that went to one address are guessed thirty times a day, however many there are; who has one is its owner", async () => {
+  const contact = someEmail();
+  await register(contact);
+  const guesses: string[] = [];
+  const kv = services.database("kv");
+  while (guesses.length < 35) {
+    // As if the minutes between had passed in which no more codes are sent.
+    await kv.query({ text: "DELETE FROM passing_windows WHERE key LIKE 'auth.codes-to-contact%'" });
+    const challenge = await guest.requestCode({ contact });
+    for (let n = 0; n < 5; n += 1)
+      guesses.push(await failure(guest.signInWithCode({ challengeId: challenge.challengeId, code: wrongCodeOf(challenge) })));
+  }
+  expect([count(guesses, "invalid_code"), count(guesses, "too_many_tries")]).toEqual([30, 5]);
 });

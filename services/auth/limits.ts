@@ -1,4 +1,5 @@
 import { hash } from "node:crypto";
+import { countedAs } from "#platform/edge/networks.ts";
 import type { LimitOf } from "#platform/kv/kinds.ts";
 import { limit } from "#platform/kv/kinds.ts";
 import type { Kv } from "#platform/kv/kv.ts";
@@ -27,6 +28,8 @@ const addressTries = limit("auth.address-tries", { limit: 300, windowMs: HOUR_MS
 const failures = limit("auth.failures", { limit: FAILURES_MAX, windowMs: MINUTE_MS, ...closed });
 /** Tries of one code, of which there are a million. */
 const codeTries = limit("auth.code-tries", { limit: 5, windowMs: HOUR_MS, ...closed });
+/** Tries of all codes that went to an address of mail or a phone: who asks for many codes would guess one of them in the end. */
+const contactCodeTries = limit("auth.contact-code-tries", { limit: 30, windowMs: DAY_MS, ...closed });
 /** Codes to an address of mail or a phone, and for who asks from an IP address. */
 const codesToContact = [
   limit("auth.codes-to-contact-minute", { limit: 2, windowMs: MINUTE_MS, ...closed }),
@@ -49,6 +52,7 @@ export const limits = [
   addressTries,
   failures,
   codeTries,
+  contactCodeTries,
   ...codesToContact,
   codesFromAddress,
   strengthChecks,
@@ -57,7 +61,8 @@ export const limits = [
 
 const ALL = "all";
 /** Without an origin whoever calls is a service or a test of ours. */
-const addressOf = (origin: Origin | undefined): string => origin?.address || "inside";
+const addressOf = (origin: Origin | undefined): string =>
+  origin === undefined || origin.address === "" ? "inside" : countedAs(origin.address);
 /** Keys of the store are shown to operators. */
 const nameOf = (contact: Contact): string => hash("sha256", `${contact.case} ${contact.value}`, "base64url");
 
@@ -95,9 +100,14 @@ export const noteFailure = async (kv: Kv): Promise<void> => void (await kv.of(fa
 export const takeStrengthCheck = async (kv: Kv, origin: Origin | undefined): Promise<Rejection | undefined> =>
   tooMany("too_many_tries", await take([{ of: kv.of(strengthChecks), key: addressOf(origin) }]));
 
-/** Takes a try to answer a challenge. */
-export const takeCodeTry = async (kv: Kv, challengeId: string): Promise<Rejection | undefined> =>
-  tooMany("too_many_tries", await take([{ of: kv.of(codeTries), key: challengeId }]));
+/** Takes a try to answer a challenge, whose code went to this contact. */
+export async function takeCodeTry(kv: Kv, challengeId: string, contact: Contact | undefined): Promise<Rejection | undefined> {
+  const ofContact = contact === undefined ? [] : [{ of: kv.of(contactCodeTries), key: nameOf(contact) }];
+  return tooMany("too_many_tries", await take([{ of: kv.of(codeTries), key: challengeId }, ...ofContact]));
+}
+
+/** Who has a code that went there is its owner. */
+export const forgetCodeTries = (kv: Kv, contact: Contact): Promise<void> => kv.of(contactCodeTries).clear(nameOf(contact));
 
 /** Takes one of the codes that may be sent to somebody. */
 export async function takeCode(kv: Kv, contact: Contact, origin: Origin | undefined): Promise<Rejection | undefined> {

@@ -1,7 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { AuthService, ResetPasswordResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { PasswordChangedSchema, SessionsEndedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
-import { find } from "#platform/reads/query.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
@@ -17,13 +16,13 @@ import { strength } from "./strength.ts";
 
 /** Sets another password for who has the code; all sessions end. A blocked account stays blocked. */
 export const resetPassword = operation(AuthService.method.resetPassword, {
-  async prepare(request, { kv, use, sql, origin }) {
-    const { challengeId, newPassword } = request;
+  async prepare(request, context) {
+    const { kv, use, origin } = context;
+    const { newPassword } = request;
     // Before the try: who is to take another password has the code still.
     const weak = (await takeStrengthCheck(kv, origin)) ?? (await use(strength).weakness(newPassword, []));
     if (weak !== undefined) return { tried: { refused: weak, isRight: false } };
-    const tried = await tryCode(kv, use, request);
-    const challenge = tried.isRight ? await find(sql, challenges.row(challengeId)) : undefined;
+    const { challenge, ...tried } = await tryCode(context, request);
     const contact = challenge && contactIn(challenge);
     const own = contact && (await use(strength).weakness(newPassword, [contact.value]));
     if (own !== undefined) return { tried: { refused: own, isRight: false } };

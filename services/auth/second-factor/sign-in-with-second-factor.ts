@@ -37,7 +37,7 @@ export const signInWithSecondFactor = operation(AuthService.method.signInWithSec
     const accepted = accept(prepared.secrets, factor, code, now);
     const answered = answer(tx, challenge, { refused: undefined, isRight: accepted !== undefined }, "SECOND_FACTOR", now);
     if (isRejection(answered) || accepted === undefined) {
-      tx.publish(SignInFailedSchema, { userId: user.id, address: origin?.address ?? "", device: origin?.userAgent ?? "" });
+      tx.publish(SignInFailedSchema, { userId: user.id, isKnown: true, address: origin?.address ?? "", device: origin?.userAgent ?? "" });
       return reject("invalid_code", undefined, { keepsWrites: true });
     }
     tx.update(secondFactors, accepted.factor);

@@ -1,5 +1,4 @@
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
-import { find } from "#platform/reads/query.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
@@ -9,10 +8,9 @@ import { tokenMakers } from "./token-makers.ts";
 
 /** Begins a session for who has the code that was sent to the account's address, or asks for the second factor. */
 export const signInWithCode = operation(AuthService.method.signInWithCode, {
-  async prepare(request, { kv, use, sql }) {
-    const tried = await tryCode(kv, use, request);
-    const challenge = tried.isRight ? await find(sql, challenges.row(request.challengeId)) : undefined;
-    return { tried, userId: challenge?.userId, makers: tokenMakers(use) };
+  async prepare(request, context) {
+    const { challenge, ...tried } = await tryCode(context, request);
+    return { tried, userId: challenge?.userId, makers: tokenMakers(context.use) };
   },
   lock: ({ challengeId }, { prepared: { userId } }) => ({
     challenge: challenges.row(challengeId),

@@ -2,7 +2,6 @@ import { strict as assert } from "node:assert";
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { UserRegisteredSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { uuidv7 } from "#platform/ids.ts";
-import { find } from "#platform/reads/query.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
@@ -15,9 +14,9 @@ import { makeUser } from "../users/user.ts";
 
 /** Makes the account that a challenge holds, and begins its first session. */
 export const confirmSignUp = operation(AuthService.method.confirmSignUp, {
-  async prepare(request, { kv, use, sql }) {
-    const tried = await tryCode(kv, use, request);
-    const challenge = tried.isRight ? await find(sql, challenges.row(request.challengeId)) : undefined;
+  async prepare(request, context) {
+    const { use } = context;
+    const { challenge, ...tried } = await tryCode(context, request);
     const contact = challenge && contactIn(challenge);
     const roles = contact?.case === "email" && use(firstAdmins).has(contact.value) ? ["admin"] : [];
     return { tried, contact, roles, makers: tokenMakers(use) };

@@ -2,7 +2,6 @@ import { strict as assert } from "node:assert";
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { ContactChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { requireUser } from "#platform/access/caller.ts";
-import { find } from "#platform/reads/query.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
@@ -14,9 +13,8 @@ import { toUser } from "./user.ts";
 
 /** Gives the caller's account the address that a challenge holds; the one before, and the new one, are told. */
 export const confirmContact = operation(AuthService.method.confirmContact, {
-  async prepare(request, { kv, use, sql }) {
-    const tried = await tryCode(kv, use, request);
-    const challenge = tried.isRight ? await find(sql, challenges.row(request.challengeId)) : undefined;
+  async prepare(request, context) {
+    const { challenge, ...tried } = await tryCode(context, request);
     return { tried, contact: challenge && contactIn(challenge) };
   },
   lock: ({ challengeId }, { caller, prepared: { contact } }) => ({
