@@ -6,8 +6,8 @@ export const settled = (rest: Rest, orderId: string, withinMs = 15_000): Promise
   until(
     `the end of order ${orderId}`,
     async () => {
-      const { body } = await rest.order(orderId);
-      return body.status !== "NEW" && body;
+      const { status, body } = await rest.order(orderId);
+      return status === 200 && body.status !== "NEW" && body;
     },
     { withinMs, everyMs: 2 },
   );

@@ -18,7 +18,7 @@ import { type GrpcTransport, grpcTransport } from "#platform/rpc/grpc-transport.
 import { release } from "../../cli/release.ts";
 import { accessTokens, type SaidOfUser } from "../../services/auth/keys/access-tokens.testing.ts";
 import { orderPayments } from "../../systems/order-payments.ts";
-import { startPolisChild } from "./polis-child.ts";
+import { startPolisChild, WITHOUT_LIMITS } from "./polis-child.ts";
 import { reachLog } from "./reach-log.ts";
 import { type Rest, restOf } from "./rest-client.ts";
 import { SECRET, type TestDatabases } from "./test-databases.ts";
@@ -101,7 +101,7 @@ async function startWithin(
 ): Promise<TestPolis> {
   // Without auth, nobody tells the gateway what tokens are good.
   const identity: Record<string, string> = names.includes("auth") ? {} : { POLIS_IDENTITY: "header" };
-  const environment = { PORT: "0", GRPC_PORT: "0", ...identity, ...databases.environment, ...more };
+  const environment = { PORT: "0", GRPC_PORT: "0", ...WITHOUT_LIMITS, ...identity, ...databases.environment, ...more };
   const running = await startProcess({
     services: orderPayments.services.filter(({ name }) => names.includes(name)),
     edge: orderPayments.edges.find(({ name }) => names.includes(name)),
