@@ -22,6 +22,7 @@ import { startPolisChild, WITHOUT_LIMITS } from "./polis-child.ts";
 import { reachLog } from "./reach-log.ts";
 import { type Rest, restOf } from "./rest-client.ts";
 import { SECRET, type TestDatabases } from "./test-databases.ts";
+import { until } from "./until.ts";
 
 const SERVICES = orderPayments.services.map(({ name }) => name);
 
@@ -150,6 +151,8 @@ async function startApart(databases: Databases, { environment: more }: TestPolis
   try {
     const [gateway] = await Promise.all(children.map(({ ready }) => ready));
     const http = gateway?.http ?? "";
+    // auth may be there later than the gateway, which has no keys then to verify tokens with.
+    await until("the gateway's readiness", async () => (await fetch(`${http}/readyz`)).ok, { withinMs: 30_000 });
     const rest = await restAt(http, databases, said);
     return { http, rest, clientFor: remote.clientFor, grpcFor: remote.clientFor, grpc: noSingleGrpc, stop };
   } catch (error) {
