@@ -5,7 +5,8 @@ import { ApiKeyCreatedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { requireUser } from "#platform/access/caller.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
-import { apiKeys, users } from "../tables.ts";
+import { ownRows, ownSession } from "../sessions/own-rows.ts";
+import { apiKeys } from "../tables.ts";
 import { makeSecret, toApiKey } from "./api-key.ts";
 
 /** Of one account. */
@@ -21,12 +22,13 @@ export const createApiKey = operation(AuthService.method.createApiKey, {
     });
     return { count: rows[0]?.n ?? 0, made: makeSecret(id) };
   },
-  lock: (_, { caller }) => users.row(requireUser(caller).userId),
-  write(tx, { name, scopes, expiresAt }, { prepared: { count, made }, locked: user, caller, id, now }) {
+  lock: (_, context) => ownRows(context),
+  write(tx, { name, scopes, expiresAt }, { prepared: { count, made }, locked, caller, id, now }) {
     if (count >= KEYS_MAX) return reject("too_many_keys");
     if (expiresAt !== undefined && timestampMs(expiresAt) <= timestampMs(now)) return reject("expires_in_the_past");
     const { userId } = requireUser(caller);
-    if (user?.status !== "ACTIVE") return reject("no_account");
+    // A key of a session that has ended since would outlive it.
+    if (ownSession(locked, now) === undefined) return reject("no_session");
     const row = {
       id,
       userId,

@@ -6,6 +6,7 @@ import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { tellOwner } from "../letters/letter.ts";
 import { takeStrengthCheck } from "../limits.ts";
+import { ownRows, ownSession } from "../sessions/own-rows.ts";
 import { renewed, revokeTokens, tokensOf } from "../sessions/session.ts";
 import { tokenMakers } from "../sessions/token-makers.ts";
 import { sessions, users } from "../tables.ts";
@@ -28,13 +29,13 @@ export const changePassword = operation(AuthService.method.changePassword, {
     const tried = await tryPassword({ kv, use, origin }, user, currentPassword);
     return { refused: tried.refused, makers, tried, passwordHash: tried.isRight ? await use(passwords).hash(newPassword) : "" };
   },
-  lock: (_, { caller }) => {
-    const { userId, sessionId } = requireUser(caller);
-    return { user: users.row(userId), session: sessionId === undefined ? undefined : sessions.row(sessionId) };
-  },
-  write(tx, _, { prepared: { refused, makers, tried, passwordHash }, locked: { user, session }, origin, now }) {
+  lock: (_, context) => ownRows(context),
+  write(tx, _, { prepared: { refused, makers, tried, passwordHash }, locked, origin, now }) {
     if (refused !== undefined) return refused;
-    if (user === undefined || session?.userId !== user.id) return reject("no_session");
+    // Over, or its user blocked, since the call was let in: what it is given now would outlive that.
+    const own = ownSession(locked, now);
+    if (own === undefined) return reject("no_session");
+    const { user, session } = own;
     if (tried?.isRight !== true || tried.hash !== user.passwordHash) return reject("wrong_password");
     const changed = withoutSessions(user, { passwordHash }, now);
     const kept = renewed(session, { epoch: changed.sessionEpoch }, now);

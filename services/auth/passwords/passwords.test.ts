@@ -1,6 +1,6 @@
 import { hash } from "@node-rs/argon2";
 import { expect, test, vi } from "vitest";
-import { RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { RequestCodeRequest_Purpose as Purpose, type Tokens } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { systemClock } from "#platform/clock.ts";
 import { testDatabase, testLog, waitingForLocks } from "#platform/postgres/database.testing.ts";
 import { openResources } from "#platform/process/resources.ts";
@@ -160,4 +160,18 @@ test("a password that is changed while it is looked at doesn't sign in any more"
     await tx.query({ text: "UPDATE users SET password_hash = 'another' WHERE id = $1", values: [userId] });
   });
   expect(await signingIn).toBe("invalid_credentials");
+});
+
+test("a session that has ended, or whose user is blocked, sets no password, whatever its token still says", async () => {
+  for (const end of [
+    (tokens: Tokens) => as(tokens).signOut({}),
+    (tokens: Tokens) => admin.blockUser({ userId: tokens.userId, reason: "a test" }),
+  ]) {
+    const contact = someEmail();
+    const tokens = await register(contact);
+    await end(tokens);
+    expect(await failure(as(tokens).changePassword({ currentPassword: PASSWORD, newPassword: NEXT }))).toBe("no_session");
+    expect(await failure(as(tokens).createApiKey({ name: "x", scopes: ["orders:read"] }))).toBe("no_session");
+    expect(await signIn(contact, NEXT)).toBe("invalid_credentials");
+  }
 });

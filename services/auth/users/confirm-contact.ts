@@ -1,13 +1,13 @@
 import { strict as assert } from "node:assert";
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { ContactChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
-import { requireUser } from "#platform/access/caller.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
 import { sendLetter } from "../letters/letter.ts";
 import { changeParams } from "../passwords/change-params.ts";
-import { challenges, secondFactors, users } from "../tables.ts";
+import { ownRows, ownSession } from "../sessions/own-rows.ts";
+import { challenges, users } from "../tables.ts";
 import { type Contact, contactColumns, contactIn, holderOf } from "./contact.ts";
 import { toUser } from "./user.ts";
 
@@ -17,18 +17,18 @@ export const confirmContact = operation(AuthService.method.confirmContact, {
     const { challenge, ...tried } = await tryCode(context, request);
     return { tried, contact: challenge && contactIn(challenge) };
   },
-  lock: ({ challengeId }, { caller, prepared: { contact } }) => ({
+  lock: ({ challengeId }, context) => ({
+    ...ownRows(context),
     challenge: challenges.row(challengeId),
-    user: users.row(requireUser(caller).userId),
-    factor: secondFactors.row(requireUser(caller).userId),
-    holder: contact && holderOf(contact),
+    holder: context.prepared.contact && holderOf(context.prepared.contact),
   }),
-  write(tx, _, { prepared: { tried }, locked: { challenge, user, factor, holder }, origin, now }) {
-    // Another's challenge is none.
-    const own = challenge?.userId === user?.id ? challenge : undefined;
-    const answered = answer(tx, own, tried, "CHANGE_CONTACT", now);
+  write(tx, _, { prepared: { tried }, locked, origin, now }) {
+    const { challenge, factor, holder } = locked;
+    const user = ownSession(locked, now)?.user;
+    // Another's challenge is none, nor is one of a session that has ended.
+    const answered = answer(tx, challenge?.userId === user?.id ? challenge : undefined, tried, "CHANGE_CONTACT", now);
     if (isRejection(answered)) return answered;
-    if (user?.status !== "ACTIVE") return reject("invalid_code");
+    if (user === undefined) return reject("invalid_code");
     if (holder !== undefined && holder.id !== user.id) return reject("contact_taken");
     const contact = contactIn(answered);
     assert(contact !== undefined, "such a challenge holds a contact");
