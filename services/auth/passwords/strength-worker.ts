@@ -5,7 +5,17 @@ import { adjacencyGraphs, dictionary as common } from "@zxcvbn-ts/language-commo
 import { dictionary as english } from "@zxcvbn-ts/language-en";
 import type { Estimate, Estimated } from "./strength.ts";
 
-const estimator = new ZxcvbnFactory({ dictionary: { ...common, ...english }, graphs: adjacencyGraphs });
+/**
+ * Ways to read `p4$$w0rd` that are looked at. Each is another pass over the dictionaries: a hundred, which the library takes unless told
+ * otherwise, are a second or two for who writes in such letters alone.
+ */
+const LEET_READINGS_MAX = 8;
+
+const estimator = new ZxcvbnFactory({
+  dictionary: { ...common, ...english },
+  graphs: adjacencyGraphs,
+  l33tMaxSubstitutions: LEET_READINGS_MAX,
+});
 
 parentPort?.on("message", ({ id, password, own }: Estimate) => {
   const { score } = estimator.check(password, [...own]);

@@ -11,6 +11,7 @@ test.each([
   ["that is one letter, however long", "a".repeat(256)],
   ["of two letters", "ab".repeat(128)],
   ["that is a date", "19.05.1990"],
+  ["that many have, in other letters", "p4$$w0rd!!"],
 ])("a password %s is weak", async (_, password) => expect(await isWeak(password)).toBe(true));
 
 test("a password that tells its owner's address is weak, and another's isn't", async () => {
@@ -23,7 +24,14 @@ test.each(["seven purple otters dance", "Kx9#mQ2vLp!z", "семь лиловых
 );
 
 test("any text is looked at, and what stands behind the first letters makes it no weaker", async () => {
-  for (const odd of ["\u0000".repeat(40), "💣".repeat(128), "\ud800x".repeat(20)]) expect(await isWeak(odd)).toBeTypeOf("boolean");
+  for (const odd of [
+    "4@8({[<69&3€1!|7$5%+20zZ".repeat(11),
+    "p4$$w0rd".repeat(32),
+    "\u0000".repeat(40),
+    "💣".repeat(128),
+    "\ud800x".repeat(20),
+  ])
+    expect(await isWeak(odd)).toBeTypeOf("boolean");
   expect(await isWeak(`seven purple otters dance${"a".repeat(200)}`)).toBe(false);
 });
 

@@ -5,7 +5,7 @@ import { resource } from "#platform/resource.ts";
 import { CallError } from "#platform/rpc/call-error.ts";
 
 /** What stands in front is looked at; what comes behind only makes it stronger. */
-const LOOKED_AT_MAX = 64;
+const LOOKED_AT_MAX = 40;
 /** Of 0 to 4: against who has the hash of the password, and tries fast (zxcvbn). */
 const SCORE_MIN = 3;
 const WAITING_MAX = 64;

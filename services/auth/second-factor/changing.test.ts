@@ -139,3 +139,9 @@ test("what staff sees of an account tells of it, whatever they do to it", async 
   expect(await admin.blockUser({ userId, reason: "spam" })).toMatchObject({ secondFactor: true });
   expect(await admin.unblockUser({ userId })).toMatchObject({ secondFactor: true });
 });
+
+test("who was signed out since the call was let in gets no recovery codes", async () => {
+  const { tokens } = await enrol();
+  await as(tokens).signOut({ everywhere: true });
+  expect(await failure(as(tokens).replaceRecoveryCodes({}))).toBe("no_session");
+});

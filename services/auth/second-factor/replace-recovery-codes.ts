@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { AuthService, RecoveryCodesSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
-import { requireUser } from "#platform/access/caller.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
+import { ownRows, ownSession } from "../sessions/own-rows.ts";
 import { secondFactors } from "../tables.ts";
 import { makeRecoveryCodes } from "./recovery-codes.ts";
 import { isOn, withRecoveryCodes } from "./second-factor.ts";
@@ -12,8 +12,10 @@ import { publishChange } from "./tell-of-change.ts";
 /** Gives ten recovery codes in place of those that are left. */
 export const replaceRecoveryCodes = operation(AuthService.method.replaceRecoveryCodes, {
   prepare: async (_, { use }) => ({ secrets: use(secondFactorSecrets), recoveryCodes: makeRecoveryCodes() }),
-  lock: (_, { caller }) => secondFactors.row(requireUser(caller).userId),
-  write(tx, _, { prepared: { secrets, recoveryCodes }, locked: factor, caller }) {
+  lock: (_, context) => ownRows(context),
+  write(tx, _, { prepared: { secrets, recoveryCodes }, locked, caller, now }) {
+    const { factor } = locked;
+    if (ownSession(locked, now) === undefined) return reject("no_session");
     if (!isOn(factor)) return reject("second_factor_off");
     tx.update(secondFactors, withRecoveryCodes(secrets, factor, recoveryCodes));
     publishChange(tx, factor.userId, "recovery_codes_replaced", { caller });
