@@ -33,6 +33,15 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 /** Whether a text is a UUID in lower case, as all of ours are. What comes from elsewhere is lower-cased where it comes in. */
 export const isUuid = (text: string): boolean => UUID.test(text);
 
+/** The 16 bytes of a UUID. */
+export const uuidBytes = (id: string): Buffer => Buffer.from(id.replaceAll("-", ""), "hex");
+
+/** The UUID of 16 bytes, as it is written. */
+export const uuidOf = (id: Uint8Array): string =>
+  Buffer.from(id)
+    .toString("hex")
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+
 /** The least UUIDv7 of this millisecond: all ids of before come before it, as far as clocks agree. */
 export const firstUuidAt = (ms: number): string =>
   `${ms

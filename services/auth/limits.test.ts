@@ -1,17 +1,12 @@
 import { expect, test } from "vitest";
 import { RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, codeOf, PASSWORD, someEmail, wrongCodeOf } from "./auth.testing.ts";
+import { authClients, codeOf, failure, PASSWORD, someEmail, wrongCodeOf } from "./auth.testing.ts";
 import { authService } from "./service.ts";
 
 const services = await testServices(authService);
 const { guest, register } = authClients(services);
 const other = authClients(await services.copy());
-const failure = (call: Promise<unknown>) =>
-  call.then(
-    () => "answered",
-    ({ code }) => code as string,
-  );
 const count = (list: readonly string[], one: string): number => list.filter((each) => each === one).length;
 
 test("an account is tried five times a minute, however many try at once, over processes; whether it is there or not", async () => {

@@ -1,7 +1,9 @@
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import { type ApiKey, ApiKeySchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { equalSecrets } from "#platform/access/equal-secrets.ts";
+import { uuidBytes, uuidOf } from "#platform/ids.ts";
 import type { ApiKeyRow } from "../tables.ts";
 
 // polis_<id, 22 letters>_<secret, 43 letters>: the id finds the row, and scanners of repositories know the name.
@@ -15,7 +17,7 @@ export function makeSecret(id: string): { readonly key: string; readonly secretH
 }
 
 /** What a key begins with, by which its owner knows it. */
-const prefixOf = (id: string): string => `polis_${Buffer.from(id.replaceAll("-", ""), "hex").toString("base64url")}`;
+const prefixOf = (id: string): string => `polis_${uuidBytes(id).toString("base64url")}`;
 
 const hashOf = (secret: string): Buffer => createHash("sha256").update(secret).digest();
 
@@ -23,12 +25,11 @@ const hashOf = (secret: string): Buffer => createHash("sha256").update(secret).d
 export function readKey(key: string): { readonly id: string; readonly secret: string } | undefined {
   const [, named = "", secret = ""] = KEY.exec(key) ?? [];
   if (secret === "") return undefined;
-  const hex = Buffer.from(named, "base64url").toString("hex");
-  const id = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  const id = uuidOf(Buffer.from(named, "base64url"));
   return `${prefixOf(id)}_${secret}` === key ? { id, secret } : undefined;
 }
 
-export const isSecretOf = ({ secretHash }: ApiKeyRow, secret: string): boolean => timingSafeEqual(hashOf(secret), secretHash);
+export const isSecretOf = ({ secretHash }: ApiKeyRow, secret: string): boolean => equalSecrets(hashOf(secret), secretHash);
 
 export const isGood = ({ revokedAt, expiresAt }: ApiKeyRow, now: Timestamp): boolean =>
   revokedAt === undefined && (expiresAt === undefined || timestampMs(expiresAt) > timestampMs(now));

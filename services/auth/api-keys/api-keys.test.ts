@@ -2,20 +2,14 @@ import { randomUUID } from "node:crypto";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { expect, test } from "vitest";
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
-import { serviceCaller, userCaller } from "#platform/access/caller.ts";
+import { userCaller } from "#platform/access/caller.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients } from "../auth.testing.ts";
+import { authClients, failure } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
 const database = services.database("auth");
-const { as, register, admin } = authClients(services);
-const gateway = services.client(AuthService, serviceCaller("gateway"));
-const failure = (call: Promise<unknown>) =>
-  call.then(
-    () => "answered",
-    ({ code }) => code as string,
-  );
+const { as, register, admin, gateway } = authClients(services);
 const inMs = (ms: number) => timestampFromMs(Date.now() + ms);
 
 test("a key speaks for its owner, with the owner's roles and its own scopes", async () => {

@@ -1,5 +1,7 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac } from "node:crypto";
+import { equalSecrets } from "#platform/access/equal-secrets.ts";
 import type { Keys, Secrets } from "#platform/access/secrets.ts";
+import { uuidBytes, uuidOf } from "#platform/ids.ts";
 import { resource } from "#platform/resource.ts";
 
 const CODE_DIGITS = 6;
@@ -26,7 +28,7 @@ export function deriveSecrets(secrets: Secrets): DerivedSecrets {
   const tokenKeys = secrets.keys("polis auth refresh token v1");
   return {
     codeOf: (challengeId) => code(codeKeys[0], challengeId),
-    isCodeOf: (challengeId, given) => any(codeKeys, (key) => isEqual(Buffer.from(code(key, challengeId)), Buffer.from(given))),
+    isCodeOf: (challengeId, given) => any(codeKeys, (key) => equalSecrets(code(key, challengeId), given)),
     refreshToken(session) {
       const named = bytesOf(session);
       return Buffer.concat([named, sealOf(tokenKeys[0], named)]).toString("base64url");
@@ -36,9 +38,8 @@ export function deriveSecrets(secrets: Secrets): DerivedSecrets {
       // Another text of the same bytes isn't the same token.
       if (bytes.length !== TOKEN_BYTES || bytes.toString("base64url") !== token) return undefined;
       const named = bytes.subarray(0, NAMED_BYTES);
-      if (!any(tokenKeys, (key) => isEqual(sealOf(key, named), bytes.subarray(NAMED_BYTES)))) return undefined;
-      const hex = named.toString("hex", 0, 16);
-      return { sessionId: hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5"), generation: named.readUInt32BE(16) };
+      if (!any(tokenKeys, (key) => equalSecrets(sealOf(key, named), bytes.subarray(NAMED_BYTES)))) return undefined;
+      return { sessionId: uuidOf(named.subarray(0, 16)), generation: named.readUInt32BE(16) };
     },
   };
 }
@@ -51,12 +52,10 @@ const sealOf = (key: Uint8Array, named: Uint8Array): Buffer => createHmac("sha25
 
 function bytesOf({ sessionId, generation }: NamedSession): Buffer {
   const bytes = Buffer.alloc(NAMED_BYTES);
-  bytes.write(sessionId.replaceAll("-", ""), "hex");
+  uuidBytes(sessionId).copy(bytes);
   bytes.writeUInt32BE(generation, 16);
   return bytes;
 }
-
-const isEqual = (a: Buffer, b: Buffer): boolean => a.length === b.length && timingSafeEqual(a, b);
 
 /** All are looked at: the time doesn't tell which it was. */
 const any = (keys: Keys, isTrue: (key: Uint8Array) => boolean): boolean => keys.map(isTrue).includes(true);

@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { AuthService, RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { operation } from "#platform/writes/definitions.ts";
-import { sendLetter } from "../letters/letter.ts";
+import { enqueueLetter } from "../letters/letter.ts";
 import { takeCode } from "../limits.ts";
 import type { ChallengeRow } from "../tables.ts";
 import { contactColumns, contactOf, holderOf } from "../users/contact.ts";
@@ -29,7 +29,7 @@ export const requestCode = operation(AuthService.method.requestCode, {
     const challenge = pose(tx, { id, purpose, userId: known?.id, ...contactColumns(contact), locale, now });
     if (known !== undefined) {
       const { expiresAt } = challenge;
-      sendLetter(tx, contact, { template, userId: known.id, locale, params: { minutes: lifeMinutes }, challengeId: id, expiresAt });
+      enqueueLetter(tx, contact, { template, userId: known.id, locale, params: { minutes: lifeMinutes }, challengeId: id, expiresAt });
     }
     return toChallenge(challenge);
   },

@@ -7,10 +7,10 @@ import { type Contact, contactIn } from "../users/contact.ts";
 type Letter = Omit<MessageInitShape<typeof SendLetterSchema>, "$typeName" | "contact">;
 
 /** Has a letter, or a text, sent to this address. */
-export const sendLetter = (tx: Tx, contact: Contact, letter: Letter): void => void tx.enqueue(SendLetterSchema, { ...letter, contact });
+export const enqueueLetter = (tx: Tx, contact: Contact, letter: Letter): void => void tx.enqueue(SendLetterSchema, { ...letter, contact });
 
 /** Tells the owner of an account what became of it. */
 export function tellOwner(tx: Tx, user: UserRow, template: string, params: Record<string, string>): void {
   const contact = contactIn(user);
-  if (contact !== undefined) sendLetter(tx, contact, { template, userId: user.id, locale: user.locale, params });
+  if (contact !== undefined) enqueueLetter(tx, contact, { template, userId: user.id, locale: user.locale, params });
 }

@@ -6,7 +6,7 @@ import { testDatabase, testLog, waitingForLocks } from "#platform/postgres/datab
 import { openResources } from "#platform/process/resources.ts";
 import { testSecrets, testServices } from "#platform/process/services.testing.ts";
 import { Metrics } from "#platform/telemetry/metrics.ts";
-import { authClients, claimsOf, codeOf, lettersTo, PASSWORD, someEmail, tokensIn, wrongCodeOf } from "../auth.testing.ts";
+import { authClients, claimsOf, codeOf, failure, lettersTo, PASSWORD, someEmail, tokensIn, wrongCodeOf } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 import { passwords } from "./passwords.ts";
 
@@ -14,11 +14,6 @@ const services = await testServices(authService);
 const database = services.database("auth");
 const { guest, as, register, admin } = authClients(services);
 const NEXT = "eight yellow herons sing";
-const failure = (call: Promise<unknown>) =>
-  call.then(
-    () => "answered",
-    ({ code }) => code as string,
-  );
 const signIn = (contact: ReturnType<typeof someEmail>, password: string) => failure(guest.signIn({ contact, password }));
 const templatesTo = async (contact: ReturnType<typeof someEmail>) => (await lettersTo(services, contact)).map(({ template }) => template);
 const reset = async (contact: ReturnType<typeof someEmail>) => {

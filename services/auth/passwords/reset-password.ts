@@ -1,16 +1,15 @@
 import { create } from "@bufbuild/protobuf";
 import { AuthService, ResetPasswordResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
-import { PasswordChangedSchema, SessionsEndedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { PasswordChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
+import { changeParams } from "../letters/change-params.ts";
 import { tellOwner } from "../letters/letter.ts";
 import { takeStrengthCheck } from "../limits.ts";
-import { revokeTokens } from "../sessions/session.ts";
+import { endAllSessions } from "../sessions/session.ts";
 import { challenges, users } from "../tables.ts";
 import { contactIn } from "../users/contact.ts";
-import { withoutSessions } from "../users/user.ts";
-import { changeParams } from "./change-params.ts";
 import { passwords } from "./passwords.ts";
 import { strength } from "./strength.ts";
 
@@ -37,11 +36,8 @@ export const resetPassword = operation(AuthService.method.resetPassword, {
     const answered = answer(tx, challenge, tried, "RESET_PASSWORD", now);
     if (isRejection(answered)) return answered;
     if (user === undefined || user.status === "DELETED" || passwordHash === undefined) return reject("invalid_code");
-    const changed = withoutSessions(user, { passwordHash }, now);
-    tx.update(users, changed);
-    revokeTokens(tx, changed, now);
     tx.publish(PasswordChangedSchema, { userId: user.id, byReset: true });
-    tx.publish(SessionsEndedSchema, { userId: user.id, reason: "password_changed" });
+    endAllSessions(tx, user, { reason: "password_changed", change: { passwordHash }, now });
     tellOwner(tx, user, "password-changed", changeParams(origin, now));
     return create(ResetPasswordResponseSchema);
   },

@@ -1,15 +1,13 @@
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
-import { SessionsEndedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { requireUser } from "#platform/access/caller.ts";
 import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { tryPassword, unproven } from "../passwords/prove-owner.ts";
 import { ownRows, ownSession } from "../sessions/own-rows.ts";
-import { renewed, revokeTokens, tokensOf } from "../sessions/session.ts";
+import { endAllSessions, renewed, tokensOf } from "../sessions/session.ts";
 import { tokenMakers } from "../sessions/token-makers.ts";
 import { secondFactors, sessions, users } from "../tables.ts";
-import { withoutSessions } from "../users/user.ts";
 import { accept, isOn, turnedOff } from "./second-factor.ts";
 import { secondFactorSecrets } from "./second-factor-secrets.ts";
 import { tellOfSwitch } from "./tell-of-change.ts";
@@ -40,13 +38,10 @@ export const disableSecondFactor = operation(AuthService.method.disableSecondFac
     const unproved = unproven(tried, own.user, own.session, now);
     if (unproved !== undefined) return unproved;
     if (accept(secrets, factor, code, now) === undefined) return reject("wrong_code");
-    const user = withoutSessions(own.user, {}, now);
+    const user = endAllSessions(tx, own.user, { reason: "second_factor_off", now });
     const session = renewed(own.session, { epoch: user.sessionEpoch, secondFactor: false }, now);
     tx.update(secondFactors, turnedOff(factor));
-    tx.update(users, user);
     tx.update(sessions, session);
-    revokeTokens(tx, user, now);
-    tx.publish(SessionsEndedSchema, { userId: user.id, reason: "second_factor_off" });
     tellOfSwitch(tx, user, "turned_off", context);
     return tokensOf(makers, user, session, now);
   },

@@ -72,10 +72,3 @@ export function secondFactorClients(services: TestServices) {
     },
   };
 }
-
-/** The code of the no that a call gets. */
-export const failure = (call: Promise<unknown>): Promise<string> =>
-  call.then(
-    () => "answered",
-    ({ code }) => code as string,
-  );

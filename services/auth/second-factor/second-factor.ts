@@ -1,5 +1,5 @@
-import { timingSafeEqual } from "node:crypto";
 import { type Timestamp, timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
+import { equalSecrets } from "#platform/access/equal-secrets.ts";
 import type { SecondFactorRow } from "../tables.ts";
 import { hashOfRecoveryCode, type SecondFactorSecrets } from "./second-factor-secrets.ts";
 import { matchingStep } from "./totp.ts";
@@ -76,13 +76,8 @@ export function accept(secrets: SecondFactorSecrets, factor: SecondFactorRow, co
   if (step !== undefined) return { factor: { ...factor, lastStep: step }, isRecoveryCode: false };
   const hash = hashOfRecoveryCode(secret, code);
   const kept = codesIn(factor.recoveryCodes);
-  const left = kept.filter((one) => !isEqual(one, hash));
+  const left = kept.filter((one) => !equalSecrets(one, hash));
   return left.length === kept.length ? undefined : { factor: { ...factor, recoveryCodes: left.join(" ") }, isRecoveryCode: true };
 }
 
 const codesIn = (text: string): string[] => (text === "" ? [] : text.split(" "));
-
-function isEqual(one: string, other: string): boolean {
-  const [a, b] = [Buffer.from(one), Buffer.from(other)];
-  return a.length === b.length && timingSafeEqual(a, b);
-}

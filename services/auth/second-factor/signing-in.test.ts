@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { claimsOf, codeOf, lettersTo, PASSWORD } from "../auth.testing.ts";
+import { claimsOf, codeOf, failure, lettersTo, PASSWORD } from "../auth.testing.ts";
 import { authService } from "../service.ts";
-import { challengeIn, failure, secondFactorClients } from "./second-factor.testing.ts";
+import { challengeIn, secondFactorClients } from "./second-factor.testing.ts";
 
 const services = await testServices(authService);
 const clients = secondFactorClients(services);

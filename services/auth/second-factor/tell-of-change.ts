@@ -3,8 +3,8 @@ import { SecondFactorChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts
 import { type Caller, callerName } from "#platform/access/caller.ts";
 import type { Origin } from "#platform/rpc/origin.ts";
 import type { Tx } from "#platform/writes/definitions.ts";
+import { changeParams } from "../letters/change-params.ts";
 import { tellOwner } from "../letters/letter.ts";
-import { changeParams } from "../passwords/change-params.ts";
 import type { UserRow } from "../tables.ts";
 import { type Accepted, recoveryCodesLeft } from "./second-factor.ts";
 

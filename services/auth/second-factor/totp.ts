@@ -1,5 +1,5 @@
-import { timingSafeEqual } from "node:crypto";
 import { HOTP, Secret, TOTP } from "otpauth";
+import { equalSecrets } from "#platform/access/equal-secrets.ts";
 
 const ISSUER = "Polis";
 /** 160 bits, as RFC 4226 recommends. */
@@ -26,13 +26,8 @@ export const stepAt = (nowMs: number): number => TOTP.counter({ timestamp: nowMs
  */
 export function matchingStep(secret: Uint8Array, code: string, nowMs: number, lastStep: number): number | undefined {
   const near = STEPS_APART.map((apart) => stepAt(nowMs) + apart);
-  return near.filter((step) => isEqual(codeOfStep(secret, step), code)).find((step) => step > lastStep);
+  return near.filter((step) => equalSecrets(codeOfStep(secret, step), code)).find((step) => step > lastStep);
 }
 
 /** A copy: bytes of a row may lie in a buffer with others. */
 const secretOf = (bytes: Uint8Array): Secret => new Secret({ buffer: Uint8Array.from(bytes).buffer });
-
-function isEqual(expected: string, given: string): boolean {
-  const [a, b] = [Buffer.from(expected), Buffer.from(given)];
-  return a.length === b.length && timingSafeEqual(a, b);
-}

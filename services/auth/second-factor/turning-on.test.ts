@@ -4,9 +4,9 @@ import { expect, test } from "vitest";
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { claimsOf, lettersTo, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
+import { claimsOf, failure, lettersTo, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
 import { authService } from "../service.ts";
-import { appOf, challengeIn, failure, secondFactorClients } from "./second-factor.testing.ts";
+import { appOf, challengeIn, secondFactorClients } from "./second-factor.testing.ts";
 
 const services = await testServices(authService);
 const { guest, as, admin, register, enrol, refresh, changesOf, database } = secondFactorClients(services);

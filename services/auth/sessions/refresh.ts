@@ -3,7 +3,7 @@ import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { sessions, users } from "../tables.ts";
-import { endSession, isGood, refreshed, tokensOf } from "./session.ts";
+import { endOneSession, isGood, refreshed, tokensOf } from "./session.ts";
 import { tokenMakers } from "./token-makers.ts";
 
 /**
@@ -26,7 +26,7 @@ export const refresh = operation(AuthService.method.refresh, {
       return reject("invalid_refresh_token");
     const outcome = refreshed(session, named.generation, origin?.address ?? session.address, now);
     if (outcome.kind === "reused") {
-      endSession(tx, session, "refresh_token_reused", now);
+      endOneSession(tx, session, "refresh_token_reused", now);
       return reject("refresh_token_reused", undefined, { keepsWrites: true });
     }
     if (outcome.kind === "next") tx.update(sessions, outcome.session);

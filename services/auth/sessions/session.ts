@@ -8,8 +8,8 @@ import type { Tx } from "#platform/writes/definitions.ts";
 import type { DerivedSecrets } from "../codes/derived-secrets.ts";
 import { ACCESS_MS } from "../keys/signing-key.ts";
 import type { SigningKeys } from "../keys/signing-keys.ts";
-import { type RevocationRow, revocations, type SessionRow, sessions, type UserRow } from "../tables.ts";
-import { rolesOf } from "../users/user.ts";
+import { type RevocationRow, revocations, type SessionRow, sessions, type UserRow, users } from "../tables.ts";
+import { changed, rolesOf } from "../users/user.ts";
 
 const DAY_MS = 24 * 3_600_000;
 /** A session that isn't refreshed for so long is over. */
@@ -91,13 +91,27 @@ export const renewed = (session: SessionRow, change: Partial<SessionRow>, now: T
   lastUsedAt: now,
 });
 
-export type EndReason = "signed_out" | "refresh_token_reused";
-
 /** Ends a session that the item has locked: its refresh token is over, and its access tokens are refused from now on. */
-export function endSession(tx: Tx, session: SessionRow, reason: EndReason, now: Timestamp): void {
+export function endOneSession(tx: Tx, session: SessionRow, reason: "signed_out" | "refresh_token_reused", now: Timestamp): void {
   tx.update(sessions, { ...session, endedAt: now });
   revoke(tx, { sessionId: session.id }, now);
   tx.publish(SessionsEndedSchema, { userId: session.userId, sessionId: session.id, reason });
+}
+
+type EndOfAll = {
+  readonly reason: "signed_out" | "password_changed" | "blocked" | "second_factor_off" | "account_deleted";
+  /** What becomes of the user besides. */
+  readonly change?: Partial<UserRow>;
+  readonly now: Timestamp;
+};
+
+/** Ends all sessions of a user whom the item has locked, and has their access tokens refused from now on. Gives the user as they are then. */
+export function endAllSessions(tx: Tx, user: UserRow, { reason, change = {}, now }: EndOfAll): UserRow {
+  const after = changed(user, { ...change, sessionEpoch: user.sessionEpoch + 1 }, now);
+  tx.update(users, after);
+  revokeTokens(tx, after, now);
+  tx.publish(SessionsEndedSchema, { userId: user.id, reason });
+  return after;
 }
 
 /** Has all access tokens of a user refused that are of an earlier version than the user now is. */

@@ -3,15 +3,13 @@ import { expect, test } from "vitest";
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, claimsOf, codeOf, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
+import { authClients, claimsOf, codeOf, failure, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
 const database = services.database("auth");
 const { guest, as, register } = authClients(services);
 const other = authClients(await services.copy());
-const code = (error: unknown) => (error as { code?: string }).code;
-const failure = (call: Promise<unknown>) => call.then(() => "answered", code);
 const refresh = ({ refreshToken }: { readonly refreshToken: string }, { guest: client } = { guest }) => client.refresh({ refreshToken });
 /** As if the refresh token that is good had been made so long ago. */
 const ageMs = (sessionId: string, ms: number) =>

@@ -1,12 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { AuthService, SignOutResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
-import { SessionsEndedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { requireUser } from "#platform/access/caller.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { sessions, users } from "../tables.ts";
-import { withoutSessions } from "../users/user.ts";
-import { endSession, revokeTokens } from "./session.ts";
+import { endAllSessions, endOneSession } from "./session.ts";
 
 /** Ends the session with whose token was called, or all of the user's. */
 export const signOut = operation(AuthService.method.signOut, {
@@ -20,16 +18,11 @@ export const signOut = operation(AuthService.method.signOut, {
   write(tx, { everywhere }, { locked: { user, session }, caller, now }) {
     const { userId } = requireUser(caller);
     if (everywhere) {
-      if (user !== undefined) {
-        const out = withoutSessions(user, {}, now);
-        tx.update(users, out);
-        revokeTokens(tx, out, now);
-        tx.publish(SessionsEndedSchema, { userId, reason: "signed_out" });
-      }
+      if (user !== undefined) endAllSessions(tx, user, { reason: "signed_out", now });
       return create(SignOutResponseSchema);
     }
     if (session === undefined || session.userId !== userId) return reject("no_session");
-    if (session.endedAt === undefined) endSession(tx, session, "signed_out", now);
+    if (session.endedAt === undefined) endOneSession(tx, session, "signed_out", now);
     return create(SignOutResponseSchema);
   },
 });

@@ -1,18 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
 import { testServices, testServicesWith } from "#platform/process/services.testing.ts";
-import { authClients, claimsOf, codeOf, lettersTo, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
+import {
+  answerTo,
+  authClients,
+  claimsOf,
+  codeOf,
+  failure,
+  lettersTo,
+  PASSWORD,
+  someEmail,
+  somePhone,
+  tokensIn,
+  wrongCodeOf,
+} from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
 const database = services.database("auth");
 const { guest } = authClients(services);
-const failure = (call: Promise<unknown>) =>
-  call.then(
-    () => "answered",
-    ({ code }) => code as string,
-  );
-const answerTo = (challenge: { readonly challengeId: string }) => ({ challengeId: challenge.challengeId, code: codeOf(challenge) });
 
 test("who has the code that was sent has the account, and is signed in", async () => {
   for (const contact of [someEmail(), somePhone()]) {

@@ -1,7 +1,7 @@
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { lifeMinutes, pose, toChallenge } from "../codes/challenge.ts";
-import { sendLetter } from "../letters/letter.ts";
+import { enqueueLetter } from "../letters/letter.ts";
 import { takeCode, takeStrengthCheck } from "../limits.ts";
 import { passwords } from "../passwords/passwords.ts";
 import { strength } from "../passwords/strength.ts";
@@ -28,8 +28,8 @@ export const signUp = operation(AuthService.method.signUp, {
     const challenge = pose(tx, { id, purpose: "SIGN_UP", userId: holder?.id, ...contactColumns(contact), passwordHash, locale, now });
     if (holder === undefined) {
       const { expiresAt } = challenge;
-      sendLetter(tx, contact, { template: "confirm-sign-up", locale, params: { minutes: lifeMinutes }, challengeId: id, expiresAt });
-    } else sendLetter(tx, contact, { template: "sign-up-again", userId: holder.id, locale: holder.locale, params: {} });
+      enqueueLetter(tx, contact, { template: "confirm-sign-up", locale, params: { minutes: lifeMinutes }, challengeId: id, expiresAt });
+    } else enqueueLetter(tx, contact, { template: "sign-up-again", userId: holder.id, locale: holder.locale, params: {} });
     return toChallenge(challenge);
   },
 });

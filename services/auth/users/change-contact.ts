@@ -4,7 +4,7 @@ import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { lifeMinutes, pose, toChallenge } from "../codes/challenge.ts";
-import { sendLetter } from "../letters/letter.ts";
+import { enqueueLetter } from "../letters/letter.ts";
 import { takeCode } from "../limits.ts";
 import { tryPassword, unproven } from "../passwords/prove-owner.ts";
 import { ownRows, ownSession } from "../sessions/own-rows.ts";
@@ -34,7 +34,7 @@ export const changeContact = operation(AuthService.method.changeContact, {
     const challenge = pose(tx, { id, purpose: "CHANGE_CONTACT", userId: user.id, ...contactColumns(contact), locale, now });
     const { expiresAt } = challenge;
     if (holder === undefined)
-      sendLetter(tx, contact, {
+      enqueueLetter(tx, contact, {
         template: "confirm-contact",
         userId: user.id,
         locale,
@@ -42,7 +42,7 @@ export const changeContact = operation(AuthService.method.changeContact, {
         challengeId: id,
         expiresAt,
       });
-    else sendLetter(tx, contact, { template: "sign-up-again", userId: holder.id, locale: holder.locale, params: {} });
+    else enqueueLetter(tx, contact, { template: "sign-up-again", userId: holder.id, locale: holder.locale, params: {} });
     return toChallenge(challenge);
   },
 });

@@ -4,8 +4,8 @@ import { ContactChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
-import { sendLetter } from "../letters/letter.ts";
-import { changeParams } from "../passwords/change-params.ts";
+import { changeParams } from "../letters/change-params.ts";
+import { enqueueLetter } from "../letters/letter.ts";
 import { ownRows, ownSession } from "../sessions/own-rows.ts";
 import { challenges, users } from "../tables.ts";
 import { type Contact, contactColumns, contactIn, holderOf } from "./contact.ts";
@@ -37,11 +37,11 @@ export const confirmContact = operation(AuthService.method.confirmContact, {
     tx.update(users, after);
     tx.publish(ContactChangedSchema, { userId: user.id, ...contactColumns(contact) });
     const { time } = changeParams(origin, now);
-    const params = { what: contact.case, value: masked(contact), time: time as string };
+    const params = { what: contact.case, value: masked(contact), time };
     // Whoever has taken the account over must not change both unseen: the other kind is told where there was none of this one.
     const others = [before === undefined ? contactIn(user) : { case: contact.case, value: before }, contact];
     for (const told of others)
-      if (told !== undefined) sendLetter(tx, told, { template: "contact-changed", userId: user.id, locale: user.locale, params });
+      if (told !== undefined) enqueueLetter(tx, told, { template: "contact-changed", userId: user.id, locale: user.locale, params });
     return toUser(after, factor);
   },
 });

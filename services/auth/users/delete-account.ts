@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { AuthService, DeleteAccountResponseSchema } from "#contracts/polis/auth/v1/auth_pb.ts";
-import { SessionsEndedSchema, UserDeletedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { UserDeletedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { requireUser } from "#platform/access/caller.ts";
 import { find } from "#platform/reads/query.ts";
 import { reject } from "#platform/rejection.ts";
@@ -9,9 +9,8 @@ import { tellOwner } from "../letters/letter.ts";
 import { tryPassword, unproven } from "../passwords/prove-owner.ts";
 import { turnedOff } from "../second-factor/second-factor.ts";
 import { ownRows, ownSession } from "../sessions/own-rows.ts";
-import { revokeTokens } from "../sessions/session.ts";
+import { endAllSessions } from "../sessions/session.ts";
 import { secondFactors, users } from "../tables.ts";
-import { withoutSessions } from "./user.ts";
 
 /** Deletes an account: what it was known by is forgotten, so that nobody signs in to it and its addresses are free. Its id stays, for what it did. */
 export const deleteAccount = operation(AuthService.method.deleteAccount, {
@@ -28,11 +27,8 @@ export const deleteAccount = operation(AuthService.method.deleteAccount, {
     const { id: userId } = user;
     tellOwner(tx, user, "account-deleted", {});
     const gone = { status: "DELETED", email: undefined, phone: undefined, passwordHash: undefined, roles: "" } as const;
-    const after = withoutSessions(user, gone, now);
-    tx.update(users, after);
+    endAllSessions(tx, user, { reason: "account_deleted", change: gone, now });
     if (locked.factor !== undefined) tx.update(secondFactors, turnedOff(locked.factor));
-    revokeTokens(tx, after, now);
-    tx.publish(SessionsEndedSchema, { userId, reason: "account_deleted" });
     tx.publish(UserDeletedSchema, { userId });
     return create(DeleteAccountResponseSchema);
   },

@@ -1,17 +1,12 @@
 import { expect, test } from "vitest";
+import { User_Status } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, codeOf, lettersTo, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
+import { answerTo, authClients, failure, lettersTo, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
 const heard = await services.hear();
-const { guest, as, register, admin } = authClients(services);
-const failure = (call: Promise<unknown>) =>
-  call.then(
-    () => "answered",
-    ({ code }) => code as string,
-  );
-const answerTo = (challenge: { readonly challengeId: string }) => ({ challengeId: challenge.challengeId, code: codeOf(challenge) });
+const { guest, as, register, admin, gateway } = authClients(services);
 const templatesTo = async (...of: Parameters<typeof lettersTo>) => (await lettersTo(...of)).map(({ template }) => template);
 
 test("another address of mail is the account's once its code was given; both are told, and the old one is free", async () => {
@@ -76,8 +71,9 @@ test("an account that its owner deletes is gone: nobody signs in to it, its addr
   expect(await failure(guest.signIn({ contact, password: PASSWORD }))).toBe("invalid_credentials");
   expect(await failure(guest.refresh({ refreshToken: tokens.refreshToken }))).toBe("invalid_refresh_token");
   expect(await failure(as(tokens).deleteAccount({ password: PASSWORD }))).toBe("no_session");
-  expect(key).toBeDefined();
-  expect(await admin.getUser({ userId: tokens.userId }).catch(({ code }) => code)).toBeDefined();
+  expect(await failure(gateway.verifyApiKey({ key }))).toBe("invalid_api_key");
+  expect(await admin.getUser({ userId: tokens.userId })).toMatchObject({ status: User_Status.DELETED, roles: [] });
+  expect(await failure(admin.setRoles({ userId: tokens.userId, roles: ["support"] }))).toBe("not_found");
   const { rows } = await services
     .database("auth")
     .query<{ all: string }>({ text: "SELECT u::text AS all FROM users u WHERE id = $1", values: [tokens.userId] });

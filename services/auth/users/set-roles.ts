@@ -11,7 +11,7 @@ import { changed, rolesText, toUser } from "./user.ts";
 export const setRoles = operation(AuthService.method.setRoles, {
   lock: ({ userId }) => ({ user: users.row(userId), factor: secondFactors.row(userId) }),
   write(tx, { roles }, { locked: { user, factor }, caller, now }) {
-    if (user === undefined) return reject("not_found");
+    if (user === undefined || user.status === "DELETED") return reject("not_found");
     if (rolesText(roles) === user.roles) return toUser(user, factor);
     const after = changed(user, { roles: rolesText(roles) }, now);
     tx.update(users, after);

@@ -38,10 +38,6 @@ export const changed = (user: UserRow, change: Partial<UserRow>, now: Timestamp)
   updatedAt: now,
 });
 
-/** The same, and all sessions of before are over. */
-export const withoutSessions = (user: UserRow, change: Partial<UserRow>, now: Timestamp): UserRow =>
-  changed(user, { ...change, sessionEpoch: user.sessionEpoch + 1 }, now);
-
 export const toUser = (user: UserRow, factor: SecondFactorRow | undefined): User =>
   create(UserSchema, {
     id: user.id,

@@ -3,18 +3,13 @@ import { expect, test } from "vitest";
 import { AuthService, User_Status } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, claimsOf, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
+import { authClients, claimsOf, failure, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
 const heard = await services.hear();
 await services.begin();
 const { guest, register, admin } = authClients(services);
-const failure = (call: Promise<unknown>) =>
-  call.then(
-    () => "answered",
-    ({ code }) => code as string,
-  );
 const eventsOf = (userId: string) => heard.filter(({ key }) => key === userId).map(({ type }) => type.replace("polis.auth.v1.", ""));
 
 test("an admin makes an account, whose owner signs in at once, with the roles that were given", async () => {
