@@ -100,7 +100,10 @@ test("a key that has grown old gets a successor, which is published before it si
   const { keys, close } = await openKeys();
   const published = JSON.parse(keys.jwks()).keys as { kid: string }[];
   expect(published).toHaveLength(2);
-  const kidAt = (ms: number) => JSON.parse(Buffer.from(keys.sign({ sub: "x" }, ms).split(".")[0] ?? "", "base64url").toString()).kid;
+  const kidAt = (ms: number) =>
+    JSON.parse(
+      Buffer.from(keys.sign({ sub: "x", sid: "y", ver: 1, roles: [], mfa: false }, ms).split(".")[0] ?? "", "base64url").toString(),
+    ).kid;
   expect(kidAt(Date.now())).toBe(published[0]?.kid);
   expect(kidAt(Date.now() + DAY_MS)).toBe(published[1]?.kid);
   await jwtVerify(old.accessToken, createLocalJWKSet(JSON.parse(keys.jwks())), { audience: "polis" });
@@ -185,6 +188,20 @@ test("a revocation that commits after later ones is told, once", async () => {
   stop.abort();
   await watching;
   await close();
+});
+
+test("who begins to watch after a storm of sign-outs hears of all of them, though they are more than one message holds", async () => {
+  const storm = await testServices(authService);
+  await storm.database("auth").query({
+    text: `INSERT INTO revocations (id, session_id, version_min, expires_at)
+           SELECT gen_random_uuid(), gen_random_uuid(), 0, now() + interval '11 minutes' FROM generate_series(1, 100000)`,
+  });
+  let heard = 0;
+  for await (const { revocations: some } of storm.client(AuthService, serviceCaller("gateway")).watchTokens({})) {
+    heard += some.length;
+    if (heard >= 100_000) break;
+  }
+  expect(heard).toBe(100_000);
 });
 
 test("who may not watch is turned away", async () => {

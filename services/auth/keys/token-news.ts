@@ -11,6 +11,8 @@ import { resource } from "#platform/resource.ts";
 import { rowsOf } from "#platform/writes/table-statements.ts";
 import { type RevocationRow, revocations } from "../tables.ts";
 
+/** Revocations of one message, which has 4 MiB at the most. */
+const REVOCATIONS_MAX = 10_000;
 /** How often is looked, and so how often a watcher hears: several times in the second after which it counts as deaf. */
 const LOOK_MS = 200;
 
@@ -48,7 +50,13 @@ async function* watch(sql: Sql, signal: AbortSignal): AsyncGenerator<Look, void>
   }
 }
 
-export const toNews = ({ revoked }: Look): TokenNews =>
+/** What was seen, as messages: one at the least, for that nothing is new is told as well. */
+export function* toNews({ revoked }: Look): Generator<TokenNews, void> {
+  for (let from = 0; from === 0 || from < revoked.length; from += REVOCATIONS_MAX)
+    yield newsOf(revoked.slice(from, from + REVOCATIONS_MAX));
+}
+
+const newsOf = (revoked: readonly RevocationRow[]): TokenNews =>
   create(TokenNewsSchema, {
     revocations: revoked.map(({ sessionId, userId, apiKeyId, versionMin, expiresAt }) =>
       create(TokenNews_RevocationSchema, {

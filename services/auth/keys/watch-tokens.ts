@@ -9,11 +9,12 @@ export const watchTokens = streamedQuery(AuthService.method.watchTokens, async f
   const { issuer, jwks } = use(signingKeys);
   let told: string | undefined;
   for await (const look of use(tokenNews).watch(signal)) {
-    const news = toNews(look);
-    const known = jwks();
-    if (told === undefined) Object.assign(news, { issuer, audience: AUDIENCE });
-    if (known !== told) news.jwks = known;
-    told = known;
-    yield news;
+    for (const news of toNews(look)) {
+      const known = jwks();
+      if (told === undefined) Object.assign(news, { issuer, audience: AUDIENCE });
+      if (known !== told) news.jwks = known;
+      told = known;
+      yield news;
+    }
   }
 });
