@@ -28,7 +28,7 @@ export const edgeSettings = {
     name: "LIMIT_PER_CALLER",
     type: requestLimit,
     default: { requests: 3_000, windowMs: 60_000 },
-    text: "requests of one user in any window, over all gateways; off: any number",
+    text: "requests of one user, or by one API key, in any window, over all gateways; off: any number",
   }),
   limitKeysMax: setting({
     name: "LIMIT_KEYS_MAX",

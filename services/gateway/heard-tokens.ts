@@ -2,9 +2,7 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { createLocalJWKSet, type JSONWebKeySet } from "jose";
 import { AuthService, type TokenNews } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { pause } from "#platform/events/signal.ts";
-import type { Peers } from "#platform/rpc/client.ts";
-import type { Log } from "#platform/telemetry/log.ts";
-import type { Metrics } from "#platform/telemetry/metrics.ts";
+import type { EdgeGround } from "#platform/service.ts";
 
 /** Who has heard nothing for so long doesn't know which tokens were revoked. auth says something five times as often. */
 const DEAF_AFTER_MS = 1_000;
@@ -38,7 +36,7 @@ type Revoked = { readonly versionMin: number; readonly untilMs: number };
  * Listens to auth for keys and revocations, and comes again when the line is lost, or mute. What was heard stays: tokens are verified
  * while auth is away, though nobody knows then which were revoked meanwhile.
  */
-export function hearTokens({ peer, log, metrics }: { readonly peer: Peers; readonly log: Log; readonly metrics: Metrics }): HeardTokens {
+export function hearTokens({ peer, clock, log, metrics }: Pick<EdgeGround<unknown>, "peer" | "clock" | "log" | "metrics">): HeardTokens {
   let verification: Verification | undefined;
   let issuedBy: Pick<Verification, "issuer" | "audience"> | undefined;
   let heardMs = Number.NEGATIVE_INFINITY;
@@ -97,7 +95,7 @@ export function hearTokens({ peer, log, metrics }: { readonly peer: Peers; reado
   };
 
   const prune = setInterval(() => {
-    for (const known of [sessions, users, apiKeys]) for (const [id, { untilMs }] of known) if (untilMs < Date.now()) known.delete(id);
+    for (const known of [sessions, users, apiKeys]) for (const [id, { untilMs }] of known) if (untilMs < clock()) known.delete(id);
   }, PRUNE_EVERY_MS);
   prune.unref();
   const isFresh = (): boolean => performance.now() - heardMs <= DEAF_AFTER_MS;

@@ -33,7 +33,7 @@ function openForProxy({ host, log }: Ground): OpenEdge {
 }
 
 async function openForTokens({ peer, clock, log, metrics }: Ground): Promise<OpenEdge> {
-  const tokens = hearTokens({ peer, log, metrics });
+  const tokens = hearTokens({ peer, clock, log, metrics });
   await tokens.heard(FIRST_HEARD_MS);
   const asked = (isTrue: () => boolean) => async (): Promise<void> => {
     if (!isTrue()) throw new Error("auth isn't heard");
