@@ -106,16 +106,17 @@ export async function startProcess(options: ProcessOptions): Promise<RunningProc
   const { transportFor } = peers;
 
   const surroundings = { log, metrics, tracer, clock, timings, wakeups, eventLog, kv: kv?.store, broker, works, transportFor };
-  const hosted = await Promise.all(
-    options.services.map(async (definition) => {
-      const database = await databases.open(definition.name, migrationsOf(definition));
-      parts.defer(() => database.close());
-      const ground = { settings: settings.own, database, secrets, clock, log: log.child({ service: definition.name }), metrics };
-      const resources = await openResources(definition, ground);
-      parts.defer(() => resources.close());
-      return hostService(definition, { database, use: resources.use }, surroundings);
-    }),
-  );
+  const opening = options.services.map(async (definition) => {
+    const database = await databases.open(definition.name, migrationsOf(definition));
+    parts.defer(() => database.close());
+    const ground = { settings: settings.own, database, secrets, clock, log: log.child({ service: definition.name }), metrics };
+    const resources = await openResources(definition, ground);
+    parts.defer(() => resources.close());
+    return hostService(definition, { database, use: resources.use }, surroundings);
+  });
+  // Where one fails, the others are waited for: what they open is among the parts, and closed with them.
+  await Promise.allSettled(opening);
+  const hosted = await Promise.all(opening);
   for (const { endpoint } of hosted) peers.host(endpoint.service, endpoint);
   await eventLog.ensureTopics(topicsOf(eventsOf(options.services)));
   // At once: an event log that doesn't answer holds up each of them.
