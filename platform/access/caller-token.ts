@@ -29,8 +29,9 @@ export type CallerTokens = {
 /** The current secret signs, each verifies, so that it can be changed without a stop. */
 export function callerTokens(options: { readonly secrets: Secrets; readonly clock?: Clock; readonly lifeMs?: number }): CallerTokens {
   const { clock = systemClock, lifeMs = LIFE_MS_DEFAULT } = options;
-  const keys = options.secrets.keys("polis caller token v1").map((bytes): Key => ({ id: hash("sha256", bytes, "hex").slice(0, 8), bytes }));
-  const current = keys[0] as Key;
+  const [current, ...others] = options.secrets.keys("polis caller token v1");
+  const signing = keyOf(current);
+  const keys = [signing, ...others.map(keyOf)];
   const signed = new Map<string, Signed>();
   /** The same by the caller itself: most callers are asked for again and again. */
   const signedFor = new WeakMap<Caller, Signed>();
@@ -47,11 +48,11 @@ export function callerTokens(options: { readonly secrets: Secrets; readonly cloc
         return known.token;
       }
       const token = new SignJWT(claimsOf(caller))
-        .setProtectedHeader({ alg: "HS256", typ: TYPE, kid: current.id })
+        .setProtectedHeader({ alg: "HS256", typ: TYPE, kid: signing.id })
         .setIssuer(ISSUER)
         .setIssuedAt(new Date(nowMs))
         .setExpirationTime(new Date(nowMs + lifeMs))
-        .sign(current.bytes);
+        .sign(signing.bytes);
       const fresh = { token, untilMs: nowMs + lifeMs / 2 };
       remember(signed, name, fresh);
       signedFor.set(caller, fresh);
@@ -72,6 +73,8 @@ export function callerTokens(options: { readonly secrets: Secrets; readonly cloc
 type Signed = { readonly token: Promise<string>; readonly untilMs: number };
 
 type Key = { readonly id: string; readonly bytes: Uint8Array };
+
+const keyOf = (bytes: Uint8Array): Key => ({ id: hash("sha256", bytes, "hex").slice(0, 8), bytes });
 
 /** Bounded: the oldest entry goes first. */
 function remember<V>(cache: Map<string, V>, name: string, value: V): void {

@@ -13,12 +13,13 @@ export type Keys = readonly [Uint8Array, ...Uint8Array[]];
 
 /** @param secrets the current one first */
 export function secretsOf(secrets: readonly [string, ...string[]]): Secrets {
+  const [current, ...others] = secrets;
   if (secrets.some(({ length }) => length < SECRET_LENGTH_MIN)) throw new Error(`a secret has at least ${SECRET_LENGTH_MIN} characters`);
   const known = new Map<string, Keys>();
   return {
     keys(purpose) {
-      const keys =
-        known.get(purpose) ?? (secrets.map((secret) => new Uint8Array(hkdfSync("sha256", secret, "", purpose, 32))) as never as Keys);
+      const derive = (secret: string) => new Uint8Array(hkdfSync("sha256", secret, "", purpose, 32));
+      const keys: Keys = known.get(purpose) ?? [derive(current), ...others.map(derive)];
       known.set(purpose, keys);
       return keys;
     },

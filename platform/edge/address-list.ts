@@ -15,9 +15,13 @@ export type KeptAddresses = ValuesOf<typeof AddressListSchema>;
 /** Where an edge's list is kept. */
 export const addressListOf = (edge: string): Kind<KeptAddresses> => values(`${edge}.addresses`, AddressListSchema, { loss: "durable" });
 
+/** Those that haven't expired. */
+export const holding = (entries: readonly AddressEntry[], nowMs: number): AddressEntry[] =>
+  entries.filter(({ expiresAt }) => expiresAt === undefined || timestampMs(expiresAt) > nowMs);
+
 /** What holds now. */
 export const readList = async (kept: KeptAddresses, clock: Clock): Promise<readonly AddressEntry[]> =>
-  (await kept.get(LIST))?.entries.filter(({ expiresAt }) => expiresAt === undefined || timestampMs(expiresAt) > clock()) ?? [];
+  holding((await kept.get(LIST))?.entries ?? [], clock());
 
 export type NewEntry = {
   /** In its written form. */
@@ -59,8 +63,7 @@ async function changeList(
 ): Promise<void> {
   for (let tries = 0; tries < TRIES_MAX; tries++) {
     const before = await kept.get(LIST);
-    const holding = before?.entries.filter(({ expiresAt }) => expiresAt === undefined || timestampMs(expiresAt) > clock()) ?? [];
-    const after = { entries: [...change(holding)] };
+    const after = { entries: [...change(holding(before?.entries ?? [], clock()))] };
     if (before === undefined ? await kept.add(LIST, after) : await kept.compareAndSet(LIST, before, after)) return;
   }
   throw new Error("the list is changed by others all the time; try again");

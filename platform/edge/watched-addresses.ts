@@ -1,7 +1,6 @@
-import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { AddressEntry } from "#contracts/polis/edge/v1/kept_pb.ts";
 import type { Clock } from "#platform/clock.ts";
-import { type KeptAddresses, readList } from "#platform/edge/address-list.ts";
+import { holding, type KeptAddresses, readList } from "#platform/edge/address-list.ts";
 import { inNetworks } from "#platform/edge/networks.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import type { Metrics } from "#platform/telemetry/metrics.ts";
@@ -44,7 +43,7 @@ export async function watchAddresses(
       take(await readList(kept, clock));
       readMs = performance.now();
     } catch (error) {
-      take(list.filter(({ expiresAt }) => expiresAt === undefined || timestampMs(expiresAt) > clock()));
+      take(holding(list, clock()));
       if (performance.now() - toldMs < TELL_MS) return;
       toldMs = performance.now();
       log.warn({ err: error }, "the list of blocked addresses can't be read: the last one that was goes on");

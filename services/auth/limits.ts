@@ -1,7 +1,6 @@
 import { hash } from "node:crypto";
 import { countedAs } from "#platform/edge/networks.ts";
-import type { LimitOf } from "#platform/kv/kinds.ts";
-import { limit } from "#platform/kv/kinds.ts";
+import { type LimitOf, limit } from "#platform/kv/kinds.ts";
 import type { Kv } from "#platform/kv/kv.ts";
 import { type Rejection, reject } from "#platform/rejection.ts";
 import { CallError } from "#platform/rpc/call-error.ts";

@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { AuthService, RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { operation } from "#platform/writes/definitions.ts";
-import { enqueueLetter } from "../letters/letter.ts";
+import { enqueueLetter, LOCALE_DEFAULT } from "../letters/letter.ts";
 import { takeCode } from "../limits.ts";
 import type { ChallengeRow } from "../tables.ts";
 import { contactColumns, contactOf, holderOf } from "../users/contact.ts";
@@ -25,7 +25,7 @@ export const requestCode = operation(AuthService.method.requestCode, {
     assert(asked, "the contract demands one of the purposes");
     const { purpose, template } = asked;
     const known = user?.status === "DELETED" ? undefined : user;
-    const locale = known?.locale ?? "en";
+    const locale = known?.locale ?? LOCALE_DEFAULT;
     const challenge = pose(tx, { id, purpose, userId: known?.id, ...contactColumns(contact), locale, now });
     if (known !== undefined) {
       const { expiresAt } = challenge;

@@ -16,8 +16,18 @@ export const sealingKeys = (secrets: Secrets): Keys => secrets.keys("polis auth 
 /** A key that is open to sign with. */
 export type OpenKey = { readonly id: string; readonly key: KeyObject; readonly publicJwk: object; readonly signsFromMs: number };
 
-/** The claims of an access token beside those that say when and as what it was made. */
-export type Claims = { readonly iss: string; readonly sub: string; readonly [claim: string]: unknown };
+/** The claims of an access token beside those that say when, and for whom, it was made. */
+export type Claims = {
+  readonly iss: string;
+  readonly sub: string;
+  /** The session. */
+  readonly sid: string;
+  /** The user's token version: one of before is refused. */
+  readonly ver: number;
+  readonly roles: readonly string[];
+  /** Whether a second factor was shown. */
+  readonly mfa: boolean;
+};
 
 export function makeKey(sealing: Keys, nowMs: number, signsFromMs: number): SigningKeyRow {
   const id = uuidv7(nowMs);

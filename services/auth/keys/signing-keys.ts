@@ -14,7 +14,7 @@ const PUBLISHED_BEFORE_MS = 60_000;
 export type SigningKeys = {
   readonly issuer: string;
   /** An access token of this issuer. */
-  sign(claims: Omit<Claims, "iss"> & Pick<Claims, "sub">, nowMs: number): string;
+  sign(claims: Omit<Claims, "iss">, nowMs: number): string;
   /** The public keys, as a JSON Web Key Set. */
   jwks(): string;
   /** A key that is to sign later on. */

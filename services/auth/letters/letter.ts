@@ -4,6 +4,9 @@ import type { Tx } from "#platform/writes/definitions.ts";
 import type { UserRow } from "../tables.ts";
 import { type Contact, contactIn } from "../users/contact.ts";
 
+/** The language of letters to who hasn't said theirs. */
+export const LOCALE_DEFAULT = "en";
+
 type Letter = Omit<MessageInitShape<typeof SendLetterSchema>, "$typeName" | "contact">;
 
 /** Has a letter, or a text, sent to this address. */

@@ -17,9 +17,10 @@ const none = (userId: string): SecondFactorRow => ({
   onSince: undefined,
 });
 
-/** Whether it is asked for. */
-export const isOn = (factor: SecondFactorRow | undefined): factor is SecondFactorRow & { readonly totpSecret: Uint8Array } =>
-  factor?.totpSecret !== undefined;
+/** One that is asked for. */
+export type FactorOn = SecondFactorRow & { readonly totpSecret: Uint8Array };
+
+export const isOn = (factor: SecondFactorRow | undefined): factor is FactorOn => factor?.totpSecret !== undefined;
 
 export const recoveryCodesLeft = ({ recoveryCodes }: SecondFactorRow): number => codesIn(recoveryCodes).length;
 
@@ -36,12 +37,7 @@ export const setupOf = (factor: SecondFactorRow | undefined, now: Timestamp): Ui
   factor?.pendingUntil !== undefined && timestampMs(factor.pendingUntil) > timestampMs(now) ? factor.pendingSecret : undefined;
 
 /** Turned on by a code of the secret that waits, which is used by that; undefined where the code isn't one. */
-export function confirmed(
-  secrets: SecondFactorSecrets,
-  factor: SecondFactorRow,
-  code: string,
-  now: Timestamp,
-): SecondFactorRow | undefined {
+export function confirmed(secrets: SecondFactorSecrets, factor: SecondFactorRow, code: string, now: Timestamp): FactorOn | undefined {
   const setup = setupOf(factor, now);
   if (setup === undefined) return undefined;
   const step = matchingStep(secrets.open(factor.userId, setup), code, timestampMs(now), 0);
@@ -59,8 +55,8 @@ export const resealed = (secrets: SecondFactorSecrets, factor: SecondFactorRow):
   return { ...factor, totpSecret: again(totpSecret), pendingSecret: again(pendingSecret), sealedBy: secrets.keyName };
 };
 
-export function withRecoveryCodes(secrets: SecondFactorSecrets, factor: SecondFactorRow, codes: readonly string[]): SecondFactorRow {
-  if (!isOn(factor)) return factor;
+/** With these recovery codes, and none of those of before. */
+export function withRecoveryCodes(secrets: SecondFactorSecrets, factor: FactorOn, codes: readonly string[]): FactorOn {
   const secret = secrets.open(factor.userId, factor.totpSecret);
   return { ...factor, recoveryCodes: codes.map((code) => hashOfRecoveryCode(secret, code)).join(" ") };
 }

@@ -1,13 +1,11 @@
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { lifeMinutes, pose, toChallenge } from "../codes/challenge.ts";
-import { enqueueLetter } from "../letters/letter.ts";
+import { enqueueLetter, LOCALE_DEFAULT } from "../letters/letter.ts";
 import { takeCode, takeStrengthCheck } from "../limits.ts";
 import { passwords } from "../passwords/passwords.ts";
 import { strength } from "../passwords/strength.ts";
 import { contactColumns, contactOf, holderOf } from "../users/contact.ts";
-
-const LOCALE_DEFAULT = "en";
 
 /**
  * Poses a challenge that holds what the account is to be; nothing else is kept of who never answers. Where there is an account already,
@@ -24,7 +22,7 @@ export const signUp = operation(AuthService.method.signUp, {
   write(tx, request, { prepared: { refused, passwordHash }, locked: holder, id, now }) {
     if (refused !== undefined) return refused;
     const contact = contactOf(request);
-    const locale = request.locale === "" ? LOCALE_DEFAULT : request.locale;
+    const locale = request.locale || LOCALE_DEFAULT;
     const challenge = pose(tx, { id, purpose: "SIGN_UP", userId: holder?.id, ...contactColumns(contact), passwordHash, locale, now });
     if (holder === undefined) {
       const { expiresAt } = challenge;

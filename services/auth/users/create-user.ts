@@ -2,6 +2,7 @@ import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { UserRegisteredSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
+import { LOCALE_DEFAULT } from "../letters/letter.ts";
 import { passwords } from "../passwords/passwords.ts";
 import { strength } from "../passwords/strength.ts";
 import { users } from "../tables.ts";
@@ -23,7 +24,7 @@ export const createUser = operation(AuthService.method.createUser, {
     if (holder !== undefined || same !== undefined) return reject("contact_taken");
     const contact = contactOf(request);
     const { roles, locale } = request;
-    const user = makeUser({ id: request.userId || id, contact, passwordHash, roles, locale: locale || "en", now });
+    const user = makeUser({ id: request.userId || id, contact, passwordHash, roles, locale: locale || LOCALE_DEFAULT, now });
     tx.insert(users, user);
     tx.publish(UserRegisteredSchema, { userId: user.id, ...contactColumns(contact), locale: user.locale, roles });
     return toUser(user, undefined);
