@@ -228,12 +228,18 @@ export const emailList: SettingType<readonly string[]> = {
 /** Whether only this machine reaches what listens there. */
 export const isLoopback = (host: string): boolean => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/.test(host);
 
-/** Who sends a letter: an address of mail, or a name with it. */
-export const mailAddress: SettingType<string> = {
+/** Who sends a letter; the name may be empty. */
+export type MailAddress = { readonly name: string; readonly address: string };
+
+/** `Name <address>`, or an address alone. What is in the name means nothing: commas, brackets and colons are taken as they are. */
+export const mailAddress: SettingType<MailAddress> = {
   must: "an address of mail, or as `Name <address>`",
-  parse: (value) =>
-    /^(?:[^<>"\r\n]+ <)?[^\s<>@"]+@[^\s<>@"]+>?$/.test(value) && value.includes("<") === value.endsWith(">") ? value : undefined,
-  show: String,
+  parse(value) {
+    const [, name = "", bracketed, alone] = /^(?:([^<>"\p{Cc}]+) <([^<>]+)>|([^<>]+))$/u.exec(value) ?? [];
+    const address = bracketed ?? alone ?? "";
+    return /^[^\s<>@"(),:;[\]\\]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(address) ? { name: name.trim(), address } : undefined;
+  },
+  show: ({ name, address }) => (name === "" ? address : `${name} <${address}>`),
 };
 
 function decoded(part: string): string | undefined {

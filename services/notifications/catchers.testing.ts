@@ -17,7 +17,6 @@ export async function catchLetters(
     authOptional: true,
     closeTimeout: 100,
     disabledCommands: options.secure === true || options.key !== undefined ? [] : ["STARTTLS"],
-    ...options,
     onRcptTo({ address }, _session, done) {
       const refusal = refuse(address);
       done(refusal && Object.assign(new Error(refusal.text), { responseCode: refusal.code }));
@@ -34,6 +33,7 @@ export async function catchLetters(
         }, done);
       });
     },
+    ...options,
   });
   // Clients that go without a word are part of the tests.
   server.on("error", () => undefined);

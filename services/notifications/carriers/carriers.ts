@@ -18,7 +18,7 @@ const settings = {
   smtpFrom: setting({
     name: "SMTP_FROM",
     type: mailAddress,
-    default: "Polis <no-reply@localhost>",
+    default: { name: "Polis", address: "no-reply@localhost" },
     text: "who letters are from",
   }),
   smtpCaFile: setting({

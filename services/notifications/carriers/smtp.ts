@@ -1,5 +1,5 @@
 import { createTransport } from "nodemailer";
-import type { SmtpUrl } from "#platform/config/setting-types.ts";
+import type { MailAddress, SmtpUrl } from "#platform/config/setting-types.ts";
 import type { Carrier } from "./carrier.ts";
 
 const CONNECT_MS = 10_000;
@@ -9,7 +9,15 @@ const CONNECTIONS_MAX = 4;
 type SmtpError = Error & { readonly responseCode?: number; readonly code?: string; readonly response?: string };
 
 /** Sends letters through an SMTP server, over few connections that are kept. */
-export function smtpCarrier({ url, from, ca }: { readonly url: SmtpUrl; readonly from: string; readonly ca: string | undefined }): Carrier {
+export function smtpCarrier({
+  url,
+  from,
+  ca,
+}: {
+  readonly url: SmtpUrl;
+  readonly from: MailAddress;
+  readonly ca: string | undefined;
+}): Carrier {
   const { host, port, security, user } = url;
   const transport = createTransport({
     pool: true,
@@ -27,12 +35,13 @@ export function smtpCarrier({ url, from, ca }: { readonly url: SmtpUrl; readonly
     disableFileAccess: true,
     disableUrlAccess: true,
   });
-  const domain = from.slice(from.lastIndexOf("@") + 1).replace(/>.*$/, "");
+  const domain = from.address.slice(from.address.lastIndexOf("@") + 1);
   return {
     async carry({ id, to, subject, text, html }) {
       try {
         // The id is the same in every try: who gets it twice, since we were killed in between, can tell.
-        await transport.sendMail({ from, to: { name: "", address: to }, subject, text, html, messageId: `<${id}@${domain}>` });
+        const letter = { from: { ...from }, to: { name: "", address: to }, subject, text, html, messageId: `<${id}@${domain}>` };
+        await transport.sendMail(letter);
         return { kind: "taken" };
       } catch (error) {
         if (!isRefusal(error as SmtpError)) throw error;
