@@ -73,6 +73,8 @@ test("a server elsewhere that has no STARTTLS gets neither a password nor a lett
 
 test.each([
   ["a user whom it doesn't know", { onAuth: (_, __, done) => done(says(535, "who are you")) }, "who are you"],
+  ["us, at the greeting", { onConnect: (_, done) => done(says(554, "your address is blocked")) }, "your address is blocked"],
+  ["who the letter is from", { onMailFrom: (_, __, done) => done(says(550, "not your domain")) }, "not your domain"],
   ["a recipient for now", { onRcptTo: (_, __, done) => done(says(450, "mailbox busy")) }, "mailbox busy"],
   ["a recipient, for want of a user", { onRcptTo: (_, __, done) => done(says(530, "log in first")) }, "log in first"],
 ] satisfies [string, SMTPServerOptions, string][])("a server that refuses %s may take it later", async (_, options, told) => {

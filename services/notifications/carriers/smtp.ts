@@ -6,7 +6,7 @@ const CONNECT_MS = 10_000;
 const SILENCE_MS = 20_000;
 const CONNECTIONS_MAX = 4;
 
-type SmtpError = Error & { readonly responseCode?: number; readonly code?: string; readonly response?: string };
+type SmtpError = Error & { readonly responseCode?: number; readonly command?: string; readonly response?: string };
 
 /** Sends letters through an SMTP server, over few connections that are kept. */
 export function smtpCarrier({
@@ -52,6 +52,9 @@ export function smtpCarrier({
   };
 }
 
-/** 5xx about the letter or its recipient. Not about us: whoever runs us mends our name and password. */
-const isRefusal = ({ responseCode = 0, code }: SmtpError): boolean =>
-  responseCode >= 500 && responseCode !== 530 && responseCode !== 535 && code !== "EAUTH" && code !== "ETLS";
+/**
+ * 5xx about the recipient or the letter. What is said to the greeting, to the user or to the sender is about us: whoever runs us mends
+ * that, and the letter goes then. So is a server that wants a user first (530, 535, and 503 of some).
+ */
+const isRefusal = ({ responseCode = 0, command = "" }: SmtpError): boolean =>
+  responseCode >= 500 && ![503, 530, 535].includes(responseCode) && ["RCPT TO", "DATA"].includes(command);
