@@ -71,6 +71,12 @@ test("a server elsewhere that has no STARTTLS gets neither a password nor a lett
   expect([asked, server.letters.length]).toEqual([0, 0]);
 });
 
+test("a server of this machine that offers STARTTLS, with a certificate of its own, gets letters without it", async () => {
+  const server = await catchLetters(encrypted);
+  expect(await carrierTo(server.port)()).toEqual({ kind: "taken" });
+  expect(server.letters).toHaveLength(1);
+});
+
 test.each([
   ["a user whom it doesn't know", { onAuth: (_, __, done) => done(says(535, "who are you")) }, "who are you"],
   ["us, at the greeting", { onConnect: (_, done) => done(says(554, "your address is blocked")) }, "your address is blocked"],
