@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
 import type { SMTPServerOptions } from "smtp-server";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { authority, certificateFolder } from "#platform/config/certificates.testing.ts";
 import type { SmtpUrl } from "#platform/config/setting-types.ts";
 import { catchLetters } from "../catchers.testing.ts";
@@ -122,4 +124,38 @@ test("a letter is from one, whatever is in its name", async () => {
   expect(letter?.from).toBe(from.address);
   expect(letter?.mail.from?.value).toEqual([from]);
   expect(letter?.mail.messageId).toBe("<0190a4e4-0000-7000-8000-000000000001@polis.example>");
+});
+
+/** A server that greets, and then never comes to an end of what it says. */
+async function dribblingServer() {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined);
+    socket.resume().write("220 here\r\n");
+    const timer = setInterval(() => socket.write("250-and so on\r\n"), 20);
+    socket.on("close", () => clearInterval(timer));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  afterAll(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const connections = () => [...sockets].filter(({ destroyed }) => !destroyed).length;
+  return { port: (server.address() as { port: number }).port, connections };
+}
+
+test("a letter that takes too long, or that whoever waits for it gives up, leaves no connection behind", async () => {
+  const { port, connections } = await dribblingServer();
+  const carry = carrierTo(port, {}, { limitMs: 300 });
+  // More than have a connection at a time.
+  const said = await Promise.all(Array.from({ length: 8 }, () => failure(carry())));
+  expect(said).toEqual(said.map(() => "Error: the mail server takes longer than 300 ms"));
+  await vi.waitFor(() => expect(connections()).toBe(0));
+  const giving = new AbortController();
+  const carried = failure(carrierTo(port)({}, giving.signal));
+  await vi.waitFor(() => expect(connections()).toBe(1));
+  giving.abort(new Error("the process stops"));
+  expect(await carried).toBe("Error: the process stops");
+  await vi.waitFor(() => expect(connections()).toBe(0));
 });

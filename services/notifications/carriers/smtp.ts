@@ -4,6 +4,8 @@ import type { Carrier } from "./carrier.ts";
 
 const CONNECT_MS = 10_000;
 const SILENCE_MS = 20_000;
+/** Less than the task's time limit: the task still tells then that its last try has failed. */
+const LIMIT_MS = 45_000;
 const CONNECTIONS_MAX = 4;
 
 type SmtpError = Error & { readonly responseCode?: number; readonly command?: string; readonly response?: string };
@@ -13,10 +15,12 @@ export function smtpCarrier({
   url,
   from,
   ca,
+  limitMs = LIMIT_MS,
 }: {
   readonly url: SmtpUrl;
   readonly from: MailAddress;
   readonly ca: string | undefined;
+  readonly limitMs?: number;
 }): Carrier {
   const { host, port, security, user } = url;
   const transport = createTransport({
@@ -39,13 +43,17 @@ export function smtpCarrier({
   });
   const domain = from.address.slice(from.address.lastIndexOf("@") + 1);
   return {
-    async carry({ id, to, subject, text, html }) {
+    async carry({ id, to, subject, text, html }, signal) {
+      const limit = AbortSignal.timeout(limitMs);
       try {
         // The id is the same in every try: who gets it twice, since we were killed in between, can tell.
         const letter = { from: { ...from }, to: { name: "", address: to }, subject, text, html, messageId: `<${id}@${domain}>` };
-        await transport.sendMail(letter);
+        // Who gives up leaves nothing behind: what waits for a connection goes, and so does the connection that it has.
+        await transport.sendMail({ ...letter, signal: AbortSignal.any([signal, limit]) });
         return { kind: "taken" };
       } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        if (limit.aborted) throw new Error(`the mail server takes longer than ${limitMs} ms`, { cause: error });
         if (!isRefusal(error as SmtpError)) throw error;
         return { kind: "refused", reason: `the mail server says: ${(error as SmtpError).response ?? (error as Error).message}` };
       }
