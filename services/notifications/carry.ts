@@ -2,8 +2,10 @@ import { strict as assert } from "node:assert";
 import { getOption } from "@bufbuild/protobuf";
 import { SendEmailSchema, SendSmsSchema } from "#contracts/polis/notifications/v1/tasks_pb.ts";
 import { task as taskOption } from "#contracts/polis/options/v1/options_pb.ts";
+import { storableText } from "#platform/postgres/storable-text.ts";
 import { find } from "#platform/reads/query.ts";
 import { type Task, task } from "#platform/tasks/define-task.ts";
+import { MASK } from "#platform/telemetry/mask.ts";
 import type { Carrier } from "./carriers/carrier.ts";
 import { type Carriers, carriers } from "./carriers/carriers.ts";
 import { type Ending, ended, isOver } from "./notification.ts";
@@ -25,10 +27,12 @@ function carry(schema: typeof SendEmailSchema | typeof SendSmsSchema, carrierOf:
       if (isOver(row, now)) return { status: "EXPIRED" };
       try {
         const carried = await carrierOf(use(carriers)).carry(messageOf(row), signal);
-        return carried.kind === "taken" ? { status: "SENT" } : { status: "FAILED", reason: carried.reason };
+        return carried.kind === "taken" ? { status: "SENT" } : { status: "FAILED", reason: reasonFor(row, carried.reason) };
       } catch (error) {
-        if (attempt < attempts) throw error;
-        return { status: "FAILED", reason: error instanceof Error ? error.message : String(error) };
+        const reason = reasonFor(row, error instanceof Error ? error.message : String(error));
+        // An error of its own: a time-out of the mail server's isn't one of our database's, for which a try doesn't count.
+        if (attempt < attempts) throw new Error(`it isn't taken now: ${reason}`, { cause: error });
+        return { status: "FAILED", reason };
       }
     },
     lock: ({ notificationId }) => notifications.row(notificationId),
@@ -39,6 +43,12 @@ function carry(schema: typeof SendEmailSchema | typeof SendSmsSchema, carrierOf:
     },
   });
 }
+
+const REASON_LENGTH_MAX = 500;
+
+/** As it is kept and told: servers and providers name whom they refuse, and may say anything, and much of it. */
+const reasonFor = ({ email, phone }: NotificationRow, said: string): string =>
+  storableText(said.replaceAll(new RegExp((email ?? phone ?? "").replaceAll(/\W/g, "\\$&"), "gi"), MASK), REASON_LENGTH_MAX);
 
 function messageOf({ id, template, locale, email, phone, params }: NotificationRow) {
   const known = templates.get(template);

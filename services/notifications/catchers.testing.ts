@@ -11,6 +11,7 @@ export type CaughtLetter = { readonly from: string; readonly to: readonly string
 export async function catchLetters(
   options: SMTPServerOptions = {},
   refuse: (address: string) => { readonly code: number; readonly text: string } | undefined = () => undefined,
+  port = 0,
 ) {
   const letters: CaughtLetter[] = [];
   const server = new SMTPServer({
@@ -37,7 +38,7 @@ export async function catchLetters(
   });
   // Clients that go without a word are part of the tests.
   server.on("error", () => undefined);
-  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  await new Promise<void>((listening) => server.listen(port, "127.0.0.1", listening));
   const close = (): Promise<void> => new Promise((closed) => server.close(() => closed()));
   afterAll(close);
   return { letters, close, port: (server.server.address() as AddressInfo).port };
