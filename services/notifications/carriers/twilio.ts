@@ -17,8 +17,11 @@ export function twilioCarrier({ url, from }: { readonly url: SmsUrl; readonly fr
         body: new URLSearchParams({ To: to, From: from, Body: text }).toString(),
         redirect: "error",
         signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]),
+      }).catch((error: Error) => {
+        throw new Error(`the provider of texts isn't reached: ${causeIn(error)}`, { cause: error });
       });
-      const said = await readAtMost(answer, ANSWER_BYTES_MAX);
+      // The status decides. That the answer breaks off would only have the text sent once more.
+      const said = await readAtMost(answer, ANSWER_BYTES_MAX).catch(() => "");
       if (answer.ok) return { kind: "taken" };
       const reason = `the provider of texts says: ${answer.status} ${messageIn(said)}`;
       // Of our own name, and of what may be otherwise soon: whoever runs us, or time, mends it.
@@ -29,6 +32,10 @@ export function twilioCarrier({ url, from }: { readonly url: SmsUrl; readonly fr
     close: () => undefined,
   };
 }
+
+/** `fetch` says no more than that it failed; its cause says by what. */
+const causeIn = ({ message, cause }: Error): string =>
+  cause instanceof Error ? cause.message || String((cause as NodeJS.ErrnoException).code ?? cause.name) : message;
 
 async function readAtMost(answer: Response, bytesMax: number): Promise<string> {
   const chunks: Uint8Array[] = [];
