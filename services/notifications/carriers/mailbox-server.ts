@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { isUuid } from "#platform/ids.ts";
 import type { Sql } from "#platform/postgres/database.ts";
+import { storableText } from "#platform/postgres/storable-text.ts";
 import { listenAt } from "#platform/process/listen.ts";
 import type { Log } from "#platform/telemetry/log.ts";
 import { emptyMailbox, findInMailbox, listMailbox } from "./mailbox.ts";
@@ -12,6 +13,7 @@ const PORT_DEFAULT = 8025;
 const HOST = "127.0.0.1";
 const LIMIT_DEFAULT = 50;
 const LIMIT_MAX = 500;
+const RECIPIENT_LENGTH_MAX = 255;
 
 export type MailboxServer = { readonly url: string; close(): Promise<void> };
 
@@ -86,8 +88,11 @@ function isFromHere({ headers }: IncomingMessage): boolean {
   return ["127.0.0.1", "localhost", "[::1]"].includes(host) && isOwnSite && headers.origin === undefined;
 }
 
+/** What no URL is. */
+const NOWHERE = new URL("http://mailbox/nowhere");
+
 async function answerTo(sql: Sql, { method = "GET", url = "/" }: IncomingMessage): Promise<Answer> {
-  const { pathname, searchParams } = new URL(url, "http://mailbox");
+  const { pathname, searchParams } = URL.parse(url, "http://mailbox") ?? NOWHERE;
   const [, id] = /^\/(?:api\/)?messages\/([^/]+)$/.exec(pathname) ?? [];
   const isRead = method === "GET" || method === "HEAD";
   if (pathname === "/api/messages" && method === "DELETE") {
@@ -99,7 +104,8 @@ async function answerTo(sql: Sql, { method = "GET", url = "/" }: IncomingMessage
     const limit = Number(searchParams.get("limit") ?? LIMIT_DEFAULT);
     if (!Number.isInteger(limit) || limit < 1 || limit > LIMIT_MAX)
       return problem(400, `limit must be a whole number from 1 to ${LIMIT_MAX}.`);
-    const messages = await listMailbox(sql, { to: searchParams.get("to") ?? undefined, limit });
+    const to = searchParams.get("to");
+    const messages = await listMailbox(sql, { to: to === null ? undefined : storableText(to, RECIPIENT_LENGTH_MAX), limit });
     return pathname === "/" ? page(listPage(messages)) : json({ messages });
   }
   const found = id !== undefined && isUuid(id) ? await findInMailbox(sql, id) : undefined;

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { request } from "undici";
 import { expect, test, vi } from "vitest";
@@ -111,4 +112,53 @@ test("a port that is taken is told where it was chosen; the usual one gives way"
     await each.close();
   }
   blocker.close();
+});
+
+test("what no address is, or no text, is answered and no fault of the mailbox's", async () => {
+  const error = vi.spyOn(testLog, "error");
+  const told: Record<string, number> = {};
+  for (const path of ["//", "//[", "/api/messages?to=%00", "/messages/%00", "/api/messages/%ff", "/?limit="])
+    told[path] = (await get(path)).status;
+  expect(told).toEqual({
+    "//": 404,
+    "//[": 404,
+    "/api/messages?to=%00": 200,
+    "/messages/%00": 404,
+    "/api/messages/%ff": 404,
+    "/?limit=": 400,
+  });
+  expect(error).not.toHaveBeenCalled();
+  error.mockRestore();
+});
+
+const opened = async (environment: Record<string, string>) => {
+  const info = vi.spyOn(testLog, "info");
+  await testServicesWith({ environment }, notificationsService);
+  const told = info.mock.calls.filter(([, said]) => String(said).includes("they land in the mailbox"));
+  info.mockRestore();
+  return told.map(([fields, said]) => ({ url: (fields as unknown as { url: string }).url, said: String(said) }));
+};
+
+test("it is there for what nobody is set to send, says for what, and isn't there where all is sent", async () => {
+  const [SMTP_URL, SMS_URL, MAILBOX_PORT] = ["smtp://127.0.0.1:1", "http://a:b@127.0.0.1:1", "0"];
+  for (const [environment, what] of [
+    [{ MAILBOX_PORT }, "letters and texts"],
+    [{ MAILBOX_PORT, SMTP_URL }, "texts"],
+    [{ MAILBOX_PORT, SMS_URL }, "letters"],
+  ] as const) {
+    const [told, ...more] = await opened(environment);
+    expect([told?.said, more]).toEqual([`${what} are sent to nobody: they land in the mailbox`, []]);
+    expect((await request(`${told?.url}/api/messages`)).statusCode).toBe(200);
+  }
+  expect(await opened({ MAILBOX_PORT: String(port), SMTP_URL, SMS_URL })).toEqual([]);
+});
+
+test("it is reached at 127.0.0.1, and at no other address of this machine", async () => {
+  const others = ["127.0.0.2", ...Object.values(networkInterfaces()).flatMap((each) => each ?? [])]
+    .map((each) => (typeof each === "string" ? each : each.address))
+    .filter((address) => address !== "127.0.0.1" && !address.startsWith("fe80"));
+  for (const address of others) {
+    const host = address.includes(":") ? `[${address}]` : address;
+    await expect(request(`http://${host}:${port}/`, { headers: { host: "127.0.0.1" } }), address).rejects.toThrow();
+  }
 });
