@@ -36,3 +36,21 @@ test("what was sent more than thirty days ago is forgotten, however much it is, 
   expect(await left()).toEqual(young.sort());
   expect(await forget()).toBe("0 deleted");
 });
+
+test("what nothing came of within a week has failed, and its codes are erased", async () => {
+  const [[lost = ""], [waiting = ""], [sent = ""]] = await Promise.all([
+    older("7 days 1 hour", "QUEUED"),
+    older("6 days 23 hours", "QUEUED"),
+    older("8 days", "SENT"),
+  ]);
+  expect(await forget()).toBe("0 deleted, 1 given up");
+  const { rows } = await database.query<{ id: string; status: string; reason: string | null; codes: boolean; ended: boolean }>({
+    text: `SELECT id, status, reason, params LIKE '%123456%' AS codes, ended_at IS NOT NULL AS ended FROM notifications WHERE id = ANY($1::uuid[])`,
+    values: [[lost, waiting, sent]],
+  });
+  expect(Object.fromEntries(rows.map(({ id, ...row }) => [id, row]))).toEqual({
+    [lost]: { status: "FAILED", reason: "nothing came of it within a week", codes: false, ended: true },
+    [waiting]: { status: "QUEUED", reason: null, codes: true, ended: false },
+    [sent]: { status: "SENT", reason: null, codes: true, ended: false },
+  });
+});
