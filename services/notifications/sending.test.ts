@@ -124,6 +124,22 @@ test("another content under an id is refused, as are templates that aren't there
   expect(await failure(services.client(NotificationsService, serviceCaller("orders")).send(request))).toBe("forbidden");
 });
 
+test("an address that brings a header along, and a parameter whose name has no end, are refused before anything is written", async () => {
+  for (const email of [
+    "a@example.com\r\nBcc: thief@example.com",
+    "a@example.com, thief@example.com",
+    "Ann <a@example.com>",
+    "a@example.com\n",
+  ]) {
+    const request = code({ email });
+    expect([email, await failure(client.send(request))]).toEqual([email, "validation_failed"]);
+    expect(await failure(client.getNotification({ id: request.id }))).toBe("not_found");
+  }
+  const request = code({ email: someEmail() });
+  const long = { ...request.params, ["x".repeat(51)]: "1" };
+  expect(await failure(client.send({ ...request, params: long }))).toBe("validation_failed");
+});
+
 test("what it was filled with is erased once it has ended", async () => {
   const request = code({ email: someEmail() });
   await client.send(request);
