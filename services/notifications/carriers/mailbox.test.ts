@@ -97,6 +97,17 @@ test("what is older than a day goes, and what is more than a thousand", async ()
   expect(await pruneMailbox(database)).toBe(0);
 });
 
+test("a storm of letters leaves a thousand as well, the newest", async () => {
+  const database = await own();
+  await database.query({
+    text: `INSERT INTO mailbox (id, kind, recipient, subject, text, html, created_at)
+           SELECT gen_random_uuid(), 'sms', 'x', '', n::text, '', now() - interval '1 ms' * n FROM generate_series(1, 21500) n`,
+  });
+  expect(await pruneMailbox(database)).toBe(20_500);
+  const { rows } = await database.query({ text: "SELECT count(*)::int AS count, max(text::int) AS oldest FROM mailbox" });
+  expect(rows).toEqual([{ count: 1_000, oldest: 1_000 }]);
+});
+
 test("a port that is taken is told where it was chosen; the usual one gives way", async () => {
   const blocker = createServer().listen(0, "127.0.0.1");
   await once(blocker, "listening");

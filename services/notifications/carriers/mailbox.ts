@@ -13,6 +13,9 @@ export type Kept = {
 };
 
 const KEPT_MAX = 1_000;
+const PRUNED_AT_ONCE = 10_000;
+/** A storm of letters, such as a bench sends, isn't run after for ever: the rest goes the next time. */
+const PRUNINGS_MAX = 100;
 
 /** Puts what would be sent into a table, for who develops or tests; a message once, whoever repeats it. */
 export const mailboxCarrier = (sql: Sql, kind: Kept["kind"]): Carrier => ({
@@ -45,12 +48,16 @@ export async function findInMailbox(sql: Sql, id: string): Promise<Kept | undefi
 
 export const emptyMailbox = async (sql: Sql): Promise<void> => void (await sql.query({ text: "DELETE FROM mailbox" }));
 
-/** What is older than a day goes, and what is more than a thousand. Gives how many. */
+/** What is more than a thousand goes, some at a time, and what is older than a day. Gives how many. */
 export async function pruneMailbox(sql: Sql): Promise<number> {
-  const { rowCount } = await sql.query({
-    text: `DELETE FROM mailbox WHERE created_at < now() - interval '1 day'
-           OR id IN (SELECT id FROM mailbox ORDER BY created_at DESC OFFSET $1 LIMIT 10000)`,
-    values: [KEPT_MAX],
-  });
-  return rowCount;
+  let pruned = 0;
+  for (let count = PRUNED_AT_ONCE, turn = 0; count === PRUNED_AT_ONCE && turn < PRUNINGS_MAX; turn += 1) {
+    ({ rowCount: count } = await sql.query({
+      text: "DELETE FROM mailbox WHERE id IN (SELECT id FROM mailbox ORDER BY created_at DESC OFFSET $1 LIMIT $2)",
+      values: [KEPT_MAX, PRUNED_AT_ONCE],
+    }));
+    pruned += count;
+  }
+  const { rowCount } = await sql.query({ text: "DELETE FROM mailbox WHERE created_at < now() - interval '1 day'" });
+  return pruned + rowCount;
 }
