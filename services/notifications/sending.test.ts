@@ -140,6 +140,12 @@ test("an address that brings a header along, and a parameter whose name has no e
   expect(await failure(client.send({ ...request, params: long }))).toBe("validation_failed");
 });
 
+test("who letters are from, without a server that sends them, stops the start and says what is missing", async () => {
+  await expect(
+    testServicesWith({ environment: { SMTP_FROM: "Polis <a@polis.example>", MAILBOX_PORT: "0" } }, notificationsService),
+  ).rejects.toThrow("SMTP_FROM needs SMTP_URL, which is not set");
+});
+
 test("what it was filled with is erased once it has ended", async () => {
   const request = code({ email: someEmail() });
   await client.send(request);

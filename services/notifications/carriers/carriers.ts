@@ -19,6 +19,7 @@ const settings = {
     name: "SMTP_FROM",
     type: mailAddress,
     default: { name: "Polis", address: "no-reply@localhost" },
+    needs: "SMTP_URL",
     text: "who letters are from",
   }),
   smtpCaFile: setting({
