@@ -6,7 +6,8 @@ import { RotateKeysSchema } from "#contracts/polis/auth/v1/tasks_pb.ts";
 import { nobody, serviceCaller } from "#platform/access/caller.ts";
 import { secretsOf } from "#platform/access/secrets.ts";
 import { systemClock } from "#platform/clock.ts";
-import { testDatabase, testLog } from "#platform/postgres/database.testing.ts";
+import { testDatabase, testDatabaseConnection, testLog } from "#platform/postgres/database.testing.ts";
+import { openDatabase } from "#platform/postgres/open-database.ts";
 import { migrationsOf } from "#platform/process/host-service.ts";
 import { openResources } from "#platform/process/resources.ts";
 import { testSecrets, testServices } from "#platform/process/services.testing.ts";
@@ -111,6 +112,9 @@ test("a key that has grown old gets a successor, which is published before it si
 });
 
 test("who watches hears the keys and the revocations that count, then new ones, and several times a second that there are none", async () => {
+  // A key that was made just now is told as soon as it is found.
+  const { rowCount: keyCount } = await database.query({ text: "SELECT FROM signing_keys" });
+  await vi.waitFor(async () => expect((await jsonOf("getJwks")).keys).toHaveLength(keyCount), 10_000);
   const gateway = services.client(AuthService, serviceCaller("gateway"));
   const session = await register();
   const signal = AbortSignal.timeout(20_000);
@@ -202,6 +206,29 @@ test("who begins to watch after a storm of sign-outs hears of all of them, thoug
     if (heard >= 100_000) break;
   }
   expect(heard).toBe(100_000);
+});
+
+test("a watch rejects when the database is away, and so doesn't tell for ever that nothing is", async () => {
+  const connection = await testDatabaseConnection(migrationsOf(authService).map(({ folder }) => folder));
+  const behind = await openDatabase({ connection, name: "test", maxConnections: 2, log: testLog, metrics: new Metrics() });
+  const { use, close } = await openResources(
+    { name: "auth", resources: [tokenNews] },
+    { settings: {}, database: behind, secrets: testSecrets, clock: systemClock, log: testLog, metrics: new Metrics() },
+  );
+  let looks = 0;
+  const watching = (async () => {
+    for await (const _ of use(tokenNews).watch(AbortSignal.timeout(30_000))) looks += 1;
+  })();
+  watching.catch(() => undefined);
+  await vi.waitFor(() => expect(looks).toBeGreaterThan(1), 5_000);
+  await database.query({ text: `ALTER DATABASE ${connection.database} ALLOW_CONNECTIONS false` });
+  await database.query({
+    text: "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+    values: [connection.database],
+  });
+  await expect(watching).rejects.toThrow(/terminat|not currently accepting connections|connection/i);
+  await close();
+  await behind.close();
 });
 
 test("who may not watch is turned away", async () => {
