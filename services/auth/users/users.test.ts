@@ -78,3 +78,9 @@ test("support sees an account, and neither blocks it nor gives roles; an admin w
     expect(await failure(client.createUser({ contact: someEmail(), password: PASSWORD }))).toBe("forbidden");
   }
 });
+
+test("the own account is the own one however its id is written", async () => {
+  const { userId } = await register();
+  const self = services.client(AuthService, userCaller(userId, { roles: ["admin"], secondFactor: true }));
+  expect(await failure(self.blockUser({ userId: userId.toUpperCase(), reason: "a test" }))).toBe("own_account");
+});
