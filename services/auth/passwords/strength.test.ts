@@ -19,6 +19,15 @@ test("a password that tells its owner's address is weak, and another's isn't", a
   expect(await isWeak("anna.petrova99", "boris@mail.example")).toBe(false);
 });
 
+test.each([
+  ["before the @", "zyx-wob.klm7", "zyx-wob.klm7@mail.example"],
+  ["that is long", `qzj-${"vw7-".repeat(20)}@mail.example`, `qzj-${"vw7-".repeat(20)}@mail.example`],
+  ["of a phone", "+14155552671", "+14155552671"],
+])("what stands in an address %s is weak for who has it alone", async (_, password, own) => {
+  expect(await isWeak(password, own)).toBe(true);
+  expect(await isWeak(password, "boris@mail.example")).toBe(false);
+});
+
 test.each(["seven purple otters dance", "Kx9#mQ2vLp!z", "семь лиловых выдр"])("%s is strong", async (password) =>
   expect(await isWeak(password)).toBe(false),
 );

@@ -43,7 +43,7 @@ export function openStrength(): Strength {
   };
   return {
     async weakness(password, own) {
-      const parts = own.flatMap((text) => [text, ...text.split(/[^\p{L}\p{N}]+/u)]).filter(({ length }) => length > 2);
+      const parts = own.flatMap(partsOf).filter(({ length }) => length > 2);
       const score = await estimate(password.slice(0, LOOKED_AT_MAX), parts);
       return score >= SCORE_MIN
         ? undefined
@@ -54,6 +54,10 @@ export function openStrength(): Strength {
     },
   };
 }
+
+/** All of it, what stands before the @, and its words, each as far as a password is looked at. */
+const partsOf = (text: string): string[] =>
+  [text, text.split("@")[0] ?? "", ...text.split(/[^\p{L}\p{N}]+/u)].map((part) => part.slice(0, LOOKED_AT_MAX));
 
 type Line = {
   readonly worker: Worker;
