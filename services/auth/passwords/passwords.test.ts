@@ -78,6 +78,19 @@ test("a blocked account stays blocked by another password; one that isn't there 
   expect(await signIn(nobodys, NEXT)).toBe("invalid_credentials");
 });
 
+test("who has set another password isn't locked out by the tries of the one that was forgotten", async () => {
+  const contact = someEmail();
+  await register(contact);
+  for (let times = 0; times < 5; times += 1) expect(await signIn(contact, "what was it")).toBe("invalid_credentials");
+  expect(await signIn(contact, PASSWORD)).toBe("too_many_tries");
+  const answer = await reset(contact);
+  const wrong = { ...answer, code: wrongCodeOf(answer) };
+  expect(await failure(guest.resetPassword(wrong))).toBe("invalid_code");
+  expect(await signIn(contact, PASSWORD)).toBe("too_many_tries");
+  expect(await failure(guest.resetPassword(answer))).toBe("answered");
+  expect(await signIn(contact, NEXT)).toBe("answered");
+});
+
 test("a code to sign in with doesn't set a password", async () => {
   const contact = someEmail();
   await register(contact);

@@ -3,10 +3,10 @@ import { AuthService, ResetPasswordResponseSchema } from "#contracts/polis/auth/
 import { PasswordChangedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
-import { answer, tryCode } from "../codes/challenge.ts";
+import { answer, isOpen, tryCode } from "../codes/challenge.ts";
 import { changeParams } from "../letters/change-params.ts";
 import { tellOwner } from "../letters/letter.ts";
-import { takeStrengthCheck } from "../limits.ts";
+import { forgetSignInTries, takeStrengthCheck } from "../limits.ts";
 import { endAllSessions } from "../sessions/session.ts";
 import { challenges, users } from "../tables.ts";
 import { contactIn } from "../users/contact.ts";
@@ -16,7 +16,7 @@ import { strength } from "./strength.ts";
 /** Sets another password for who has the code; all sessions end. A blocked account stays blocked. */
 export const resetPassword = operation(AuthService.method.resetPassword, {
   async prepare(request, context) {
-    const { kv, use, origin } = context;
+    const { kv, use, origin, now } = context;
     const { newPassword } = request;
     // Before the try: who is to take another password has the code still.
     const weak = (await takeStrengthCheck(kv, origin)) ?? (await use(strength).weakness(newPassword, []));
@@ -26,6 +26,9 @@ export const resetPassword = operation(AuthService.method.resetPassword, {
     const own = contact && (await use(strength).weakness(newPassword, [contact.value]));
     if (own !== undefined) return { tried: { refused: own, isRight: false } };
     const passwordHash = tried.isRight ? await use(passwords).hash(newPassword) : "";
+    // They were tries of the password that was forgotten. Before the challenge is used, as unlock does it.
+    if (challenge !== undefined && contact !== undefined && challenge.purpose === "RESET_PASSWORD" && isOpen(challenge, now))
+      await forgetSignInTries(kv, contact);
     return { tried, userId: challenge?.userId, passwordHash };
   },
   lock: ({ challengeId }, { prepared: { userId } }) => ({
