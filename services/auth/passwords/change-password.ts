@@ -14,6 +14,7 @@ import { sessions, users } from "../tables.ts";
 import { contactIn } from "../users/contact.ts";
 import { passwords } from "./passwords.ts";
 import { tryPassword } from "./prove-owner.ts";
+import { isSamePassword } from "./same-password.ts";
 import { strength } from "./strength.ts";
 
 /** Sets another password for who knows the current one. All other sessions end: whoever made it necessary may have begun one. */
@@ -35,7 +36,7 @@ export const changePassword = operation(AuthService.method.changePassword, {
     const own = ownSession(locked, now);
     if (own === undefined) return reject("no_session");
     const { user, session } = own;
-    if (tried?.isRight !== true || tried.hash !== user.passwordHash) return reject("wrong_password");
+    if (tried?.isRight !== true || !isSamePassword(tried.seen, user)) return reject("wrong_password");
     tx.publish(PasswordChangedSchema, { userId: user.id, byReset: false });
     const after = endAllSessions(tx, user, { reason: "password_changed", change: { passwordHash }, now });
     const kept = renewed(session, { epoch: after.sessionEpoch }, now);

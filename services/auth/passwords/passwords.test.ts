@@ -13,6 +13,7 @@ import { passwords } from "./passwords.ts";
 const services = await testServices(authService);
 const database = services.database("auth");
 const { guest, as, register, admin } = authClients(services);
+const { guest: other } = authClients(await services.copy());
 const NEXT = "eight yellow herons sing";
 const signIn = (contact: ReturnType<typeof someEmail>, password: string) => failure(guest.signIn({ contact, password }));
 const templatesTo = async (contact: ReturnType<typeof someEmail>) => (await lettersTo(services, contact)).map(({ template }) => template);
@@ -114,6 +115,16 @@ test("a password that was hashed at other costs is hashed anew when its owner si
   expect(await signIn(contact, PASSWORD)).toBe("answered");
 });
 
+test("who signs in several times at once while it is hashed anew is let in each time, over processes", async () => {
+  const contact = someEmail();
+  const { userId } = await register(contact);
+  const cheap = await hash(PASSWORD, { memoryCost: 8_192, timeCost: 1, parallelism: 1 });
+  await database.query({ text: "UPDATE users SET password_hash = $2 WHERE id = $1", values: [userId, cheap] });
+  const guests = [guest, other, guest, other];
+  const outcomes = await Promise.all(guests.map((each) => failure(each.signIn({ contact, password: PASSWORD }))));
+  expect(outcomes).toEqual(guests.map(() => "answered"));
+});
+
 async function openPasswords(atOnce: number) {
   const { use, close } = await openResources(
     { name: "auth", resources: [passwords] },
@@ -165,7 +176,10 @@ test("a password that is changed while it is looked at doesn't sign in any more"
     await tx.query({ text: "SELECT FROM users WHERE id = $1 FOR UPDATE", values: [userId] });
     signingIn = signIn(contact, PASSWORD);
     await vi.waitFor(async () => expect(await waitingForLocks(database)).toBeGreaterThan(0), 5_000);
-    await tx.query({ text: "UPDATE users SET password_hash = 'another' WHERE id = $1", values: [userId] });
+    await tx.query({
+      text: "UPDATE users SET password_hash = 'another', session_epoch = session_epoch + 1 WHERE id = $1",
+      values: [userId],
+    });
   });
   expect(await signingIn).toBe("invalid_credentials");
 });

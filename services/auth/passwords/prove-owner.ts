@@ -5,12 +5,13 @@ import { forgetSignInTries, noteFailure, takeSignInTry } from "../limits.ts";
 import type { SessionRow, UserRow } from "../tables.ts";
 import { contactIn } from "../users/contact.ts";
 import { passwords } from "./passwords.ts";
+import { isSamePassword } from "./same-password.ts";
 
 /** Who has signed in so lately needs no other proof where there is no password. */
 const FRESH_MS = 10 * 60_000;
 
-/** What is known of a password before the user is locked: a try was taken for it, and whether it is that of this hash. */
-export type TriedPassword = { readonly refused: Rejection | undefined; readonly isRight: boolean; readonly hash: string | undefined };
+/** What is known of a password before the user is locked: a try was taken for it, and whether it is that of the account as it was then. */
+export type TriedPassword = { readonly refused: Rejection | undefined; readonly isRight: boolean; readonly seen: UserRow | undefined };
 
 /** Takes a try, and looks whether it is the password of the user who calls. */
 export async function tryPassword(
@@ -20,18 +21,18 @@ export async function tryPassword(
 ): Promise<TriedPassword> {
   const contact = user && contactIn(user);
   const hash = user?.passwordHash;
-  if (hash === undefined || password === "") return { refused: undefined, isRight: false, hash };
+  if (hash === undefined || password === "") return { refused: undefined, isRight: false, seen: user };
   const refused = contact && (await takeSignInTry(kv, contact, origin));
-  if (refused !== undefined) return { refused, isRight: false, hash };
+  if (refused !== undefined) return { refused, isRight: false, seen: user };
   const isRight = await use(passwords).verify(password, hash);
   if (!isRight) await noteFailure(kv);
   else if (contact !== undefined) await forgetSignInTries(kv, contact);
-  return { refused, isRight, hash };
+  return { refused, isRight, seen: user };
 }
 
 /** Why who calls isn't taken for the account's owner: the password has to be right, or the session fresh where there is none. */
 export function unproven(
-  { refused, isRight, hash }: TriedPassword,
+  { refused, isRight, seen }: TriedPassword,
   user: UserRow,
   session: SessionRow,
   now: Timestamp,
@@ -40,5 +41,5 @@ export function unproven(
   if (user.passwordHash === undefined)
     return timestampMs(now) - timestampMs(session.createdAt) <= FRESH_MS ? undefined : reject("session_not_fresh");
   // Another since it was looked at: what was given isn't what counts.
-  return isRight && hash === user.passwordHash ? undefined : reject("wrong_password");
+  return isRight && isSamePassword(seen, user) ? undefined : reject("wrong_password");
 }

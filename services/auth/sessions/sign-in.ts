@@ -6,6 +6,7 @@ import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { forgetSignInTries, noteFailure, takeSignInTry } from "../limits.ts";
 import { passwords } from "../passwords/passwords.ts";
+import { isSamePassword } from "../passwords/same-password.ts";
 import { secondFactors, users } from "../tables.ts";
 import { contactOf, holderOf } from "../users/contact.ts";
 import { beginOrAsk } from "./begin-or-ask.ts";
@@ -24,17 +25,17 @@ export const signIn = operation(AuthService.method.signIn, {
     else await noteFailure(kv);
     const isOutdated = isRight && use(passwords).isOutdated(user?.passwordHash ?? "");
     const rehashed = isOutdated ? await use(passwords).hash(request.password) : undefined;
-    return { refused, makers, userId: user?.id, tried: { hash: user?.passwordHash, isRight, rehashed } };
+    return { refused, makers, seen: user, tried: { isRight, rehashed } };
   },
-  lock: (request, { prepared: { userId } }) => ({
+  lock: (request, { prepared: { seen } }) => ({
     user: holderOf(contactOf(request)),
-    factor: userId === undefined ? undefined : secondFactors.row(userId),
+    factor: seen === undefined ? undefined : secondFactors.row(seen.id),
   }),
-  write(tx, request, { prepared: { refused, makers, userId, tried }, locked: { user, factor }, origin, id, now }) {
+  write(tx, request, { prepared: { refused, makers, seen, tried }, locked: { user, factor }, origin, id, now }) {
     if (refused !== undefined) return refused;
     const isThere = user !== undefined && user.status !== "DELETED";
     // Changed since it was looked at: the password that was given isn't the one that counts, or it is somebody else's.
-    if (!isThere || tried?.isRight !== true || tried.hash !== user.passwordHash || userId !== user.id) {
+    if (!isThere || tried?.isRight !== true || seen?.id !== user.id || !isSamePassword(seen, user)) {
       const { case: kind, value } = contactOf(request);
       // Where there is no account as well: a commit takes its time, and would tell.
       const whose = isThere ? user.id : derivedUuid("no account", kind, value);

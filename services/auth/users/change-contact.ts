@@ -17,7 +17,7 @@ export const changeContact = operation(AuthService.method.changeContact, {
     const user = await find(sql, users.row(requireUser(caller).userId));
     const tried = await tryPassword({ kv, use, origin }, user, request.password);
     // A code is only taken for who may have one: else anybody's token would use up somebody's.
-    const mayHave = tried.refused === undefined && (tried.isRight || tried.hash === undefined);
+    const mayHave = tried.refused === undefined && (tried.isRight || tried.seen?.passwordHash === undefined);
     return { tried, refused: mayHave ? await takeCode(kv, contactOf(request), origin) : tried.refused };
   },
   lock: (request, context) => ({ ...ownRows(context), holder: holderOf(contactOf(request)) }),
