@@ -9,7 +9,7 @@ import { tellOwner } from "../letters/letter.ts";
 import { forgetSignInTries, takeStrengthCheck } from "../limits.ts";
 import { endAllSessions } from "../sessions/session.ts";
 import { challenges, users } from "../tables.ts";
-import { contactIn } from "../users/contact.ts";
+import { contactIn, isStillAt } from "../users/contact.ts";
 import { passwords } from "./passwords.ts";
 import { strength } from "./strength.ts";
 
@@ -38,7 +38,7 @@ export const resetPassword = operation(AuthService.method.resetPassword, {
   write(tx, _, { prepared: { tried, passwordHash }, locked: { challenge, user }, origin, now }) {
     const answered = answer(tx, challenge, tried, "RESET_PASSWORD", now);
     if (isRejection(answered)) return answered;
-    if (user === undefined || user.status === "DELETED" || passwordHash === undefined) return reject("invalid_code");
+    if (user === undefined || !isStillAt(answered, user) || passwordHash === undefined) return reject("invalid_code");
     tx.publish(PasswordChangedSchema, { userId: user.id, byReset: true });
     endAllSessions(tx, user, { reason: "password_changed", change: { passwordHash }, now });
     tellOwner(tx, user, "password-changed", changeParams(origin, now));

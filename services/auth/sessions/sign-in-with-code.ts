@@ -3,6 +3,7 @@ import { isRejection, reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
 import { answer, tryCode } from "../codes/challenge.ts";
 import { challenges, secondFactors, users } from "../tables.ts";
+import { isStillAt } from "../users/contact.ts";
 import { beginOrAsk } from "./begin-or-ask.ts";
 import { tokenMakers } from "./token-makers.ts";
 
@@ -20,7 +21,7 @@ export const signInWithCode = operation(AuthService.method.signInWithCode, {
   write(tx, _, { prepared: { tried, makers }, locked: { challenge, user, factor }, origin, id, now }) {
     const answered = answer(tx, challenge, tried, "SIGN_IN", now);
     if (isRejection(answered)) return answered;
-    if (user === undefined || user.status === "DELETED") return reject("invalid_code");
+    if (user === undefined || !isStillAt(answered, user)) return reject("invalid_code");
     if (user.status === "BLOCKED") return reject("account_blocked");
     return beginOrAsk(tx, makers, { user, factor, id, origin, now });
   },

@@ -1,6 +1,6 @@
 import { strict as assert } from "node:assert";
 import type { Ref } from "#platform/writes/table.ts";
-import { type UserRow, users } from "../tables.ts";
+import { type ChallengeRow, type UserRow, users } from "../tables.ts";
 
 /** An address of mail or a phone number, by which somebody is known. */
 export type Contact = { readonly case: "email" | "phone"; readonly value: string };
@@ -23,6 +23,12 @@ export const contactIn = ({
   readonly phone: string | undefined;
 }): Contact | undefined =>
   email !== undefined ? { case: "email", value: email } : phone !== undefined ? { case: "phone", value: phone } : undefined;
+
+/** Whether an account that is there still has the address of a challenge of its: a code in the mail of another is nobody's. */
+export const isStillAt = (challenge: ChallengeRow, user: UserRow): boolean => {
+  const contact = contactIn(challenge);
+  return user.status !== "DELETED" && contact !== undefined && user[contact.case] === contact.value;
+};
 
 /** The columns of a row. */
 export const contactColumns = (contact: Contact): { readonly email: string | undefined; readonly phone: string | undefined } => ({

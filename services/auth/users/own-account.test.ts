@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { User_Status } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { RequestCodeRequest_Purpose, User_Status } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { testServices } from "#platform/process/services.testing.ts";
 import { answerTo, authClients, failure, lettersTo, PASSWORD, someEmail, somePhone, tokensIn, wrongCodeOf } from "../auth.testing.ts";
 import { authService } from "../service.ts";
@@ -22,6 +22,23 @@ test("another address of mail is the account's once its code was given; both are
   expect((await lettersTo(services, old)).at(-1)?.params).toMatchObject({ what: "email", value: "u…@example.com" });
   const { userId } = await register(old);
   expect(userId).not.toBe(tokens.userId);
+});
+
+test.each([
+  ["sign in", RequestCodeRequest_Purpose.SIGN_IN, (answer: ReturnType<typeof answerTo>) => guest.signInWithCode(answer)],
+  [
+    "set a password",
+    RequestCodeRequest_Purpose.RESET_PASSWORD,
+    (answer: ReturnType<typeof answerTo>) => guest.resetPassword({ ...answer, newPassword: "eight yellow herons sing" }),
+  ],
+])("a code to %s that went to the old address is none for the account any more", async (_, purpose, use) => {
+  const [old, next] = [someEmail(), someEmail()];
+  const tokens = await register(old);
+  const change = await as(tokens).changeContact({ contact: next, password: PASSWORD });
+  const early = await guest.requestCode({ contact: old, purpose });
+  await as(tokens).confirmContact(answerTo(change));
+  expect(await failure(use(answerTo(early)))).toBe("invalid_code");
+  expect(await failure(guest.signIn({ contact: next, password: PASSWORD }))).toBe("answered");
 });
 
 test("a number is put beside the address, by either of which its owner signs in; who had none of it before is told at the other", async () => {
