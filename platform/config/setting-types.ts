@@ -9,6 +9,8 @@ export type SettingType<T> = {
   parse(text: string): T | undefined;
   /** The value as a list may show it. */
   show(value: T): string;
+  /** What is at fault in a text that is none, of one that has parts. Shows nothing that is secret. */
+  fault?(text: string): string | undefined;
 };
 
 /** 0 takes any free port. */

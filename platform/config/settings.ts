@@ -55,7 +55,7 @@ export function readSettings<T extends SettingsTable>(env: Environment, table: T
     if (given === undefined) return declared.default;
     if (declared.needs !== undefined && !env[declared.needs]) faults.push(`${given.label} needs ${declared.needs}, which is not set`);
     const value = declared.type.parse(given.text);
-    if (value === undefined) faults.push(`${given.label} must be ${declared.type.must} (${declared.text})`);
+    if (value === undefined) faults.push(`${given.label} must be ${mustBe(declared, given.text)} (${declared.text})`);
     return value;
   };
   const readAll = (nested: SettingsTable): object =>
@@ -64,6 +64,12 @@ export function readSettings<T extends SettingsTable>(env: Environment, table: T
   faults.push(...sharedValues(env, allSettings(table), flags));
   if (faults.length > 0) throw new SettingsError(faults);
   return values as SettingsOf<T>;
+}
+
+/** What a text that is none would have to be, and what of it is at fault, where its type can tell. */
+function mustBe({ type }: AnySetting, given: string): string {
+  const fault = type.fault?.(given);
+  return fault === undefined ? type.must : `${type.must}: ${fault}`;
 }
 
 /** A fault for each setting that has the value of another from which it must keep apart. */
@@ -95,7 +101,7 @@ export function describeSettings(env: Environment, table: SettingsTable, flags: 
       name: declared.name,
       text: declared.text,
       default: declared.default === undefined ? "-" : declared.type.show(declared.default),
-      value: unreadable ? `(wrong: must be ${declared.type.must})` : value === undefined ? "-" : declared.type.show(value),
+      value: unreadable ? `(wrong: must be ${mustBe(declared, given.text)})` : value === undefined ? "-" : declared.type.show(value),
       from: given?.from ?? "default",
     };
   });

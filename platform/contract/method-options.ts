@@ -1,4 +1,4 @@
-import { type DescMethod, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
+import { type DescField, type DescMethod, type DescService, getOption, hasOption, ScalarType } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import {
   type Access,
@@ -21,6 +21,9 @@ export type MethodOptions = {
   readonly cache: Cache | undefined;
   readonly sensitive: boolean;
   readonly limits: readonly MethodLimit[];
+  /** The field of the answer with the URL to which a client is sent. */
+  readonly redirect: DescField | undefined;
+  readonly ignoresUnknownParameters: boolean;
 };
 
 /** How often a method may be called over HTTP. */
@@ -72,7 +75,16 @@ function resolve(method: DescMethod): MethodOptions {
     cache: said.cache,
     sensitive: said.sensitive,
     limits: limitsOf(name, said),
+    redirect: said.redirect === "" ? undefined : redirectOf(method, said.redirect),
+    ignoresUnknownParameters: said.ignoresUnknownParameters,
   };
+}
+
+function redirectOf(method: DescMethod, name: string): DescField {
+  const field = method.output.fields.find((candidate) => candidate.name === name);
+  if (method.methodKind !== "unary" || field?.fieldKind !== "scalar" || field.scalar !== ScalarType.STRING)
+    throw new Error(`${methodName(method)}: \`redirect\` is ${name}; it must be a text of the one answer`);
+  return field;
 }
 
 function limitsOf(name: string, { limits }: Method): MethodLimit[] {

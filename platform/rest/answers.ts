@@ -41,12 +41,19 @@ export function sendAnswer(edge: Edge, binding: Binding, answer: Message, reques
   request.exchange.pushHeaders(headers);
   if (binding.rawResponse) headers.push(...PAGE_HEADERS_FLAT);
   if (options.cache === undefined) headers.push("cache-control", "no-store");
+  const location = locationIn(binding, answer);
+  if (location !== undefined) return write(reply, 303, [...headers, "location", location, "content-length", "0"], undefined);
   if (options.httpStatus === 204) return write(reply, 204, headers, undefined);
   const { type, data } = bodyOf(edge, binding, answer);
   if (options.cache !== undefined && isKnown(options.cache, edge.identity.header, data, request, headers))
     return write(reply, 304, headers, undefined);
   headers.push("content-type", type, "content-length", String(Buffer.byteLength(data)));
   return write(reply, options.httpStatus, headers, data);
+}
+
+/** Where the contract sends the client instead of answering it. */
+function locationIn({ options: { redirect } }: Binding, answer: Message): string | undefined {
+  return redirect === undefined ? undefined : (answer as unknown as Record<string, string>)[redirect.localName] || undefined;
 }
 
 type Body = { readonly type: string; readonly data: string | Uint8Array };

@@ -130,7 +130,11 @@ function operation(work: Work, binding: Binding, pathNames: readonly PathName[])
     ...(description === "" ? {} : { description }),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body.kind === "none" ? {} : { requestBody: requestBody(work, binding) }),
-    responses: { [String(options.httpStatus)]: success(work, binding), ...problemResponses(binding, work.identity, work.responses) },
+    responses: {
+      [String(options.httpStatus)]: success(work, binding),
+      ...redirection(binding),
+      ...problemResponses(binding, work.identity, work.responses),
+    },
     ...(options.access.public
       ? { security: [] }
       : { security: Object.keys(work.identity.securitySchemes).map((name) => ({ [name]: [] })) }),
@@ -205,5 +209,15 @@ function success(work: Work, binding: Binding): Json {
     },
   };
 }
+
+const redirection = ({ options: { redirect } }: Binding): Json =>
+  redirect === undefined
+    ? {}
+    : {
+        "303": {
+          description: `The client is sent to the \`${redirect.jsonName}\`.`,
+          headers: { Location: { description: "Where to.", schema: { type: "string", format: "uri-reference" } }, ...quotaHeaders },
+        },
+      };
 
 const shown = (example: unknown): Json => (example === undefined ? {} : { example });

@@ -13,8 +13,9 @@ const PARAMETERS_MAX = 200;
  * Throws CallError `validation_failed` that names every parameter at fault.
  *
  * @param bound fields that the path or the body holds, which the query may not name
+ * @param ignoresUnknown what names no field is passed over
  */
-export function readQuery(schema: DescMessage, rawQuery: string, bound: ReadonlySet<DescField>): JsonObject {
+export function readQuery(schema: DescMessage, rawQuery: string, bound: ReadonlySet<DescField>, ignoresUnknown = false): JsonObject {
   const tree: JsonObject = {};
   const violations: Violation[] = [];
   if (rawQuery === "") return tree;
@@ -27,7 +28,7 @@ export function readQuery(schema: DescMessage, rawQuery: string, bound: Readonly
     const name = decode(at === -1 ? pair : pair.slice(0, at));
     const value = at === -1 ? "" : decode(pair.slice(at + 1));
     const fault = put(tree, schema, name, value, bound);
-    if (fault !== undefined) violations.push({ field: name, ...fault });
+    if (fault !== undefined && !(ignoresUnknown && fault === unknown)) violations.push({ field: name, ...fault });
   }
   if (violations.length > 0) throw validationFailed(violations);
   return tree;

@@ -73,7 +73,7 @@ function setField(message: Message, field: DescField, value: unknown): void {
   (message as unknown as Record<string, unknown>)[field.localName] = value;
 }
 
-function startTree({ method, body, pathFields }: Binding, rawQuery: string, given: JsonTree | undefined): JsonTree {
+function startTree({ method, options, body, pathFields }: Binding, rawQuery: string, given: JsonTree | undefined): JsonTree {
   if (body.kind === "whole") {
     // The body holds all that the path doesn't: no parameter of a query is known.
     if (rawQuery !== "") readQuery(EmptySchema, rawQuery, new Set());
@@ -81,7 +81,7 @@ function startTree({ method, body, pathFields }: Binding, rawQuery: string, give
   }
   const bound = new Set(pathFields.map((chain) => chain.at(-1) as DescField));
   if (body.kind === "field") bound.add(body.field);
-  const tree = readQuery(method.input, rawQuery, bound);
+  const tree = readQuery(method.input, rawQuery, bound, options.ignoresUnknownParameters);
   if (body.kind === "field" && given !== undefined) tree[body.field.jsonName] = given;
   return tree;
 }

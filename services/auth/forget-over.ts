@@ -9,6 +9,7 @@ const over = {
   sessions: "coalesce(ended_at, expires_at) < now() - interval '30 days'",
   revocations: "expires_at < now() - interval '1 hour'",
   api_keys: "coalesce(revoked_at, expires_at) < now() - interval '30 days'",
+  identities: "unlinked_at < now() - interval '1 day'",
   signing_keys: `EXISTS (SELECT FROM signing_keys newer WHERE newer.signs_from > signing_keys.signs_from AND newer.signs_from < now() - interval '1 day')`,
 };
 

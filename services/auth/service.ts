@@ -3,6 +3,8 @@ import {
   ApiKeyCreatedSchema,
   ApiKeyRevokedSchema,
   ContactChangedSchema,
+  IdentityLinkedSchema,
+  IdentityUnlinkedSchema,
   PasswordChangedSchema,
   RolesChangedSchema,
   SecondFactorChangedSchema,
@@ -34,6 +36,16 @@ import { tokenNews } from "./keys/token-news.ts";
 import { watchTokens } from "./keys/watch-tokens.ts";
 import { sendLetter } from "./letters/send-letter.ts";
 import { limits } from "./limits.ts";
+import { beginLink } from "./oauth/begin-link.ts";
+import { beginOauth } from "./oauth/begin-oauth.ts";
+import { begunFlows, flowSecrets } from "./oauth/flow.ts";
+import { linkIdentity } from "./oauth/link-identity.ts";
+import { listIdentities } from "./oauth/list-identities.ts";
+import { listOauthProviders } from "./oauth/list-oauth-providers.ts";
+import { providers } from "./oauth/providers.ts";
+import { returnFromProvider } from "./oauth/return-from-provider.ts";
+import { signInWithOauth } from "./oauth/sign-in-with-oauth.ts";
+import { unlinkIdentity } from "./oauth/unlink-identity.ts";
 import { changePassword } from "./passwords/change-password.ts";
 import { passwords } from "./passwords/passwords.ts";
 import { resetPassword } from "./passwords/reset-password.ts";
@@ -104,6 +116,14 @@ export const authService = defineService(AuthService, {
     getSecondFactor,
     disableSecondFactor,
     resetSecondFactor,
+    listOauthProviders,
+    beginOauth,
+    returnFromProvider,
+    signInWithOauth,
+    beginLink,
+    linkIdentity,
+    listIdentities,
+    unlinkIdentity,
   },
   tasks: { sendLetter, rotateKeys, forgetOver, resealSecondFactors },
   schedules: {
@@ -111,8 +131,8 @@ export const authService = defineService(AuthService, {
     forgetOver: schedule(ForgetOverSchema, { cron: "*/10 * * * *" }),
     resealSecondFactors: schedule(ResealSecondFactorsSchema, { cron: "*/10 * * * *" }),
   },
-  keeps: limits,
-  resources: [passwords, strength, derivedSecrets, secondFactorSecrets, signingKeys, tokenNews, firstAdmins],
+  keeps: [...limits, begunFlows],
+  resources: [passwords, strength, derivedSecrets, secondFactorSecrets, signingKeys, tokenNews, firstAdmins, providers, flowSecrets],
   publishes: [
     ApiKeyCreatedSchema,
     ApiKeyRevokedSchema,
@@ -127,6 +147,8 @@ export const authService = defineService(AuthService, {
     UserBlockedSchema,
     UserUnblockedSchema,
     SecondFactorChangedSchema,
+    IdentityLinkedSchema,
+    IdentityUnlinkedSchema,
   ],
   peers: [NotificationsService],
 });

@@ -185,3 +185,30 @@ export const apiKeys = table<ApiKeyRow>("api_keys", {
   lastUsedAt: optional(timestamp),
   revokedAt: optional(timestamp),
 });
+
+/** A user of an outside provider. */
+export type IdentityRow = {
+  readonly id: string;
+  readonly provider: string;
+  readonly issuer: string;
+  readonly subject: string;
+  readonly userId: string;
+  readonly email: string | undefined;
+  readonly linkedAt: Timestamp;
+  readonly unlinkedAt: Timestamp | undefined;
+};
+
+export const identities = table<IdentityRow>(
+  "identities",
+  {
+    id: uuid,
+    provider: text,
+    issuer: text,
+    subject: text,
+    userId: uuid,
+    email: optional(text),
+    linkedAt: timestamp,
+    unlinkedAt: optional(timestamp),
+  },
+  { unique: { subject: { fields: ["issuer", "subject"], taken: "begin_again" } } },
+);

@@ -119,3 +119,22 @@ CREATE INDEX api_keys_user ON api_keys (user_id, id) WHERE revoked_at IS NULL;
 COMMENT ON COLUMN api_keys.secret_hash IS 'SHA-256 of 32 random bytes, which nobody guesses: a slow hash would only be slow';
 COMMENT ON COLUMN api_keys.scopes IS 'With spaces between, sorted';
 COMMENT ON COLUMN api_keys.last_used_at IS 'To the minute';
+
+CREATE TABLE identities (
+  id uuid PRIMARY KEY,
+  provider text NOT NULL,
+  issuer text NOT NULL,
+  subject text NOT NULL,
+  user_id uuid NOT NULL,
+  email text,
+  linked_at timestamptz NOT NULL,
+  unlinked_at timestamptz
+);
+CREATE UNIQUE INDEX identities_subject ON identities (issuer, subject);
+CREATE INDEX identities_user ON identities (user_id, id) WHERE unlinked_at IS NULL;
+CREATE INDEX identities_over ON identities (unlinked_at) WHERE unlinked_at IS NOT NULL;
+COMMENT ON TABLE identities IS 'Users of outside providers, and whose account each of them signs in to';
+COMMENT ON COLUMN identities.provider IS 'The operator''s name for it, to be shown';
+COMMENT ON COLUMN identities.issuer IS 'Who vouches for the subject: a name that an operator gives to another provider finds nobody of the one before';
+COMMENT ON COLUMN identities.email IS 'What the provider said when it was linked; who it is, the subject decides alone';
+COMMENT ON COLUMN identities.unlinked_at IS 'Since when it signs in to nothing; the row goes a day later, unless it is linked again';

@@ -9,7 +9,8 @@ import { type Contact, contactColumns } from "./contact.ts";
 export const makeUser = (facts: {
   readonly id: string;
   readonly contact: Contact;
-  readonly passwordHash: string;
+  /** Without one, nobody signs in by a password. */
+  readonly passwordHash: string | undefined;
   readonly roles: readonly string[];
   readonly locale: string;
   readonly now: Timestamp;

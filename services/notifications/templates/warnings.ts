@@ -116,6 +116,36 @@ export const warningTemplates: Readonly<Record<string, Template>> = {
       },
     },
   },
+  "identity-linked": {
+    params: ["time", "device", "provider"],
+    words: {
+      en: {
+        subject: "Your account has another way to sign in",
+        letter: ["Your account was linked to {provider} at {time}, from {device}. It may be signed in to by that from now on.", actEn],
+        sms: "Your account was linked to {provider} at {time}. If it wasn't you, set a new password at once.",
+      },
+      ru: {
+        subject: "Новый способ входа в вашу учётную запись",
+        letter: ["К вашей учётной записи привязан {provider}: {time}, {device}. Теперь через него можно войти.", actRu],
+        sms: "К вашей учётной записи привязан {provider}: {time}. Если это были не вы, сразу задайте новый пароль.",
+      },
+    },
+  },
+  "identity-unlinked": {
+    params: ["time", "device", "provider"],
+    words: {
+      en: {
+        subject: "Your account has one way less to sign in",
+        letter: ["The link of your account to {provider} was taken away at {time}, from {device}.", actEn],
+        sms: "The link of your account to {provider} was taken away at {time}. If it wasn't you, set a new password at once.",
+      },
+      ru: {
+        subject: "Способ входа в вашу учётную запись отвязан",
+        letter: ["От вашей учётной записи отвязан {provider}: {time}, {device}.", actRu],
+        sms: "От вашей учётной записи отвязан {provider}: {time}. Если это были не вы, сразу задайте новый пароль.",
+      },
+    },
+  },
   "account-deleted": {
     params: [],
     words: {
