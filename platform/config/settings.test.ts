@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { platformSettings, settingPrefixes } from "./platform-settings.ts";
-import { describeSettings, readSettings, SettingsError, unknownSettings } from "./settings.ts";
+import type { SettingType } from "./setting-types.ts";
+import { describeSettings, readSettings, SettingsError, setting, unknownSettings } from "./settings.ts";
 
 const table = platformSettings(["orders", "payments"]);
 
@@ -52,6 +53,19 @@ describe("settings", () => {
       "LOG_LEVEL",
     ]);
     expect(faults.join()).not.toContain("short");
+  });
+
+  test("tell which part of a text is at fault, where their type can", () => {
+    const pair: SettingType<string> = {
+      must: "two words",
+      parse: (text) => (/^\w+ \w+$/.test(text) ? text : undefined),
+      show: String,
+      fault: (text) => (/^\w+ \w+$/.test(text) ? undefined : `it has ${text.split(" ").length}`),
+    };
+    const table = { pair: setting({ name: "PAIR", type: pair, default: undefined, text: "a pair" }) };
+    expect(() => readSettings({ PAIR: "a b c" }, table)).toThrow("PAIR must be two words: it has 3 (a pair)");
+    expect(describeSettings({ PAIR: "a" }, table)[0]?.value).toBe("(wrong: must be two words: it has 1)");
+    expect(readSettings({ PAIR: "a b" }, table)).toEqual({ pair: "a b" });
   });
 
   test("read a Kafka cluster with its user from one URL, and show it without the password", () => {

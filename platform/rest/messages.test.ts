@@ -5,6 +5,8 @@ import {
   type CreateThingRequest,
   type EchoRequest,
   EchoResponseSchema,
+  type FindThingRequest,
+  FoundThingSchema,
   type GetNamedRequest,
   GetNamedResponseSchema,
   ListNamesResponseSchema,
@@ -74,6 +76,27 @@ describe("a route", () => {
     expect(head.headers.get("content-length")).toBe(String(get.text.length));
   });
 
+  test("sends a client to where the answer says, and answers it where that is nowhere", async () => {
+    const found = create(FoundThingSchema, { name: "a", location: "https://app.example.com/things?id=1&x=%20" });
+    const { call, last } = await things({
+      unary: { FindThing: (request) => ((request as FindThingRequest).name === "a" ? found : create(FoundThingSchema, { name: "b" })) },
+    });
+    const sent = await call("GET", "/finder?name=a", { redirect: "manual" });
+    expect([sent.status, sent.headers.get("location"), sent.text]).toEqual([303, found.location, ""]);
+    expect([sent.headers.get("cache-control"), sent.headers.get("referrer-policy")]).toEqual(["no-store", "no-referrer"]);
+    const head = await call("HEAD", "/finder?name=a", { redirect: "manual" });
+    expect([head.status, head.headers.get("location")]).toEqual([303, found.location]);
+    const answered = await call("GET", "/finder?name=b");
+    expect([answered.status, answered.json()]).toEqual([200, { location: "", name: "b" }]);
+    expect(last<FindThingRequest>().name).toBe("b");
+  });
+
+  test("that would send to what no header can hold is a fault of ours", async () => {
+    const { call } = await things({ unary: { FindThing: () => create(FoundThingSchema, { location: "/a\r\nset-cookie: b=c" }) } });
+    const answer = await call("GET", "/finder", { redirect: "manual" });
+    expect([answer.status, answer.headers.get("location"), answer.headers.get("set-cookie")]).toEqual([500, null, null]);
+  });
+
   test("lets be cached what the contract lets, and answers 304 to who has it", async () => {
     const { call } = await things({ unary: { GetThing: () => thing() } });
     const first = await call("GET", `/things/${thingId}`);
@@ -104,6 +127,14 @@ describe("a query", () => {
       wrapped: true,
     });
     expect(equals(ListThingsRequestSchema, last(), expected)).toBe(true);
+  });
+
+  test("may hold what the contract doesn't know where that says so; what it knows is held to its rules all the same", async () => {
+    const { call, last } = await things();
+    expect((await call("GET", "/finder?session_state=x&name=a&scope=b+c&name.x=1&%3D=")).status).toBe(200);
+    expect(last<FindThingRequest>().name).toBe("a");
+    expect((await call("GET", "/finder?name=a&name=b&x=1")).problem().errors).toMatchObject([{ field: "name", rule: "duplicate_field" }]);
+    expect((await call("GET", "/things?x=1")).problem().errors).toMatchObject([{ field: "x", rule: "unknown_field" }]);
   });
 
   test("counts an empty value as left out", async () => {

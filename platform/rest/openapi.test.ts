@@ -27,6 +27,7 @@ describe("the OpenAPI document", () => {
   test("has every binding, with the verb, the segments of a name and one path for one shape", () => {
     expect(Object.keys(document.paths ?? {}).sort()).toEqual(
       [
+        "/finder",
         "/things",
         "/things/{thing_id}",
         "/owners/{owner.user_id}/things/{thing_id}",
@@ -70,6 +71,14 @@ describe("the OpenAPI document", () => {
     };
     expect(limited.description).toMatch(/At most 6 requests of an address in any 60 seconds\.\n\nAt most 3 requests of a caller in any 60/);
     expect(Object.keys(limited.responses["200"]?.headers ?? {})).toEqual(["X-Request-Id", "RateLimit-Policy", "RateLimit"]);
+  });
+
+  test("tells where a client may be sent to", () => {
+    expect(operation("/finder", "get").responses?.["303"]).toMatchObject({
+      description: "The client is sent to the `location`.",
+      headers: { Location: { schema: { type: "string", format: "uri-reference" } } },
+    });
+    expect(operation("/names", "get").responses?.["303"]).toBeUndefined();
   });
 
   test("tells the contract's rules, what is required, and examples", () => {

@@ -21,7 +21,10 @@ const post = (path: string, more: Omit<NonNullable<Init>, "$typeName"> = {}): Ht
   create(HttpRuleSchema, { ...more, pattern: { case: "post", value: path } });
 
 /** A service whose methods have these rules; requests hold `id` and a repeated `tags`. */
-function serviceOf(rules: readonly HttpRule[], stream: { client?: boolean; server?: boolean } = {}): DescService {
+function serviceOf(
+  rules: readonly HttpRule[],
+  { redirect = "", ...stream }: { client?: boolean; server?: boolean; redirect?: string } = {},
+): DescService {
   const label = FieldDescriptorProto_Label;
   const type = FieldDescriptorProto_Type.STRING;
   const file = create(FileDescriptorProtoSchema, {
@@ -43,7 +46,11 @@ function serviceOf(rules: readonly HttpRule[], stream: { client?: boolean; serve
         method: rules.map((rule, index) => {
           const options = create(MethodOptionsSchema);
           setExtension(options, http, rule);
-          setExtension(options, methodOption, create(MethodSchema, { idempotency: Method_Idempotency.READ, access: { public: true } }));
+          setExtension(
+            options,
+            methodOption,
+            create(MethodSchema, { idempotency: Method_Idempotency.READ, access: { public: true }, redirect }),
+          );
           const [inputType, outputType] = [".polis.made.v1.Request", ".polis.made.v1.Request"];
           return {
             name: `M${index}`,
@@ -116,6 +123,12 @@ describe("a contract's routes", () => {
     expect(() => readBindings([ThingsService, streams])).toThrow(
       /takes a stream, and .*CancelThing, which differs by its verb alone, JSON/,
     );
+  });
+
+  test("send clients to what is one text of the one answer alone", () => {
+    expect(readBindings([serviceOf([get("/a")], { redirect: "id" })])[0]?.options.redirect?.name).toBe("id");
+    const faults = [{ redirect: "nope" }, { redirect: "tags" }, { redirect: "id", server: true }];
+    for (const said of faults) expect(() => readBindings([serviceOf([get("/a")], said)])).toThrow(/`redirect` is \w+; it must be a text/);
   });
 
   test("can't be streams both ways, nor take a stream without a body", () => {

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { type FinishOauthRequest, type Identity, IdentitySchema } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { type Identity, IdentitySchema } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { IdentityLinkedSchema, IdentityUnlinkedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import type { Sql } from "#platform/postgres/database.ts";
 import { find } from "#platform/reads/query.ts";
@@ -10,7 +10,7 @@ import type { Ref } from "#platform/writes/table.ts";
 import { rowsOf } from "#platform/writes/table-statements.ts";
 import { type IdentityRow, identities, type UserRow } from "../tables.ts";
 import { takeFlow } from "./flow.ts";
-import type { OutsideUser } from "./provider.ts";
+import type { OutsideUser, Returned } from "./provider.ts";
 import { providers } from "./providers.ts";
 
 /** Of one account. */
@@ -22,7 +22,7 @@ export type Arrived = { readonly refused: undefined; readonly provider: string; 
 /** Finishes a flow: uses it up, and exchanges its code. */
 export async function arrive(
   { kv, use }: Pick<PrepareContext, "kv" | "use">,
-  request: FinishOauthRequest,
+  request: Returned & { readonly flowSecret: string },
   linkingUserId?: string,
 ): Promise<Arrived | { readonly refused: Rejection }> {
   const flow = await takeFlow({ kv, use }, request, linkingUserId);

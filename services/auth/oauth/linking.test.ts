@@ -53,7 +53,10 @@ test("a provider is linked to an account, whose owner is told, and signs in to i
   expect((await lettersTo(services, contact)).filter(({ template }) => template === "identity-linked")).toHaveLength(1);
   const told = () => heard.filter(({ type, key }) => type === IdentityLinkedSchema.typeName && key === tokens.userId);
   await expect.poll(() => told().length, { timeout: 5_000 }).toBe(1);
-  expect(fromBinary(IdentityLinkedSchema, told()[0]?.payload as Uint8Array).data).toMatchObject({ identityId: linked.id, provider: "local" });
+  expect(fromBinary(IdentityLinkedSchema, told()[0]?.payload as Uint8Array).data).toMatchObject({
+    identityId: linked.id,
+    provider: "local",
+  });
 });
 
 test("one that has an account with the address signs in to it after it was linked, and not before", async () => {
@@ -190,7 +193,8 @@ test("with the account goes what it was linked to, and what is unlinked is forgo
   const tokens = await register();
   const { id } = await link(tokens, someLogin());
   await as(tokens).deleteAccount({ password: PASSWORD });
-  const left = async () => (await database.query({ text: "SELECT FROM identities WHERE id = $1 AND unlinked_at IS NOT NULL", values: [id] })).rowCount;
+  const left = async () =>
+    (await database.query({ text: "SELECT FROM identities WHERE id = $1 AND unlinked_at IS NOT NULL", values: [id] })).rowCount;
   expect(await left()).toBe(1);
   await database.query({ text: "UPDATE identities SET unlinked_at = unlinked_at - interval '25 hours' WHERE id = $1", values: [id] });
   await services.enqueue("auth", ForgetOverSchema, {});

@@ -43,7 +43,11 @@ export async function startLyingProvider() {
           if (lie.exchange !== undefined) return lie.exchange(response);
           const claims = { ...claimsOf(base, nonce), ...lie.claims };
           const key = (lie.isForged ? forged : own)?.privateKey as KeyObject;
-          return send({ access_token: "x", token_type: "Bearer", id_token: tokenOf({ ...claims }, { alg: "ES256", kid: "own", ...lie.header }, key) });
+          return send({
+            access_token: "x",
+            token_type: "Bearer",
+            id_token: tokenOf({ ...claims }, { alg: "ES256", kid: "own", ...lie.header }, key),
+          });
         }
         default:
           return send(lie.userinfo ?? { sub: "user" });

@@ -1,8 +1,7 @@
 // What the tests need of the types of oidc-provider, which has none of its own.
 declare module "oidc-provider" {
-  class Provider {
+  export class Provider {
     constructor(issuer: string, configuration: object);
     callback(): import("node:http").RequestListener;
   }
-  export default Provider;
 }

@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import OidcProvider from "oidc-provider";
+import { Provider } from "oidc-provider";
 import { afterAll } from "vitest";
 
 /** What a provider knows of its user. */
@@ -25,7 +25,7 @@ export async function listen(answer: (base: string) => RequestListener): Promise
 export async function startOidcProvider(redirectUris: readonly string[]) {
   const people = new Map<string, Person>();
   const { base: issuer, server } = await listen((base) => {
-    const provider = new OidcProvider(base, {
+    const provider = new Provider(base, {
       clients: [{ client_id: CLIENT.clientId, client_secret: CLIENT.clientSecret, redirect_uris: redirectUris }],
       claims: { openid: ["sub"], email: ["email", "email_verified"] },
       findAccount: (_: unknown, id: string) => ({ accountId: id, claims: () => ({ sub: id, ...people.get(id) }) }),

@@ -59,7 +59,12 @@ test("the browser goes on to the client's page, with what the client needs in th
     expect(tokensIn(await guest.signInWithOauth(finishRequest(flow, returnRequest(url)))).userId).toBeDefined();
   }
   const elsewhere = ["https://evil.example", "//evil.example/", "/\\evil.example", "https:\\evil.example", "javascript:alert(1)"];
-  elsewhere.push("https://app.example.com.evil.example/", "https://app.example.com@evil.example/", "https://u:p@app.example.com/", "/#fragment");
+  elsewhere.push(
+    "https://app.example.com.evil.example/",
+    "https://app.example.com@evil.example/",
+    "https://u:p@app.example.com/",
+    "/#fragment",
+  );
   elsewhere.push("http://app.example.com/", "blob:https://app.example.com/1", "\t//evil.example", "https://app.example.com:444/");
   for (const returnTo of elsewhere)
     expect([returnTo, await failure(guest.beginOauth({ provider: "local", returnTo }))]).toEqual([returnTo, "return_to_not_allowed"]);
@@ -84,7 +89,9 @@ test("whoever has somebody else sign in for a flow of theirs gets nothing: the c
   const flow = await guest.beginOauth({ provider: "local" });
   const url = await browser().signIn(flow.authorizationUrl, login, PUBLIC_URL);
   const state = url.searchParams.get("state") ?? "";
-  expect(await failure(guest.signInWithOauth({ flowSecret: flow.flowSecret, state, code: "guessed", iss: issuer }))).toBe("provider_refused");
+  expect(await failure(guest.signInWithOauth({ flowSecret: flow.flowSecret, state, code: "guessed", iss: issuer }))).toBe(
+    "provider_refused",
+  );
 });
 
 test("a state that nobody has begun, that was used or is over is refused, on the way back as at its end", async () => {
@@ -134,9 +141,7 @@ test("of many flows of a new user that end at once, over two processes, one make
         return finishRequest(flow, await goThrough(flow, login));
       }),
     );
-    const outcomes = await Promise.all(
-      finishes.map((finish, i) => failure((i % 2 === 0 ? guest : copy.guest).signInWithOauth(finish))),
-    );
+    const outcomes = await Promise.all(finishes.map((finish, i) => failure((i % 2 === 0 ? guest : copy.guest).signInWithOauth(finish))));
     expect(outcomes).toContain("answered");
     expect(outcomes.filter((outcome) => outcome !== "answered" && outcome !== "begin_again")).toEqual([]);
     expect([await countOf("users", "email", email), await countOf("identities", "subject", login)]).toEqual([1, 1]);
