@@ -38,7 +38,7 @@ export type FlowSecrets = {
 
 export const flowSecrets = resource("auth.oauth-flows", { open: ({ secrets }) => openFlowSecrets(secrets) });
 
-function openFlowSecrets(secrets: Secrets): FlowSecrets {
+export function openFlowSecrets(secrets: Secrets): FlowSecrets {
   const keys = secrets.keys("polis auth oauth flow v1");
   const derived = (key: Uint8Array, state: string): Derived => {
     const part = (name: string): string => createHmac("sha256", key).update(`${name} ${state}`).digest("base64url");

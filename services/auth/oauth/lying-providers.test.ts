@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
+import pino from "pino";
 import { expect, test } from "vitest";
+import { readSettings } from "#platform/config/settings.ts";
 import { freePort } from "#platform/process/free-port.testing.ts";
 import { testServicesWith } from "#platform/process/services.testing.ts";
 import { someEmail, tokensIn } from "../auth.testing.ts";
@@ -9,6 +11,7 @@ import { authService } from "../service.ts";
 import { type Lie, startLyingProvider } from "./lying.testing.ts";
 import { oauthClients } from "./oauth.testing.ts";
 import { CLIENT } from "./outside.testing.ts";
+import { providers } from "./providers.ts";
 
 const REQUEST_MS = 3_000;
 
@@ -137,4 +140,29 @@ test("what isn't found at first is found once it is there, is asked for by many 
 test("one that says it is another is not taken", async () => {
   elsewhere.says({ discovery: sends(200, { issuer: "https://another.example", authorization_endpoint: "https://another.example/" }) });
   expect(await failure(guest.beginOauth({ provider: "elsewhere" }))).toBe("provider_unavailable");
+});
+
+test("the log tells why a provider isn't trusted or away, and nothing of its user, nor a secret", async () => {
+  const lines: string[] = [];
+  const settings = readSettings(
+    { AUTH_OAUTH_PROVIDERS: JSON.stringify([{ name: "liar", issuer: provider.issuer, ...CLIENT }]) },
+    providers.settings,
+  );
+  const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
+  const opened = await providers.open({ settings, log } as unknown as Parameters<typeof providers.open>[0]);
+  const proof = { verifier: "v".repeat(43), nonce: "a nonce" };
+  const lies: Lie[] = [{ claims: { nonce: "another" } }, { claims: { aud: "another" } }, { isForged: true }];
+  lies.push({ exchange: sends(401, { error: "invalid_client", error_description: "wrong secret" }) }, { exchange: sends(500, {}) });
+  for (const lie of lies) {
+    provider.says(lie);
+    const came = provider.visit((await opened.authorizationUrl("liar", "state", proof)) ?? "");
+    await opened.identify("liar", { ...came, code: "a-code", deviceId: "" }, proof).catch(() => undefined);
+  }
+  expect(lines).toHaveLength(lies.length);
+  const all = lines.join("\n");
+  expect(all).toContain("unexpected JWT claim value");
+  expect(all).toContain("signature");
+  expect(all).toContain("answers 401 invalid_client");
+  expect(all).toContain("answers 500");
+  expect(all).not.toMatch(/user@example|a-code|vvvv|a nonce|a secret between/);
 });

@@ -36,7 +36,7 @@ export function oidcProvider(facts: OidcFacts): Provider {
         execute: [oidc.enableNonRepudiationChecks, ...(issuer.startsWith("http:") ? [oidc.allowInsecureRequests] : [])],
       });
     } catch (cause) {
-      throw new ProviderAway(`${issuer} isn't found`, { cause });
+      throw new ProviderAway(`${issuer} isn't found${answered(cause)}`, { cause });
     }
   });
   return {
@@ -94,7 +94,13 @@ function failed(issuer: string, error: unknown): Identified {
   if (error instanceof oidc.AuthorizationResponseError) return { kind: "refused" };
   if (error instanceof oidc.ResponseBodyError && error.error === "invalid_grant") return { kind: "refused" };
   if (error instanceof Error && UNTRUSTED.has((error as { code?: string }).code)) return { kind: "untrusted", why: error };
-  throw new ProviderAway(`${issuer} doesn't exchange a code`, { cause: error });
+  throw new ProviderAway(`${issuer} doesn't exchange a code${answered(error)}`, { cause: error });
+}
+
+/** What an operator needs to know of an answer: `invalid_client` is a wrong secret. */
+function answered(error: unknown): string {
+  if (error instanceof oidc.ResponseBodyError) return `, and answers ${error.status} ${error.error.slice(0, 100)}`;
+  return error instanceof Error && error.cause instanceof Response ? `, and answers ${error.cause.status}` : "";
 }
 
 /** As RFC 7591 has it where nothing is said, and in the body where the provider takes it no other way. */

@@ -3,28 +3,28 @@ const GOOD_MS = 3_600_000;
 const FAILED_MS = 1_000;
 
 /**
- * Loads what is asked for when it is first asked for, once for all who wait, and again after an hour. Where it can't be loaded again, what
- * was there serves on.
+ * Loads what is asked for when it is first asked for, once for all who wait, and again when an hour has passed. Nobody waits for that, and
+ * where it can't be loaded again, what was there serves on.
  */
 export function remembered<T>(load: () => Promise<T>): () => Promise<T> {
   let known: { readonly value: T } | undefined;
-  let trying: Promise<T> | undefined;
+  let loading: Promise<T> | undefined;
   let nextMs = Number.NEGATIVE_INFINITY;
-  return () => {
-    if (performance.now() < nextMs && trying !== undefined) return trying;
+  const loadOnce = async (): Promise<T> => {
     nextMs = Number.POSITIVE_INFINITY;
-    trying = load().then(
-      (value) => {
-        known = { value };
-        nextMs = performance.now() + GOOD_MS;
-        return value;
-      },
-      (error: unknown) => {
-        nextMs = performance.now() + FAILED_MS;
-        if (known === undefined) throw error;
-        return known.value;
-      },
-    );
-    return trying;
+    try {
+      const value = await load();
+      known = { value };
+      nextMs = performance.now() + GOOD_MS;
+      return value;
+    } catch (error) {
+      nextMs = performance.now() + FAILED_MS;
+      if (known === undefined) throw error;
+      return known.value;
+    }
+  };
+  return () => {
+    if (loading === undefined || performance.now() >= nextMs) loading = loadOnce();
+    return known === undefined ? loading : Promise.resolve(known.value);
   };
 }

@@ -94,7 +94,7 @@ test("whoever has somebody else sign in for a flow of theirs gets nothing: the c
   );
 });
 
-test("a state that nobody has begun, that was used or is over is refused, on the way back as at its end", async () => {
+test("a state that nobody has begun, or that was used, is refused, on the way back as at its end", async () => {
   const { login } = person();
   const flow = await guest.beginOauth({ provider: "local" });
   const came = await goThrough(flow, login);
@@ -102,6 +102,16 @@ test("a state that nobody has begun, that was used or is over is refused, on the
   expect(await failure(guest.returnFromProvider({ provider: "local", code: "x" }))).toBe("invalid_flow");
   expect(await failure(guest.signInWithOauth({ ...finishRequest(flow, came), state: "none" }))).toBe("invalid_flow");
   expect(await failure(guest.signInWithOauth(finishRequest(flow, came)))).toBe("answered");
+  expect(await failure(guest.signInWithOauth(finishRequest(flow, came)))).toBe("invalid_flow");
+  expect(await failure(guest.returnFromProvider({ provider: "local", state: came.state, code: came.code }))).toBe("invalid_flow");
+});
+
+test.skipIf(process.env.REDIS_URL !== undefined)("a flow is over after fifteen minutes", async () => {
+  const { login } = person();
+  const flow = await guest.beginOauth({ provider: "local" });
+  expect(Number(flow.expiresAt?.seconds)).toBeCloseTo(Date.now() / 1000 + 900, -1);
+  const came = await goThrough(flow, login);
+  await services.database("kv").query({ text: "UPDATE passing_values SET expires_at = expires_at - interval '15 minutes'" });
   expect(await failure(guest.signInWithOauth(finishRequest(flow, came)))).toBe("invalid_flow");
   expect(await failure(guest.returnFromProvider({ provider: "local", state: came.state, code: came.code }))).toBe("invalid_flow");
 });
