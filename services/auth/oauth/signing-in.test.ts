@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { IdentityLinkedSchema, SignedInSchema, UserRegisteredSchema } from "#contracts/polis/auth/v1/events_pb.ts";
+import { waitingForLocks } from "#platform/postgres/database.testing.ts";
 import { testServicesWith } from "#platform/process/services.testing.ts";
 import { claimsOf, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
 import { challengeIn, failure, secondFactorClients } from "../second-factor/second-factor.testing.ts";
@@ -215,6 +216,30 @@ test("who has deleted the account gets a new one", async () => {
   const second = tokensIn(await signIn(login));
   expect(second.userId).not.toBe(first.userId);
   expect((await as(second).listIdentities({})).identities).toHaveLength(1);
+});
+
+test("what is left of a link to an account that was deleted at the same moment signs in to nothing, and is linked anew", async () => {
+  const { login } = person();
+  const first = tokensIn(await signIn(login));
+  await as(first).deleteAccount({});
+  await database.query({ text: "UPDATE identities SET unlinked_at = NULL WHERE subject = $1", values: [login] });
+  const second = tokensIn(await signIn(login));
+  expect(second.userId).not.toBe(first.userId);
+  expect(tokensIn(await signIn(login)).userId).toBe(second.userId);
+});
+
+test("who was unlinked and linked to another account while they signed in is in neither, and begins again", async () => {
+  const { login } = person();
+  await signIn(login);
+  const other = await register();
+  let answer = Promise.resolve("");
+  await database.transaction(async (tx) => {
+    await tx.query({ text: "UPDATE identities SET user_id = $1 WHERE subject = $2", values: [other.userId, login] });
+    answer = failure(signIn(login));
+    await expect.poll(() => waitingForLocks(database), { timeout: 5_000 }).toBe(1);
+  });
+  expect(await answer).toBe("begin_again");
+  expect(tokensIn(await signIn(login)).userId).toBe(other.userId);
 });
 
 test("the providers are listed, and one that there isn't is not found", async () => {
