@@ -19,7 +19,10 @@ const mailbox = mailboxAt(port);
 const environment = {
   MAILBOX_PORT: String(port),
   POLIS_PUBLIC_URL: PUBLIC_URL,
-  AUTH_OAUTH_PROVIDERS: JSON.stringify([{ name: "work", issuer, ...CLIENT }]),
+  AUTH_OAUTH_PROVIDERS: JSON.stringify([
+    { name: "work", issuer, ...CLIENT },
+    { name: "gone", issuer: `http://127.0.0.1:${await freePort()}`, ...CLIENT },
+  ]),
   AUTH_OAUTH_RETURN_ORIGINS: "https://app.example.com",
 };
 const polis = await startTestPolis(await testDatabases(), { environment });
@@ -42,7 +45,7 @@ const finish = ({ flowSecret }: Flow, location: string | null) => ({
 test("a user of a provider signs in through the browser, orders, links a second one, and is told of it", async () => {
   const [login, email] = [randomUUID(), `${randomUUID()}@example.com`];
   people.set(login, { email, email_verified: true });
-  expect((await guest.call("GET", "/auth/oauth")).body).toEqual({ providers: ["work"] });
+  expect((await guest.call("GET", "/auth/oauth")).body).toEqual({ providers: ["work", "gone"] });
   const flow = await begin("https://app.example.com/signed-in");
   // Providers add to what they send as they like.
   const { answer, location } = await arrive(flow, login, "&session_state=x&authuser=0");
@@ -81,4 +84,12 @@ test("a provider may send a form, and a browser that nobody has sent there goes 
   expect([forged.status, forged.headers.get("location")]).toEqual([401, null]);
   const refused = await guest.call("GET", "/auth/oauth/work?return_to=https%3A%2F%2Fevil.example");
   expect([refused.status, refused.body.code]).toEqual([400, "return_to_not_allowed"]);
+});
+
+test("a provider that is away is so for who signs in by it; auth itself doesn't count as away", async () => {
+  for (let times = 0; times < 15; times += 1) {
+    const { status, headers, body } = await guest.call("GET", "/auth/oauth/gone");
+    expect([status, headers["retry-after"], body.code]).toEqual([503, "2", "provider_unavailable"]);
+  }
+  expect((await guest.call("GET", "/auth/oauth/work")).status).toBe(200);
 });

@@ -36,7 +36,7 @@ export const origins: SettingType<readonly string[]> = {
     const list = value.split(",").map((part) => part.trim());
     return list.every(isOrigin) ? list : undefined;
   },
-  show: (list) => list.join(","),
+  show: (list) => list.join(",") || "-",
 };
 
 const isOrigin = (text: string): boolean => /^https?:\/\//.test(text) && URL.canParse(text) && new URL(text).origin === text;

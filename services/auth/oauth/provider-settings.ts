@@ -30,6 +30,7 @@ const fieldsByName: Readonly<Record<string, readonly string[]>> = {
   vk: ["clientId"],
 };
 const fieldsOfOthers = ["issuer", "clientId", "clientSecret"];
+const fieldsOf = (name: string): readonly string[] => fieldsByName[name] ?? fieldsOfOthers;
 
 /** A JSON list of providers, each an object by its name. */
 export const providerList: SettingType<readonly ProviderSettings[]> = {
@@ -54,10 +55,12 @@ export const providerList: SettingType<readonly ProviderSettings[]> = {
   show: (list) => (list.length === 0 ? "-" : JSON.stringify(list.map(shown))),
 };
 
-const shown = ({ kind: _, trustsEmail, ...fields }: ProviderSettings): object => ({
-  ...Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, SECRETS.includes(name) ? MASK : value])),
-  ...(trustsEmail ? { trustsEmail } : {}),
-});
+/** As it was set, but for its secrets. */
+function shown(provider: ProviderSettings): object {
+  const fields: Fields = provider;
+  const names = ["name", ...fieldsOf(provider.name), ...(provider.trustsEmail ? ["trustsEmail"] : [])];
+  return Object.fromEntries(names.map((name) => [name, SECRETS.includes(name) ? MASK : fields[name]]));
+}
 
 function read(text: string): ProviderSettings[] {
   const list = parsed(text);
@@ -84,8 +87,7 @@ function readOne(entry: unknown, at: string): ProviderSettings {
   const fields = entry as Fields;
   const name = textOf(fields, "name", at);
   if (!/^[a-z][a-z0-9-]{0,31}$/.test(name)) throw new Fault(`${at}.name must be a word of a-z, 0-9 and -, at most 32`);
-  const needed = fieldsByName[name] ?? fieldsOfOthers;
-  const known = ["name", "trustsEmail", ...needed];
+  const known = ["name", "trustsEmail", ...fieldsOf(name)];
   const unknown = Object.keys(fields).find((field) => !known.includes(field));
   if (unknown !== undefined) throw new Fault(`${at}.${unknown.slice(0, 40)} is no field of ${name}; it has ${known.join(", ")}`);
   const { trustsEmail = false } = fields;
