@@ -14,7 +14,7 @@ export const beginLink = operation(AuthService.method.beginLink, {
     const { sql, caller, now } = context;
     const { userId } = requireUser(caller);
     const tried = await tryPassword(context, await find(sql, users.row(userId)), password);
-    const mayBegin = tried.refused === undefined && (tried.isRight || tried.hash === undefined);
+    const mayBegin = tried.refused === undefined && (tried.isRight || tried.seen?.passwordHash === undefined);
     return { tried, begun: mayBegin ? await beginFlow(context, { provider, returnTo, userId }, now) : undefined };
   },
   lock: (_, context) => ownRows(context),

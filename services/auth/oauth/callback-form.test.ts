@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { testServicesWith } from "#platform/process/services.testing.ts";
-import { failure } from "../second-factor/second-factor.testing.ts";
+import { failure } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 import { startLyingProvider } from "./lying.testing.ts";
 import { oauthClients } from "./oauth.testing.ts";

@@ -5,8 +5,7 @@ import { RequestCodeRequest_Purpose as Purpose } from "#contracts/polis/auth/v1/
 import { IdentityLinkedSchema, IdentityUnlinkedSchema } from "#contracts/polis/auth/v1/events_pb.ts";
 import { ForgetOverSchema } from "#contracts/polis/auth/v1/tasks_pb.ts";
 import { testServicesWith } from "#platform/process/services.testing.ts";
-import { codeOf, lettersTo, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
-import { failure } from "../second-factor/second-factor.testing.ts";
+import { codeOf, failure, lettersTo, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 import { callbackOf, finishRequest, oauthClients, someLogin } from "./oauth.testing.ts";
 import { CLIENT, startOidcProvider } from "./outside.testing.ts";

@@ -3,8 +3,8 @@ import { AuthService, UnlinkIdentityResponseSchema } from "#contracts/polis/auth
 import { requireUser } from "#platform/access/caller.ts";
 import { reject } from "#platform/rejection.ts";
 import { operation } from "#platform/writes/definitions.ts";
+import { changeParams } from "../letters/change-params.ts";
 import { tellOwner } from "../letters/letter.ts";
-import { changeParams } from "../passwords/change-params.ts";
 import { ownRows, ownSession } from "../sessions/own-rows.ts";
 import { type IdentityRow, identities } from "../tables.ts";
 import { identitiesOf, unlink } from "./identity.ts";
