@@ -36,6 +36,13 @@ test("a session that began without it becomes one with a second factor, with ano
   expect(await failure(as(strong).replaceRecoveryCodes({}))).toBe("answered");
 });
 
+test("who has copied the refresh token of before gets no second factor by it, however soon they come: the session ends", async () => {
+  const { weak, app } = await enrolWithOldSession();
+  const strong = await as(weak).verifySecondFactor({ code: app.code() });
+  expect(await failure(refresh(weak))).toBe("refresh_token_reused");
+  expect(await failure(refresh(strong))).toBe("invalid_refresh_token");
+});
+
 test("a code makes one session stronger, and is good once over two processes", async () => {
   const { weak, app } = await enrolWithOldSession();
   const code = app.code();

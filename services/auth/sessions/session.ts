@@ -83,11 +83,14 @@ export function refreshed(session: SessionRow, generation: number, address: stri
   return isRepeat ? { kind: "repeat", session } : { kind: "reused" };
 }
 
-/** With another refresh token, and another word about itself: a token that somebody has copied before gets no more by that. */
+/**
+ * With another refresh token, and another word about itself: a token that somebody has copied before gets no more by that. One generation
+ * is left out, for whose token comes again soon gets the answer of now.
+ */
 export const renewed = (session: SessionRow, change: Partial<SessionRow>, now: Timestamp): SessionRow => ({
   ...session,
   ...change,
-  generation: session.generation + 1,
+  generation: session.generation + 2,
   lastUsedAt: now,
 });
 
