@@ -18,24 +18,35 @@ export type KnownKey = RevocableToken & { readonly caller: UserCaller; readonly 
 
 export type KnownKeys = { find(key: string): Promise<KnownKey> };
 
-/** Asks auth for keys, and remembers its answers for a while. */
-export function knownKeys(peer: Peers, clock: Clock): KnownKeys {
-  const known = new Map<string, { readonly found: Promise<KnownKey>; untilMs: number }>();
+type Entry = { readonly found: Promise<KnownKey>; answer: KnownKey | undefined; untilMs: number };
+
+/**
+ * Asks auth for keys, and remembers its answers for a while. One that is revoked is asked for again: it may be that its owner has other
+ * roles, or has signed out everywhere, and the key speaks for them still.
+ */
+export function knownKeys(peer: Peers, clock: Clock, isRevoked: (key: KnownKey) => boolean): KnownKeys {
+  const known = new Map<string, Entry>();
+  const counts = ({ answer, untilMs }: Entry): boolean => clock() < untilMs && (answer === undefined || !isRevoked(answer));
   return {
     find(key) {
       // Not the key itself: it stays in memory for a while.
       const name = hash("sha256", key, "base64url");
       const before = known.get(name);
-      if (before !== undefined && clock() < before.untilMs) return before.found;
-      const entry = { found: ask(peer, key), untilMs: clock() + GOOD_MS };
+      if (before !== undefined && counts(before)) return before.found;
+      const entry: Entry = { found: ask(peer, key), answer: undefined, untilMs: clock() + GOOD_MS };
       known.delete(name);
       if (known.size >= CACHED_MAX) known.delete(known.keys().next().value as string);
       known.set(name, entry);
-      entry.found.catch((error: unknown) => {
-        // auth's no counts for a moment, that it can't be asked for none.
-        if (error instanceof CallError && error.status === "UNAUTHENTICATED") entry.untilMs = clock() + BAD_MS;
-        else known.delete(name);
-      });
+      entry.found.then(
+        (answer) => {
+          entry.answer = answer;
+        },
+        (error: unknown) => {
+          // auth's no counts for a moment, that it can't be asked for none.
+          if (error instanceof CallError && error.status === "UNAUTHENTICATED") entry.untilMs = clock() + BAD_MS;
+          else if (known.get(name) === entry) known.delete(name);
+        },
+      );
       return entry.found;
     },
   };

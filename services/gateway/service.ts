@@ -39,7 +39,7 @@ async function openForTokens({ peer, clock, log, metrics }: Ground): Promise<Ope
     if (!isTrue()) throw new Error("auth isn't heard");
   };
   return {
-    identity: tokenIdentity(tokens, knownKeys(peer, clock), clock),
+    identity: tokenIdentity(tokens, knownKeys(peer, clock, tokens.isRevoked), clock),
     parts: [
       { name: "signing-keys", isNeeded: true, ask: asked(() => tokens.verification() !== undefined) },
       { name: "revocations", isNeeded: false, ask: asked(() => tokens.isFresh()) },
