@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { AuthService } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, failure } from "../auth.testing.ts";
+import { authClients, failure, lettersTo, someEmail } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
@@ -108,4 +108,10 @@ test("a program makes no keys, whatever the scopes of its own", async () => {
   const program = services.client(AuthService, userCaller(userId, { apiKeyId: randomUUID(), scopes: ["auth:write"] }));
   expect(await failure(program.createApiKey({ name: "x", scopes: ["orders:read"] }))).toBe("forbidden");
   expect(await failure(program.listApiKeys({}))).toBe("answered");
+});
+
+test("the owner of an account is told of every key, which outlives sessions and passwords", async () => {
+  const contact = someEmail();
+  await as(await register(contact)).createApiKey({ name: "export", scopes: ["orders:read"] });
+  expect((await lettersTo(services, contact)).map(({ template }) => template)).toEqual(["confirm-sign-up", "api-key-created"]);
 });

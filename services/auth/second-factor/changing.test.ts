@@ -66,9 +66,10 @@ test("guesses to make a session stronger are counted with those to sign in", asy
   expect(await failure(guest.signInWithSecondFactor({ challengeId, code: app.code() }))).toBe("too_many_tries");
 });
 
-test("new recovery codes take the place of the old", async () => {
-  const { userId, tokens, recoveryCodes: old } = await enrol();
+test("new recovery codes take the place of the old, and the owner is told", async () => {
+  const { contact, userId, tokens, recoveryCodes: old } = await enrol();
   const { recoveryCodes } = await as(tokens).replaceRecoveryCodes({});
+  expect((await templates(contact)).at(-1)).toBe("recovery-codes-replaced");
   expect(new Set([...old, ...recoveryCodes]).size).toBe(20);
   expect(await as(tokens).getSecondFactor({})).toMatchObject({ recoveryCodesLeft: 10 });
   expect(await failure(as(tokens).verifySecondFactor({ code: old[0] ?? "" }))).toBe("wrong_code");

@@ -146,6 +146,42 @@ export const warningTemplates: Readonly<Record<string, Template>> = {
       },
     },
   },
+  "recovery-codes-replaced": {
+    params: ["time", "device"],
+    words: {
+      en: {
+        subject: "You have new recovery codes",
+        letter: ["New recovery codes took the place of your old ones at {time}, from {device}.", actEn],
+        sms: "Your recovery codes were replaced at {time}. If it wasn't you, set a new password at once.",
+      },
+      ru: {
+        subject: "У вас новые коды восстановления",
+        letter: ["Ваши коды восстановления заменены новыми: {time}, {device}.", actRu],
+        sms: "Ваши коды восстановления заменены: {time}. Если это были не вы, сразу задайте новый пароль.",
+      },
+    },
+  },
+  "api-key-created": {
+    params: ["time", "device"],
+    words: {
+      en: {
+        subject: "A key of your account was made",
+        letter: [
+          "A key by which a program acts for you was made at {time}, from {device}.",
+          "If it wasn't you, revoke it, set a new password at once, and tell us: a key stays good when you sign out or change your password.",
+        ],
+        sms: "A key by which a program acts for you was made at {time}. If it wasn't you, revoke it and set a new password at once.",
+      },
+      ru: {
+        subject: "Создан ключ вашей учётной записи",
+        letter: [
+          "Создан ключ, с которым программа действует от вашего имени: {time}, {device}.",
+          "Если это были не вы, отзовите его, сразу задайте новый пароль и сообщите нам: ключ действует и после выхода или смены пароля.",
+        ],
+        sms: "Создан ключ, с которым программа действует от вашего имени: {time}. Если это были не вы, отзовите его и сразу задайте новый пароль.",
+      },
+    },
+  },
   "account-deleted": {
     params: [],
     words: {
