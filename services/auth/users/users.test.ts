@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { AuthService, User_Status } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { testServices } from "#platform/process/services.testing.ts";
-import { authClients, claimsOf, failure, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
+import { answerTo, authClients, claimsOf, failure, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
 import { authService } from "../service.ts";
 
 const services = await testServices(authService);
@@ -79,8 +79,24 @@ test("support sees an account, and neither blocks it nor gives roles; an admin w
   }
 });
 
-test("the own account is the own one however its id is written", async () => {
-  const { userId } = await register();
+test("an admin takes that role from others, not from their own account, nor blocks it, however its id is written", async () => {
+  const [{ userId }, { userId: otherId }] = [await register(), await register()];
+  for (const id of [userId, otherId]) await admin.setRoles({ userId: id, roles: ["admin"] });
   const self = services.client(AuthService, userCaller(userId, { roles: ["admin"], secondFactor: true }));
-  expect(await failure(self.blockUser({ userId: userId.toUpperCase(), reason: "a test" }))).toBe("own_account");
+  for (const id of [userId, userId.toUpperCase()]) {
+    expect(await failure(self.blockUser({ userId: id, reason: "a test" }))).toBe("own_account");
+    expect(await failure(self.setRoles({ userId: id, roles: ["support"] }))).toBe("own_account");
+  }
+  expect((await self.setRoles({ userId, roles: ["admin", "support"] })).roles).toEqual(["admin", "support"]);
+  expect((await self.setRoles({ userId: otherId, roles: [] })).roles).toEqual([]);
+});
+
+test("who is blocked is refused with a code as well, and stays blocked by another password", async () => {
+  const contact = someEmail();
+  const { userId } = await register(contact);
+  const [signIn, reset] = [await guest.requestCode({ contact }), await guest.requestCode({ contact, purpose: Purpose.RESET_PASSWORD })];
+  await admin.blockUser({ userId, reason: "a test" });
+  expect(await failure(guest.signInWithCode(answerTo(signIn)))).toBe("account_blocked");
+  await guest.resetPassword({ ...answerTo(reset), newPassword: "nine copper lanterns sing" });
+  expect(await failure(guest.signIn({ contact, password: "nine copper lanterns sing" }))).toBe("account_blocked");
 });
