@@ -4,6 +4,7 @@ import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../platform/process/free-port.testing.ts";
 import { startPolisChild } from "../scenarios/support/polis-child.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -20,14 +21,15 @@ mkdirSync(project, { recursive: true });
 for (const made of ["dist", "polis.ts", "doc.json"]) rmSync(join(project, made), { recursive: true, force: true });
 cpSync(join(root, "scenarios", "openapi-client"), project, { recursive: true });
 run("npm", "ci", "--prefer-offline");
-const polis = startPolisChild(["--system", "order-payments", "--data", dataFolder], {});
+const mailboxPort = await freePort();
+const polis = startPolisChild(["--system", "order-payments", "--data", dataFolder], { MAILBOX_PORT: String(mailboxPort) });
 try {
   const { http } = await polis.ready;
   const answer = await fetch(`${http}/swagger/doc.json`);
   writeFileSync(join(project, "doc.json"), await answer.text());
   run("npm", "run", "--silent", "generate");
   run("npm", "run", "--silent", "build");
-  run("npm", "run", "--silent", "start", "--", http);
+  run("npm", "run", "--silent", "start", "--", http, `http://127.0.0.1:${mailboxPort}`);
 } finally {
   polis.signal("SIGTERM");
   await polis.ended;

@@ -1,14 +1,23 @@
-// Opens an account, pays an order from it, and is told why a second account can't be opened. Ends with a status other than 0
-// where the server doesn't keep to its document.
+// Signs up, opens an account, pays an order from it, and is told why a second account can't be opened. Ends with a status other
+// than 0 where the server doesn't keep to its document.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import createClient from "openapi-fetch";
 import type { paths } from "./polis.js";
 
-const [url] = process.argv.slice(2);
-assert.ok(url !== undefined, "usage: client.js URL");
-const client = createClient<paths>({ baseUrl: url, headers: { "X-User-Id": randomUUID() } });
+const [url, mailboxUrl] = process.argv.slice(2);
+assert.ok(url !== undefined && mailboxUrl !== undefined, "usage: client.js URL MAILBOX_URL");
+const guest = createClient<paths>({ baseUrl: url });
+
+const email = `${randomUUID()}@example.com`;
+const { data: challenge } = await guest.POST("/auth/sign-up", { body: { email, password: "seven purple otters dance" } });
+assert.ok(challenge !== undefined);
+const { data: tokens } = await guest.POST("/auth/sign-up/confirm", {
+  body: { challengeId: challenge.challengeId, code: await codeSentTo(email, mailboxUrl) },
+});
+assert.ok(tokens !== undefined);
+const client = createClient<paths>({ baseUrl: url, headers: { Authorization: `Bearer ${tokens.accessToken}` } });
 
 const opened = await client.POST("/accounts", { body: { currency: "RUB" } });
 assert.equal(opened.response.status, 201);
@@ -52,6 +61,16 @@ assert.deepEqual(
   ["amount"],
 );
 process.stdout.write(`order ${order.id} is ${order.status}\n`);
+
+async function codeSentTo(recipient: string, mailbox: string): Promise<string> {
+  for (const endsAtMs = performance.now() + 10_000; performance.now() < endsAtMs; await sleep(10)) {
+    const answer = await fetch(`${mailbox}/api/messages?to=${encodeURIComponent(recipient)}`);
+    const { messages } = (await answer.json()) as { messages: { text: string }[] };
+    const code = /\b\d{6}\b/.exec(messages[0]?.text ?? "")?.[0];
+    if (code !== undefined) return code;
+  }
+  throw new Error("no code came within 10 s");
+}
 
 async function settled(orderId: string) {
   for (const endsAtMs = performance.now() + 10_000; performance.now() < endsAtMs; await sleep(10)) {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import { AuthService, User_Status } from "#contracts/polis/auth/v1/auth_pb.ts";
+import { AuthService, RequestCodeRequest_Purpose as Purpose, User_Status } from "#contracts/polis/auth/v1/auth_pb.ts";
 import { userCaller } from "#platform/access/caller.ts";
 import { testServices } from "#platform/process/services.testing.ts";
 import { answerTo, authClients, claimsOf, failure, PASSWORD, someEmail, tokensIn } from "../auth.testing.ts";
@@ -93,7 +93,7 @@ test("an admin takes that role from others, not from their own account, nor bloc
 
 test("who is blocked is refused with a code as well, and stays blocked by another password", async () => {
   const contact = someEmail();
-  const { userId } = await register(contact);
+  const { id: userId } = await admin.createUser({ contact, password: PASSWORD });
   const [signIn, reset] = [await guest.requestCode({ contact }), await guest.requestCode({ contact, purpose: Purpose.RESET_PASSWORD })];
   await admin.blockUser({ userId, reason: "a test" });
   expect(await failure(guest.signInWithCode(answerTo(signIn)))).toBe("account_blocked");
